@@ -1,0 +1,109 @@
+"""Attention and rotary positions: the two ops that say what their dimensions mean.
+
+ONNX Attention (opset 23) takes [batch, head, token, head_dim], or [batch, token, head x head_dim]
+with the head counts as attributes. With grouped queries, query heads are kv heads x group, so
+removing a kv head removes the query heads that read it.
+https://onnx.ai/onnx/operators/onnx__Attention.html
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from edgevlm.compiler.axes.axis import Axis, Term, concatenate, fail, label, section, size_of, unify
+from edgevlm.compiler.axes.rules.common import Rule, attribute, meet
+
+if TYPE_CHECKING:
+    from edgevlm.compiler.axes.analysis import Analysis, Dims
+
+__all__ = ["RULES"]
+
+
+def attention(found: Analysis, node: ir.Node) -> list[Dims]:
+    name = str(node.name)
+    raw = found.input(node, 0)
+    q = _heads(raw, attribute(node, "q_num_heads"), name)
+    k = _heads(found.input(node, 1), attribute(node, "kv_num_heads"), name)
+    v = _heads(found.input(node, 2), attribute(node, "kv_num_heads"), name)
+    batch = meet(node, [[d[0]] for d in (q, k, v)])[0]
+    unify(k[1], v[1], name)
+    unify(k[2], v[2], name)
+    unify(q[3], k[3], name)
+    _group(q[1], k[1], name)
+
+    past_k, past_v = found.input(node, 4), found.input(node, 5)
+    total = k[2]
+    if past_k is not None:
+        for past, new in ((past_k, k), (past_v, v)):
+            unify(past[1], new[1], name)
+            unify(past[3], new[3], name)
+        unify(past_k[2], past_v[2], name)
+        label(past_k[2], "kv")
+        total = concatenate([past_k[2], k[2]], name)
+    mask = found.input(node, 3)
+    if mask is not None:
+        meet(node, [[batch, q[1], q[2], total], mask])
+
+    for term, word in ((batch, "batch"), (q[1], "head"), (q[2], "token"), (total, "kv")):
+        label(term, word)
+    for dims in (q, k, v):
+        label(dims[3], "head_dim")
+    y = [batch, q[1], q[2], v[3]]
+    if len(raw) == 3:
+        y = [batch, q[2], (*q[1], *v[3])]
+    present = [[batch, k[1], total, k[3]], [batch, v[1], total, v[3]]]
+    return [y, *present, [batch, q[1], q[2], total]][: len(node.outputs)]
+
+
+def _heads(x: Dims, heads: int | None, name: str) -> Dims:
+    """Dimensions as [batch, head, token, head_dim] for either input form."""
+    if len(x) == 4:
+        return list(x)
+    size = size_of(x[2])
+    if not heads or size % heads:
+        raise fail(name, f"{size} channels do not split into {heads} heads")
+    head = () if heads == 1 else (Axis(heads, name),)
+    width = (Axis(size // heads, name),)
+    unify(x[2], (*head, *width), name)
+    return [x[0], head, x[1], width]
+
+
+def _group(queries: Term, keys: Term, name: str) -> None:
+    """Query heads = kv heads x group, in that order."""
+    group = size_of(queries) // size_of(keys)
+    if group == 1:
+        unify(queries, keys, name)
+        return
+    axis = Axis(group, name)
+    unify(queries, (*keys, axis), name)
+    axis.root.label = axis.root.label or "group"
+    label(keys, "head")
+
+
+def rotary(found: Analysis, node: ir.Node) -> list[Dims]:
+    """cos and sin hold one entry for each rotated pair; a pair is (i, i + half) or (2i, 2i + 1)."""
+    name = str(node.name)
+    x, cos, sin = (found.input(node, i) for i in range(3))
+    unify(cos[-1], sin[-1], name)
+    heads = attribute(node, "num_heads", 0)
+    y = x if len(x) == 4 else _heads(x, heads, name)
+    positions = found.input(node, 3)
+    if positions is None:
+        meet(node, [[y[0], y[2]], cos[:-1]])
+        meet(node, [[y[0], y[2]], sin[:-1]])
+    else:
+        meet(node, [[y[0], y[2]], positions])
+        unify(cos[0], sin[0], name)
+    rotated = attribute(node, "rotary_embedding_dim", 0) or size_of(y[3])
+    part = section(y[3], 0, rotated, name)
+    if attribute(node, "interleaved", 0):
+        unify(part, (*cos[-1], Axis(2, name)), name)
+    else:
+        unify(part, concatenate([cos[-1], cos[-1]], name), name)
+    label(y[2], "token")
+    return [list(x)]
+
+
+RULES: dict[str, Rule] = {"Attention": attention, "RotaryEmbedding": rotary}

@@ -1,0 +1,57 @@
+"""Add nodes to a graph: names that do not clash, constants as initializers, shapes inferred."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir import tape
+
+from edgevlm.compiler.shapes import infer_shapes
+
+__all__ = ["GraphBuilder"]
+
+
+class GraphBuilder:
+    """Builds a small subgraph inside `model`; call `finish` once, it sorts and infers shapes.
+
+    build = GraphBuilder(part, "keep_tokens")
+    norm = build("ReduceL1", x, build.const([-1]), keepdims=0)
+    best, index = build("TopK", norm, build.const([4]), outputs=2)
+    """
+
+    def __init__(self, model: ir.Model, prefix: str) -> None:
+        self.model, self.graph, self.prefix = model, model.graph, prefix
+        self._tape = tape.Tape(model.graph)
+        self._count = 0
+        taken = {str(n.name) for n in model.graph}
+        while any(name.startswith(f"{self.prefix}/") for name in taken):
+            self.prefix += "_"
+
+    def __call__(
+        self, op: str, *inputs: ir.Value | None, outputs: int = 1, **attributes: object
+    ) -> ir.Value | tuple[ir.Value, ...]:
+        """Append a node; returns its output, or a tuple of them."""
+        made = self._tape.op_multi_out(op, inputs, num_outputs=outputs, attributes=attributes)
+        self._count += 1
+        made[0].producer().name = f"{self.prefix}/{self._count}_{op}"
+        for i, value in enumerate(made):
+            value.name = f"{self.prefix}/{self._count}_{op}_{i}"
+        return made[0] if outputs == 1 else tuple(made)
+
+    def const(self, array: object, dtype: type = np.int64) -> ir.Value:
+        """An initializer; int64 unless said otherwise."""
+        self._count += 1
+        tensor = ir.tensor(np.asarray(array, dtype), name=f"{self.prefix}/{self._count}_const")
+        value = ir.Value(
+            name=tensor.name,
+            const_value=tensor,
+            shape=ir.Shape(tensor.shape),
+            type=ir.TensorType(tensor.dtype),
+        )
+        self.graph.register_initializer(value)
+        return value
+
+    def finish(self) -> None:
+        """Put the graph in topological order and fill in shapes."""
+        self.graph.sort()
+        infer_shapes(self.model)

@@ -1,0 +1,51 @@
+"""How far one tensor is from another: SQNR in dB, cosine, largest difference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["EXACT_DB", "Drift", "measure", "worst"]
+
+#: dB; stands for "no difference at all", where the ratio is infinite
+EXACT_DB = 200.0
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Distance of a tensor from its reference."""
+
+    sqnr_db: float  # 10 log10(signal power / error power), capped at 200
+    cosine: float
+    max_abs: float
+    where: str  # tensor
+
+    def as_json(self) -> dict[str, float | str]:
+        return {
+            "sqnr_db": round(self.sqnr_db, 1),
+            "cosine": round(self.cosine, 6),
+            "max_abs": float(f"{self.max_abs:.3g}"),
+            "tensor": self.where,
+        }
+
+
+def measure(reference: np.ndarray, actual: np.ndarray, where: str) -> Drift:
+    """Compare two arrays of one shape, in float64. Not finite where the reference is: -inf dB."""
+    a, b = (np.asarray(x, np.float64).ravel() for x in (reference, actual))
+    if not np.isfinite(b).all() and np.isfinite(a).all():
+        return Drift(-math.inf, 0.0, math.inf, where)
+    error = float(np.square(a - b).sum())
+    signal = float(np.square(a).sum())
+    if error == 0:
+        return Drift(EXACT_DB, 1.0, 0.0, where)
+    sqnr = 10 * math.log10(signal / error) if signal else -math.inf
+    norms = math.sqrt(signal) * float(np.linalg.norm(b))
+    cosine = float(a @ b) / norms if norms else 0.0
+    return Drift(min(sqnr, EXACT_DB), cosine, float(np.abs(a - b).max()), where)
+
+
+def worst(drifts: list[Drift]) -> Drift | None:
+    """The one with the lowest SQNR."""
+    return min(drifts, key=lambda d: d.sqnr_db, default=None)

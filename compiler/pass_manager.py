@@ -1,0 +1,77 @@
+"""Runs a recipe: every pass in order, each followed by its check, each recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.pass_base import Note, Pass
+from edgevlm.compiler.validate import validate
+from edgevlm.compiler.verify import Check, ProbeInput, Reference, check_pass, observe
+
+__all__ = ["Applied", "run_passes"]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What one pass did. `check` is None where it changed nothing."""
+
+    name: str
+    effect: str
+    options: dict[str, object]
+    changed: bool
+    notes: tuple[Note, ...]
+    check: Check | None
+    seconds: float
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "effect": self.effect,
+            "options": self.options,
+            "changed": self.changed,
+            "seconds": round(self.seconds, 3),
+            "notes": [vars(note) for note in self.notes],
+            "check": self.check.as_json() if self.check else None,
+        }
+
+
+def run_passes(
+    model: ExportedModel,
+    passes: Sequence[Pass],
+    probes: Sequence[ProbeInput],
+    *,
+    min_sqnr: float = 15.0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[ExportedModel, list[Applied], Reference]:
+    """Returns the final model, the record of each pass, and what the final model did on the probes.
+
+    min_sqnr: dB, the floor for passes that approximate. Raises EV2xx naming pass and node.
+    """
+    seen = observe(model, probes)
+    record: list[Applied] = []
+    for step in passes:
+        progress(step.name)
+        start = perf_counter()
+        result = step(model)
+        check = None
+        if result.changed:
+            validate(result.model)
+            check, seen = check_pass(
+                step.name, step.effect, model, result.model, seen, probes, min_sqnr
+            )
+        record.append(
+            Applied(
+                step.name,
+                step.effect.value,
+                step.options.model_dump(mode="json"),
+                result.changed,
+                result.notes,
+                check,
+                perf_counter() - start,
+            )
+        )
+        model = result.model
+    return model, record, seen

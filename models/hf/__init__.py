@@ -1,0 +1,10 @@
+"""Hugging Face checkpoints -> exported models. The families that are known, on one screen."""
+
+from __future__ import annotations
+
+__all__ = ["FAMILIES"]
+
+#: model_type in config.json -> (module of this package, name of the Family in it)
+FAMILIES: dict[str, tuple[str, str]] = {
+    "llava": ("edgevlm.models.hf.llava", "LLAVA"),
+}

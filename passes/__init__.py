@@ -1,0 +1,63 @@
+"""Every pass there is, in the order a reader would meet them. Adding one here makes it available."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.pass_base import Pass
+from edgevlm.compiler.recipe import Recipe
+from edgevlm.passes.cleanup.drop_dead import DropDead
+from edgevlm.passes.cleanup.drop_zero_masks import DropZeroMasks
+from edgevlm.passes.cleanup.fold_constants import FoldConstants
+from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
+from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
+from edgevlm.passes.tokens.keep_tokens import KeepTokens
+
+__all__ = ["PASSES", "find_pass", "make_passes"]
+
+PASSES: dict[str, type[Pass]] = {
+    p.name: p
+    for p in (
+        # clean-up
+        FoldConstants,
+        MergeDuplicates,
+        DropZeroMasks,
+        DropDead,
+        # token reduction
+        KeepTokens,
+        # quantisation
+        QuantizeWeights,
+    )
+}
+
+
+def find_pass(name: str) -> type[Pass]:
+    """Raises EV201 (UsageFault) with the nearest names."""
+    if name not in PASSES:
+        near = get_close_matches(name, PASSES, n=3, cutoff=0.4) or list(PASSES)
+        raise UsageFault(
+            "EV201",
+            f"unknown pass {name!r}",
+            f"the nearest: {', '.join(near)}",
+            "edgevlm passes list",
+        )
+    return PASSES[name]
+
+
+def make_passes(recipe: Recipe) -> list[Pass]:
+    """The passes of a recipe, options checked. Raises EV201, EV202, EV205."""
+    passes = [find_pass(step.name)(**step.options) for step in recipe.steps]
+    seen: list[str] = []
+    names = [p.name for p in passes]
+    for p in passes:
+        late = [n for n in p.after if n in names and n not in seen]
+        if late:
+            raise UsageFault(
+                "EV205",
+                f"{p.name} comes before {late[0]} in the recipe",
+                f"{p.name} works on what {late[0]} leaves",
+                f"move {late[0]} in front of {p.name}",
+            )
+        seen.append(p.name)
+    return passes
