@@ -1,1 +1,1 @@
-"""."""
+"""The IR, the contract, the axis analysis, verification and the bundle."""

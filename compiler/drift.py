@@ -21,20 +21,25 @@ class Drift:
     cosine: float
     max_abs: float
     where: str  # tensor
+    #: share of kept image tokens both sides chose (Jaccard); None where nothing is chosen
+    overlap: float | None = None
 
-    def as_json(self) -> dict[str, float | str]:
+    def as_json(self) -> dict[str, float | str | None]:
+        """Rounded; an infinite figure is None, which JSON can carry."""
+        finite = math.isfinite(self.sqnr_db) and math.isfinite(self.max_abs)
         return {
-            "sqnr_db": round(self.sqnr_db, 1),
+            "sqnr_db": round(self.sqnr_db, 1) if finite else None,
             "cosine": round(self.cosine, 6),
-            "max_abs": float(f"{self.max_abs:.3g}"),
+            "max_abs": float(f"{self.max_abs:.3g}") if finite else None,
             "tensor": self.where,
+            "token_overlap": None if self.overlap is None else round(self.overlap, 4),
         }
 
 
 def measure(reference: np.ndarray, actual: np.ndarray, where: str) -> Drift:
     """Compare two arrays of one shape, in float64. Not finite where the reference is: -inf dB."""
     a, b = (np.asarray(x, np.float64).ravel() for x in (reference, actual))
-    if not np.isfinite(b).all() and np.isfinite(a).all():
+    if not a.size or (not np.isfinite(b).all() and np.isfinite(a).all()):
         return Drift(-math.inf, 0.0, math.inf, where)
     error = float(np.square(a - b).sum())
     signal = float(np.square(a).sum())

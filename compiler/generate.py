@@ -94,8 +94,10 @@ def generate(
     limit = room if max_new is None else min(max_new, room)
     if limit < 1:
         return
-    feeds = _prompt(contract, parts, image, before, after, trace)
+    start = perf_counter()
+    feeds = _prompt(contract, parts, image, before, after)
     out = trace.timed("prefill", parts, "prefill", feeds)
+    trace.seconds["prefill"][-1] = perf_counter() - start  # looking up the embeddings included
     cache = _Cache(contract, out)
     position = int(feeds["position_ids"][0, rows - 1])
     for step in range(limit):
@@ -133,10 +135,8 @@ def _prompt(
     image: ImageTokens,
     before: Sequence[int],
     after: Sequence[int],
-    trace: Trace,
 ) -> dict[str, np.ndarray]:
     """Lay out before | image | after | padding; text keeps the positions it has with all N tokens."""
-    start = perf_counter()
     head, tail, kept = len(before), len(after), contract.kept_image_tokens
     text = _embed(contract, parts, [*before, *after])
     embeds = np.zeros((1, contract.prefill_length, contract.width), np.float32)
@@ -148,7 +148,6 @@ def _prompt(
     positions = np.concatenate(
         [np.arange(head), head + image.index, np.arange(behind, behind + tail + padding)]
     )
-    trace.seconds.setdefault("embed", []).append(perf_counter() - start)
     return {
         "inputs_embeds": embeds,
         "position_ids": positions[None].astype(np.int64),

@@ -1,1 +1,28 @@
-"""."""
+"""Every runtime there is. A heavy vendor package is imported when the runtime is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+from edgevlm.compiler.errors import UsageFault
+from edgevlm.runtimes.base import Runtime
+
+__all__ = ["RUNTIMES", "find_runtime"]
+
+#: name in a device file -> (module, class)
+RUNTIMES: dict[str, tuple[str, str]] = {
+    "ort": ("edgevlm.runtimes.ort.runtime", "OrtRuntime"),
+}
+
+
+def find_runtime(name: str) -> Runtime:
+    """Raises EV302 (UsageFault) for a runtime this version does not have."""
+    if name not in RUNTIMES:
+        raise UsageFault(
+            "EV302",
+            f"runtime {name!r}",
+            f"this edgevlm has: {', '.join(RUNTIMES)}",
+            "edgevlm devices list",
+        )
+    module, cls = RUNTIMES[name]
+    return getattr(importlib.import_module(module), cls)()

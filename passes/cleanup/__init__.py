@@ -1,1 +1,1 @@
-"""."""
+"""Passes that keep the function and shrink the graph."""

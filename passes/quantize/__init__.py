@@ -1,1 +1,1 @@
-"""."""
+"""Passes that make numbers coarser."""

@@ -1,1 +1,1 @@
-"""."""
+"""Passes that drop image tokens under a static budget."""

@@ -1,1 +1,1 @@
-"""."""
+"""ONNX Runtime on the host CPU."""

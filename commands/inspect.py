@@ -1,0 +1,82 @@
+"""`edgevlm inspect`: what is in a model or a bundle: ports, sizes, ops, axes, passes and drift."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from edgevlm.compiler.axes import analyse
+from edgevlm.compiler.bundle import MANIFEST, open_bundle
+from edgevlm.compiler.contract import Contract
+from edgevlm.compiler.cost import count
+from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.shapes import infer_shapes
+from edgevlm.compiler.weights import load_graph
+from edgevlm.models.source import open_source
+
+__all__ = ["inspect_model"]
+
+
+def inspect_model(name: str, *, axes: bool = False) -> dict[str, Any]:
+    """The JSON of `edgevlm inspect --json`, for anything `compile` takes or makes.
+
+    axes: name the dimensions of every value as well. Raises EV1xx, EV32x, EV21x.
+    """
+    path = Path(name)
+    if (path / MANIFEST).is_file():
+        return _bundle(path, axes)
+    return {"schema": 1, "kind": "model", **_model(open_source(name), axes)}
+
+
+def _bundle(path: Path, axes: bool) -> dict[str, Any]:
+    bundle = open_bundle(path)
+    manifest, record = bundle.manifest, bundle.record()
+    parts = [
+        _part(a.role, infer_shapes(load_graph(path / a.file)), manifest.contract, axes)
+        for a in manifest.artifacts
+        if a.file.endswith(".onnx")
+    ]
+    drift = {p["role"]: p["drift"] for p in record.get("parts", ())}
+    for part in parts:
+        part["drift"] = drift.get(part["role"])
+    return {
+        "schema": 1,
+        "kind": "bundle",
+        "bundle": str(path),
+        "bytes": bundle.bytes,
+        "digest": f"sha256:{bundle.digest}",
+        "source": manifest.source.model_dump(),
+        "target": manifest.target.model_dump(),
+        "contract": manifest.contract.model_dump(),
+        "passes": [p.model_dump() for p in manifest.passes],
+        "parts": parts,
+        "verified": manifest.verified,
+        "not_verified": manifest.not_verified,
+    }
+
+
+def _model(model: ExportedModel, axes: bool) -> dict[str, Any]:
+    return {
+        "source": model.source.model_dump(),
+        "contract": model.contract.model_dump(),
+        "parts": [_part(role, part, model.contract, axes) for role, part in model.parts.items()],
+    }
+
+
+def _part(role: str, part: Any, contract: Contract, axes: bool) -> dict[str, Any]:
+    cost = count(part)
+    found = {
+        "role": role,
+        "nodes": cost.nodes,
+        "macs": cost.macs,
+        "weight_bytes": cost.weight_bytes,
+        "opset": part.opset_imports.get(""),
+        "inputs": {str(v.name): [v.dtype.name, list(v.shape)] for v in part.graph.inputs},
+        "outputs": {str(v.name): [v.dtype.name, list(v.shape)] for v in part.graph.outputs},
+        "ops": dict(Counter(n.op_type for n in part.graph).most_common()),
+    }
+    if axes:
+        known = analyse(part.graph, contract.signature(role))
+        found["axes"] = {str(v.name): list(known.names(v)) for v in known.terms}
+    return found

@@ -1,0 +1,138 @@
+"""The tables a person reads after a verb, from the same data that `--json` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgevlm.commands.output import Speaker
+
+__all__ = ["compile_table", "eval_table", "inspect_table", "pass_card", "profile_table"]
+
+
+def compile_table(speaker: Speaker, report: dict[str, Any]) -> None:
+    tokens, answers = report["image_tokens"], report["answers"]
+    rows = [
+        [
+            p["role"],
+            f"{p['bytes'] / 1e6:.2f}",
+            f"{p['macs'] / 1e6:.1f}",
+            _decibel(p["drift"]["sqnr_db"]),
+            p["drift"]["against"],
+        ]
+        for p in report["parts"]
+    ]
+    speaker.table(
+        f"{report['bundle']}: {report['bytes'] / 1e6:.2f} MB, "
+        f"{tokens['kept']} of {tokens['of']} image tokens",
+        ["part", "weights MB", "MMAC", "SQNR dB", "against"],
+        rows,
+    )
+    labelled = (
+        f", {answers['correct']} of {answers['labelled']} right" if answers["labelled"] else ""
+    )
+    speaker.console().print(
+        f"{answers['agree_with_source']} of {answers['probes']} probe answers as the source gives them"
+        f"{labelled}; {report['seconds']:.1f} s, peak {report['peak_rss_mb']:.0f} MB"
+    )
+
+
+def eval_table(speaker: Speaker, report: dict[str, Any]) -> None:
+    rows = [
+        [
+            name,
+            f"{100 * s['accuracy']:.2f}",
+            f"{100 * s['low']:.2f} - {100 * s['high']:.2f}",
+            s["n"],
+        ]
+        for name, s in [*report["kinds"].items(), ("overall", report["overall"])]
+    ]
+    speaker.table(
+        f"{report['dataset']} {report['split']}: {report['metric']}",
+        ["questions", "right %", "95 % interval", "n"],
+        rows,
+    )
+
+
+def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
+    rows = [
+        [name, f"{s['p50_ms']:.3f}", f"{s['p90_ms']:.3f}", f"{s['p99_ms']:.3f}", s["n"], s["how"]]
+        for name, s in report["stages"].items()
+    ]
+    speaker.table(
+        f"{report['bundle']} ({report['bundle_mb']:.2f} MB)",
+        ["stage", "p50 ms", "p90 ms", "p99 ms", "n", "how"],
+        rows,
+    )
+    energy = report["energy_j_per_answer"]
+    speaker.console().print(
+        f"{report['fps']:.0f} images/s, first token after {report['ttft_ms']:.2f} ms, "
+        f"{report['tokens_per_s'] or 0:.0f} tokens/s, {report['answers_per_s']:.0f} answers/s, "
+        f"peak {report['peak_rss_mb']:.0f} MB"
+    )
+    speaker.console().print(
+        f"energy: {energy:.4f} J an answer"
+        if energy is not None
+        else f"energy: null ({report['energy_note']})"
+    )
+    if "ops" in report:
+        speaker.table(
+            "time by op",
+            ["part", "op", "nodes", "ms a run", "share %"],
+            [
+                [o["role"], o["op"], o["nodes"], f"{o['ms']:.4f}", f"{100 * o['share']:.0f}"]
+                for o in report["ops"]
+            ],
+        )
+
+
+def inspect_table(speaker: Speaker, report: dict[str, Any], *, axes: bool, ops: bool) -> None:
+    contract = report["contract"]
+    rows = [
+        [
+            p["role"],
+            p["nodes"],
+            f"{p['macs'] / 1e6:.1f}",
+            f"{p['weight_bytes'] / 1e6:.2f}",
+            ", ".join(f"{k} {s[1]}" for k, s in list(p["inputs"].items())[:3]),
+        ]
+        for p in report["parts"]
+    ]
+    speaker.table(
+        f"{report['source']['name']} ({contract['family']}): "
+        f"{contract['kept_image_tokens']} of {contract['image_tokens']} image tokens, prompt "
+        f"{contract['prompt_capacity']}, KV {contract['kv_capacity']}",
+        ["part", "nodes", "MMAC", "weights MB", "inputs"],
+        rows,
+    )
+    for part in report["parts"]:
+        if ops:
+            speaker.table(
+                f"{part['role']}: ops", ["op", "nodes"], [[k, v] for k, v in part["ops"].items()]
+            )
+        if axes:
+            speaker.table(
+                f"{part['role']}: axes",
+                ["value", "dimensions"],
+                [[k, ", ".join(v)] for k, v in part["axes"].items()],
+            )
+    for step in report.get("passes", ()):
+        state = "changed" if step["changed"] else "nothing to do"
+        speaker.console().print(f"  {step['name']:<20} {step['effect']:<12} {state}")
+
+
+def pass_card(speaker: Speaker, card: dict[str, Any]) -> None:
+    console = speaker.console()
+    console.print(f"{card['name']} ({card['effect']})", style="bold")
+    console.print(card["card"], markup=False)
+    speaker.table(
+        "options",
+        ["option", "default", "what"],
+        [
+            [name, spec.get("default", "required"), spec.get("description", "")]
+            for name, spec in card["options"].items()
+        ],
+    )
+
+
+def _decibel(value: float) -> str:
+    return "exact" if value >= 200 else f"{value:.1f}"

@@ -1,0 +1,47 @@
+"""Refuse, in our words and before the vendor's tool runs, what a runtime cannot take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.exported_model import ExportedModel
+
+if TYPE_CHECKING:
+    from edgevlm.runtimes.base import Capabilities
+
+__all__ = ["legalise"]
+
+
+def legalise(model: ExportedModel, runtime: str, capabilities: Capabilities) -> ExportedModel:
+    """Check opset, ops and dtypes of every part. Raises EV303 naming part, node and the limit."""
+    for role, part in model.parts.items():
+        opset = part.opset_imports.get("", 0)
+        if opset > capabilities.opset:
+            _refuse(role, "the graph", f"opset {opset}; {runtime} takes up to {capabilities.opset}")
+        for node in part.graph:
+            if node.domain not in ("", "ai.onnx") or node.op_type not in capabilities.ops:
+                _refuse(
+                    role,
+                    f"node {node.name}",
+                    f"op {node.domain or 'ai.onnx'}::{node.op_type} is "
+                    f"not among those checked on {runtime}",
+                )
+            for value in node.outputs:
+                if value.dtype is not None and value.dtype.name not in capabilities.dtypes:
+                    _refuse(
+                        role,
+                        f"value {value.name}",
+                        f"dtype {value.dtype.name}; {runtime} takes "
+                        f"{', '.join(sorted(capabilities.dtypes))}",
+                    )
+    return model
+
+
+def _refuse(role: str, what: str, why: str) -> None:
+    raise JobFault(
+        "EV303",
+        f"part {role}: {what} cannot be lowered",
+        why,
+        "edgevlm inspect MODEL --ops  lists the ops of every part",
+    )

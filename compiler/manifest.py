@@ -1,0 +1,82 @@
+"""manifest.json: what is in a bundle. Deterministic: the same inputs give the same bytes.
+
+What differs from run to run (seconds, memory, drift measured on this machine) is in record.json
+beside it; both are covered by SHA256SUMS, which `sha256sum -c` reads as well.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgevlm.compiler.contract import Contract, Role
+from edgevlm.compiler.exported_model import Processor, Source
+
+__all__ = ["SCHEMA", "Artifact", "FileEntry", "Golden", "Manifest", "PassEntry", "Target"]
+
+SCHEMA = 1
+RelativePath = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200),
+]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(_Strict):
+    """One file of the bundle."""
+
+    bytes: int = Field(ge=0)
+    sha256: Digest
+
+
+class Artifact(_Strict):
+    """What a runtime consumes for one part. `settings` are the runtime's own."""
+
+    role: Role
+    file: RelativePath
+    settings: dict[str, Any] = {}
+
+
+class PassEntry(_Strict):
+    name: str
+    effect: str
+    options: dict[str, Any]
+    changed: bool
+
+
+class Golden(_Strict):
+    """A probe with the answer this bundle must give."""
+
+    image: RelativePath
+    question: str
+    answer: str
+    token_ids: tuple[int, ...]
+
+
+class Target(_Strict):
+    device: str
+    runtime: str
+    toolchain: dict[str, str]  # package -> version the artifacts were made with
+
+
+class Manifest(_Strict):
+    """The whole of manifest.json."""
+
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    edgevlm: str
+    source: Source
+    target: Target
+    contract: Contract
+    processor: Processor
+    passes: tuple[PassEntry, ...]
+    artifacts: tuple[Artifact, ...]
+    engine: str  # "not needed", or what the device still has to build
+    verified: dict[str, str]  # what was checked, and how
+    not_verified: dict[str, str]  # what was not, and why
+    goldens: tuple[Golden, ...]
+    files: dict[RelativePath, FileEntry]

@@ -1,0 +1,1 @@
+"""One TOML file a device; code only loads and validates them."""

@@ -1,0 +1,115 @@
+"""Which meters there are, and how energy is charged to answers: always against idle.
+
+A machine draws power doing nothing, so the idle power is read before and after the work. When the
+two differ by more than a fifth, something else ran beside us and no figure is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from time import sleep
+from typing import Any
+
+from edgevlm.compiler.errors import UsageFault
+from edgevlm.devices.power.base import Energy, Meter, window
+from edgevlm.devices.power.rapl import Rapl
+
+__all__ = ["IDLE_TOLERANCE", "METERS", "Energy", "EnergyResult", "Meter", "find_meter",
+           "measure_energy"]
+
+# Every meter, the one to prefer first.
+METERS: dict[str, Callable[[], Meter]] = {"rapl": Rapl}
+# Largest allowed difference of the two idle powers, as a share of the smaller one.
+IDLE_TOLERANCE = 0.20
+
+
+def find_meter(kind: str = "auto") -> tuple[Meter | None, str | None]:
+    """(meter, None) when one can be read now, otherwise (None, reason).
+
+    "auto" takes the first that works, "none" takes none. Raises UsageFault EV402 for another name.
+    """
+    if kind == "none":
+        return None, "no meter was asked for"
+    if kind != "auto" and kind not in METERS:
+        raise UsageFault("EV402", f"unknown power meter {kind!r}",
+                         f"there are auto, none, {', '.join(METERS)}",
+                         "edgevlm doctor, which says what each meter needs")
+    reasons = []
+    for name in METERS if kind == "auto" else (kind,):
+        meter = METERS[name]()
+        reason = meter.available()
+        if reason is None:
+            return meter, None
+        reasons.append(f"{name}: {reason}")
+    return None, "; ".join(reasons)
+
+
+@dataclasses.dataclass(frozen=True)
+class EnergyResult:
+    """Joules for one answer. Both figures are None when the reading was rejected; `note` says why.
+
+    `joules_per_answer` is all that the meter saw, idle included: what the supply or the battery
+    paid. `joules_above_idle_per_answer` leaves out what the machine would have drawn anyway.
+    """
+
+    joules_per_answer: float | None
+    joules_above_idle_per_answer: float | None
+    answers: int
+    seconds: float  # length of the work's window
+    idle_w_before: float | None
+    idle_w_after: float | None
+    how: str
+    meter: str
+    note: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as plain data."""
+        return dataclasses.asdict(self)
+
+
+def measure_energy(meter: Meter, work: Callable[[], int], *, idle_s: float = 5.0,
+                   prepare: Callable[[], object] | None = None) -> EnergyResult:
+    """Read idle for `idle_s` seconds, run `prepare` unmetered, meter `work`, read idle again.
+
+    `work` returns how many answers it gave. `prepare` is the warm-up: it comes after the first
+    idle window so that the work starts warm. Raises JobFault EV402 when the meter fails; what
+    `work` raises passes through with the meter stopped.
+    """
+    before = _idle(meter, idle_s)
+    if prepare:
+        prepare()
+    with window(meter) as opened:
+        answers = work()
+    after = _idle(meter, idle_s)
+    return _judge(before, opened.energy, after, answers)
+
+
+def _idle(meter: Meter, seconds: float) -> Energy:
+    with window(meter) as opened:
+        sleep(seconds)
+    return opened.energy
+
+
+def _judge(before: Energy, spent: Energy, after: Energy, answers: int) -> EnergyResult:
+    low, high = before.watts, after.watts
+    rejected = None
+    if answers < 1:
+        rejected = "the work gave no answer"
+    elif low is None or high is None or spent.watts is None:
+        rejected = "a window had no length"
+    elif abs(high - low) > IDLE_TOLERANCE * min(low, high):
+        rejected = (f"idle power was {low:.2f} W before and {high:.2f} W after, more than "
+                    f"{IDLE_TOLERANCE:.0%} apart: something else ran on the machine")
+    total = above = None
+    if rejected:
+        note = f"rejected: {rejected}"
+    else:
+        idle_w = (low + high) / 2
+        total = spent.joules / answers
+        above = (spent.joules - idle_w * spent.seconds) / answers
+        note = (f"{spent.meter}, {spent.how}, {answers} answers in {spent.seconds:.2f} s, idle "
+                f"{idle_w:.2f} W included, {above:.3g} J an answer above idle")
+        note += f"; {spent.note}" if spent.note else ""
+    return EnergyResult(total, above, answers, spent.seconds, low, high, spent.how, spent.meter,
+                        note)
