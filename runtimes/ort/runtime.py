@@ -2,7 +2,7 @@
 
 int8 weights are made float once, when a session is opened: the file is small, the arithmetic is that
 of the graph. ONNX Runtime could keep them int8, but then it rounds activations to int8 as well (37 dB
-a chain of 8 products, faster only on one row of 576 channels or more: benchmarks/ort_int8.py). That is
+a chain of 8 products, faster only on one row of 576 channels or more: benchmarks/bench_ort_int8.py). That is
 another scheme and must be asked for, not slipped in.
 
 `threads` is 1 for a part too small to share: starting workers costs more than it saves.
