@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,14 @@ def profile_bundle(
     """Time whole requests on this machine; the JSON of `edgevlm profile --json`.
 
     The requests are the bundle's goldens in turn, or one picture and question of the caller's.
-    Raises EV401 (device), EV410 (n, warm-up), EV3xx (bundle).
+    Raises EV403 (device), EV410 (n, warm-up), EV411 (what to ask), EV3xx (bundle).
     """
     if device not in ("local", "cpu", "host"):
         raise UsageFault(
-            "EV401",
-            f"device {device!r}",
-            "this version profiles on this machine only",
-            "edgevlm profile BUNDLE --device local",
+            "EV403",
+            f"profile on device {device!r}",
+            "this version measures on this machine only",
+            f"edgevlm profile {shlex.quote(str(path))} --device local",
         )
     if (image is None) != (prompt is None):
         raise UsageFault(
@@ -89,4 +90,11 @@ def _requests(
 ) -> list[tuple[np.ndarray, str]]:
     if image is not None:
         return [(load_image(image), str(prompt))]
+    if not manifest.goldens:
+        raise UsageFault(
+            "EV411",
+            f"profile of {path.name} without a request",
+            "the bundle carries no goldens to ask",
+            "give one: --image PICTURE --prompt QUESTION",
+        )
     return [(load_image(path / g.image), g.question) for g in manifest.goldens]

@@ -30,7 +30,7 @@ def run_bundle(
     rgb = load_image(image)
     opened = open_for_answers(path)
     answerer = opened.answerer
-    answerer.text.encode(prompt, opened.contract.prompt_capacity)  # refuse before the image is seen
+    answerer.prompt(prompt)  # refuse before the image is looked at
     trace, ids, pieces = Trace(), [], []
     start = perf_counter()
     tokens = answerer.look(rgb, trace)
@@ -41,6 +41,7 @@ def run_bundle(
     stages = {name: round(1000 * sum(values), 3) for name, values in trace.seconds.items()}
     return {
         "schema": 1,
+        "bundle": str(path),
         "answer": "".join(pieces),
         "tokens": len(ids),
         "token_ids": ids,

@@ -1,14 +1,15 @@
-"""Open a bundle (or a source, run as it is) for asking questions: shared by run, eval and profile."""
+"""Open a bundle for asking questions: what run, eval, profile and verify share."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgevlm.compiler.bundle import MANIFEST, Bundle, open_bundle
+from edgevlm.compiler.bundle import Bundle, open_bundle
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.executor import PartCaller
+from edgevlm.compiler.manifest import TOKENIZER
 from edgevlm.models.answer import Answerer
 from edgevlm.runtimes import find_runtime
 
@@ -28,14 +29,7 @@ class Opened:
 
 
 def open_for_answers(path: Path) -> Opened:
-    """Raises EV320-EV322 (bundle), EV302 (runtime), EV304 (artifact)."""
-    if not (path / MANIFEST).is_file() and not path.exists():
-        raise JobFault(
-            "EV320",
-            f"no bundle at {path}",
-            "there is no such folder",
-            f"edgevlm compile easyvqa-tiny --target cpu -o {path.name}",
-        )
+    """Raises EV320-EV323, EV330 (bundle), EV302 (runtime), EV304 (artifact), EV103-EV106."""
     bundle = open_bundle(path)
     manifest = bundle.manifest
     if manifest.contract.kind != "vlm":
@@ -43,15 +37,15 @@ def open_for_answers(path: Path) -> Opened:
             "EV323",
             f"{path.name} is a classifier",
             "it answers no questions",
-            f"edgevlm inspect {path}",
+            f"edgevlm inspect {shlex.quote(str(path))}",
         )
-    parts: PartCaller = find_runtime(manifest.target.runtime).open(bundle)
-    file = path / "processor" / "tokenizer.json"
-    if not file.is_file() or file.stat().st_size > MAX_TOKENIZER_BYTES:
+    if manifest.files[TOKENIZER].bytes > MAX_TOKENIZER_BYTES:
         raise JobFault(
             "EV322",
-            f"{path.name} lacks processor/tokenizer.json",
-            "the bundle is not whole",
-            f"edgevlm verify {path}",
+            f"{TOKENIZER} of {path.name} is broken",
+            f"it is bigger than {MAX_TOKENIZER_BYTES // 2**20} MB",
+            "compile or copy the bundle again",
         )
-    return Opened(Answerer(manifest.contract, manifest.processor, file.read_bytes(), parts), bundle)
+    parts = find_runtime(manifest.target.runtime).open(bundle)
+    tokenizer = (path / TOKENIZER).read_bytes()
+    return Opened(Answerer(manifest.contract, manifest.processor, tokenizer, parts), bundle)

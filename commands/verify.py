@@ -2,62 +2,96 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgevlm.commands.session import open_for_answers
-from edgevlm.compiler.bundle import check_bundle, open_bundle
+from edgevlm.compiler.bundle import SUMS, Bundle, check_bundle, open_bundle, read_manifest
 from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.generate import classify
+from edgevlm.compiler.manifest import Golden
+from edgevlm.compiler.verify import MAX_ANSWER
+from edgevlm.models.answer import image_processor
 from edgevlm.models.processing.image import load_image
+from edgevlm.runtimes import find_runtime
 
 __all__ = ["verify_bundle"]
+
+SHOWN = 3  # problems told in one line
+#: manifest.json, record.json and SHA256SUMS: checked, but not listed in the manifest
+SPECIAL_FILES = 3
 
 
 def verify_bundle(path: Path, *, run: bool = True) -> dict[str, Any]:
     """The JSON of `edgevlm verify --json`; `run` answers the goldens as well.
 
-    Raises EV320 (not a bundle), EV321 (newer schema), EV330 (tampered: names the files), EV331
-    (answers differ).
+    Raises EV320 (not a bundle), EV321 (newer schema), EV322 (broken manifest), EV330 (tampered: names
+    the files), EV331 (answers differ).
     """
-    bundle = open_bundle(path) if not (path / "SHA256SUMS").is_file() else None
+    if not (path / SUMS).exists():
+        read_manifest(path)  # says EV320 where there is no bundle at all
     problems = check_bundle(path)
     if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        more = f" and {len(problems) - SHOWN} more" if problems[SHOWN:] else ""
         raise JobFault(
             "EV330",
             f"bundle {path.name} is not what was compiled",
-            "; ".join(problems[:3]) + more,
+            "; ".join(problems[:SHOWN]) + more,
             "compile or copy it again",
         )
-    bundle = bundle or open_bundle(path)
-    report: dict[str, Any] = {
+    bundle = open_bundle(path)
+    return {
         "schema": 1,
         "bundle": str(path),
         "ok": True,
-        "digest": f"sha256:{bundle.digest}",
-        "files": len(bundle.manifest.files),
-        "goldens": None,
+        "digest": bundle.digest,
+        "files": len(bundle.manifest.files) + SPECIAL_FILES,
+        "goldens": _goldens(bundle) if run else None,
     }
-    if run:
-        report["goldens"] = _goldens(path)
-    return report
 
 
-def _goldens(path: Path) -> dict[str, int]:
-    opened = open_for_answers(path)
-    goldens = opened.bundle.manifest.goldens
+def _goldens(bundle: Bundle) -> dict[str, int]:
+    goldens, ask = bundle.manifest.goldens, _asker(bundle)
     wrong = []
     for golden in goldens:
-        got = opened.answerer.answer(
-            load_image(path / golden.image), golden.question, max_new=max(len(golden.token_ids), 1)
-        )
-        if got.token_ids != golden.token_ids:
-            wrong.append(f"{golden.image} {golden.question!r}: {got.text!r}, not {golden.answer!r}")
+        ids, text = ask(golden)
+        if ids != golden.token_ids:
+            wrong.append(f"{golden.image} {golden.question!r}: {text!r}, not {golden.answer!r}")
     if wrong:
         raise JobFault(
             "EV331",
-            f"bundle {path.name} answers {len(wrong)} of {len(goldens)} goldens differently here",
+            f"bundle {bundle.folder.name} answers {len(wrong)} of {len(goldens)} goldens "
+            "differently here",
             wrong[0],
-            "edgevlm doctor  compares tool versions",
+            f"edgevlm inspect {shlex.quote(str(bundle.folder))} --json  names the versions it was "
+            "made with, edgevlm doctor those that are here",
         )
     return {"agree": len(goldens), "of": len(goldens)}
+
+
+def _asker(bundle: Bundle) -> Callable[[Golden], tuple[tuple[int, ...], str]]:
+    """golden -> (token ids, or the class of a classifier; the same as text)."""
+    manifest = bundle.manifest
+    if manifest.contract.kind == "classifier":
+        images = image_processor(manifest.contract, manifest.processor)
+        parts = find_runtime(manifest.target.runtime).open(bundle)
+
+        def name(golden: Golden) -> tuple[tuple[int, ...], str]:
+            best = int(classify(parts, images(load_image(bundle.folder / golden.image))).argmax())
+            return (best,), str(best)
+
+        return name
+    answerer = open_for_answers(bundle.folder).answerer
+
+    def answer(golden: Golden) -> tuple[tuple[int, ...], str]:
+        found = answerer.answer(
+            load_image(bundle.folder / golden.image),
+            golden.question,
+            # one more than is right, so that an answer that goes on is seen
+            max_new=min(len(golden.token_ids) + 1, MAX_ANSWER),
+        )
+        return found.token_ids, found.text
+
+    return answer

@@ -3,6 +3,9 @@
 The new folder is built beside the target under a name no tool opens, flushed to disk, and then put
 in place by one rename. Where a folder is replaced, Linux exchanges the two names in one step
 (renameat2, RENAME_EXCHANGE); elsewhere the old one is moved aside and moved back on failure.
+
+A draft is locked (flock) while its maker lives, and the kernel lets go of the lock of a process
+that is killed. So the next compile to the same output can tell a leftover from a neighbour's draft.
 """
 
 from __future__ import annotations
@@ -10,8 +13,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
+import json
 import os
+import secrets
+import shlex
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,93 +29,152 @@ from edgevlm.compiler.errors import JobFault, UsageFault
 __all__ = ["atomic_folder", "check_target"]
 
 _AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_MAX_MANIFEST_BYTES = 16 * 2**20
 
 
 def check_target(target: Path, force: bool) -> None:
-    """Refuse early: EV310 if the target exists and `force` is off, or its parent cannot be used."""
-    if target.exists() or target.is_symlink():
+    """Refuse early, before minutes of work.
+
+    Raises EV310 (UsageFault): it exists and `force` is off, or is no bundle, or has no parent; EV311
+    (JobFault): its parent cannot be written to.
+    """
+    if target.absolute().name in ("", ".."):
+        raise _in_the_way(target, "has no name of its own", "it must be a folder that can be made")
+    if os.path.lexists(target):
         if not force:
-            raise UsageFault(
-                "EV310",
-                f"output {target} exists",
-                "nothing is overwritten unasked",
-                "choose another -o, or add --force",
+            raise _in_the_way(
+                target, "exists", "nothing is overwritten unasked", "choose another -o, or add --force"
             )
-        if target.is_symlink() or not target.is_dir() or not _looks_ours(target):
-            raise UsageFault(
-                "EV310",
-                f"output {target} is not a bundle",
-                "--force replaces bundles only, so that a slip costs nothing else",
-                "choose another -o",
+        if why := _foreign(target):
+            raise _in_the_way(
+                target, "cannot be replaced", f"{why}; --force replaces whole bundles only"
             )
     parent = target.absolute().parent
     if not parent.is_dir():
-        raise UsageFault(
-            "EV310",
-            f"output folder {target} has no parent",
-            f"{parent} does not exist",
-            f"mkdir -p {parent}",
+        raise _in_the_way(
+            target, "has no parent", f"{parent} is no folder", f"mkdir -p {shlex.quote(str(parent))}"
         )
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise _disk(target, PermissionError(errno.EACCES, f"{parent} cannot be written to"))
 
 
-def _looks_ours(folder: Path) -> bool:
-    return (folder / "manifest.json").is_file() or not any(folder.iterdir())
+def _in_the_way(target: Path, what: str, why: str, fix: str = "choose another -o") -> UsageFault:
+    return UsageFault("EV310", f"output {target} {what}", why, fix)
+
+
+def _foreign(target: Path) -> str | None:
+    """Why `target` may not be replaced: whatever a slip could cost besides a bundle of ours."""
+    if target.is_symlink() or not target.is_dir():
+        return "it is a link" if target.is_symlink() else "it is a file"
+    if Path.cwd().is_relative_to(target.resolve()):
+        return "it holds the folder you are in"
+    if not any(target.iterdir()):
+        return None
+    try:
+        with (target / "manifest.json").open("rb") as file:
+            manifest = json.loads(file.read(_MAX_MANIFEST_BYTES))
+        listed = set(manifest["files"]) if {"schema", "edgevlm"} <= set(manifest) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        listed = None
+    if listed is None:
+        return "it has no manifest.json of edgevlm"
+    present = {str(p.relative_to(target)) for p in target.rglob("*") if p.is_symlink() or p.is_file()}
+    more = sorted(present - listed - {"manifest.json", "record.json", "SHA256SUMS"})
+    return f"it holds {more[0]}, which is not part of the bundle" if more else None
 
 
 @contextlib.contextmanager
 def atomic_folder(target: Path, force: bool = False) -> Iterator[Path]:
     """Yields an empty folder to fill; on a clean exit it becomes `target`, on any other it goes.
 
-    Raises EV310 (target in the way), EV311 (disk full, no permission).
+    Raises EV310 (target in the way, also when it appeared meanwhile), EV311 (disk full, no
+    permission).
     """
     check_target(target, force)
     target = target.absolute()
-    _sweep(target)
-    draft = target.with_name(f".{target.name}.draft-{os.getpid()}")
+    draft = target.with_name(f".{target.name}.draft-{os.getpid()}-{secrets.token_hex(4)}")
+    with contextlib.ExitStack() as held:
+        held.callback(_remove, draft)
+        try:
+            with _locked(target.parent):
+                _sweep(target)
+                draft.mkdir()
+                held.enter_context(_locked(draft))
+            yield draft
+            _flush(draft)
+            with _locked(target.parent):
+                check_target(target, force)
+                _put(draft, target)
+            _sync(target.parent)
+        except OSError as error:
+            raise _disk(target, error) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the folder's lock; yields whether we have it. A file system without locks says no."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        draft.mkdir()
-        yield draft
-        _flush(draft)
-        _put(draft, target)
-    except OSError as error:
-        raise _disk(target, error) from error
+        have = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            have = False
+        yield have
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        os.close(handle)
 
 
 def _sweep(target: Path) -> None:
-    """Remove drafts of compiles that were killed; one that still runs keeps its own."""
-    for left in target.parent.glob(f".{target.name}.draft-*"):
-        pid = left.name.rpartition("-")[2]
-        if pid.isdigit() and int(pid) != os.getpid() and not _alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+    """Remove what killed compiles left; put back an old bundle that was set aside."""
+    for left in list(target.parent.iterdir()):
+        if not left.name.startswith(f".{target.name}.draft-") or left.is_symlink():
+            continue
+        with contextlib.suppress(OSError), _locked(left, wait=False) as dead:
+            if dead and left.name.endswith(".old") and not os.path.lexists(target):
+                left.rename(target)
+            elif dead:
+                shutil.rmtree(left, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def _remove(folder: Path) -> None:
+    """Delete a folder; signals wait until it is done, so that a second Ctrl-C leaves no half."""
+    waiting: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not None:  # None: not set from Python, cannot be put back
+                handlers[number] = signal.signal(number, lambda n, _: waiting.append(n))
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in waiting:
+        signal.raise_signal(number)
 
 
 def _flush(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _put(draft: Path, target: Path) -> None:
-    if not target.exists():
-        draft.rename(target)
+    """One step where the kernel has it; the parent's lock keeps other compiles away."""
+    if not os.path.lexists(target):
+        if not _rename(draft, target, _RENAME_NOREPLACE):
+            draft.rename(target)
         return
-    if _exchange(draft, target):  # the old bundle now has the draft's name and is removed with it
+    if _rename(draft, target, _RENAME_EXCHANGE):  # the draft's name is now the old bundle's
         return
     aside = draft.with_name(draft.name + ".old")
     target.rename(aside)
@@ -115,23 +183,30 @@ def _put(draft: Path, target: Path) -> None:
     except BaseException:
         aside.rename(target)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside)
 
 
-def _exchange(a: Path, b: Path) -> bool:
+def _rename(a: Path, b: Path, flag: int) -> bool:
+    """renameat2; False where kernel or file system lacks it."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
         return False
-    return not rename(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE)
+    if not rename(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), flag):
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(b))
 
 
 def _disk(target: Path, error: OSError) -> JobFault:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     why = "the disk is full" if full else f"{type(error).__name__}: {error.strerror or error}"
+    parent = shlex.quote(str(target.absolute().parent))
     return JobFault(
         "EV311",
         f"bundle {target.name} could not be written",
         f"{why}; nothing was changed",
-        "df -h .  then free some space" if full else f"ls -ld {target.parent}",
+        f"df -h {parent}  then free some space" if full else f"ls -ld {parent}",
     )

@@ -6,16 +6,17 @@ beside it; both are covered by SHA256SUMS, which `sha256sum -c` reads as well.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.exported_model import Processor, Source
 
-__all__ = ["SCHEMA", "Artifact", "FileEntry", "Golden", "Manifest", "PassEntry", "Target"]
+__all__ = ["SCHEMA", "TOKENIZER", "Artifact", "FileEntry", "Golden", "Manifest", "PassEntry", "Target"]
 
 SCHEMA = 1
+TOKENIZER = "processor/tokenizer.json"
 RelativePath = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200),
@@ -80,3 +81,15 @@ class Manifest(_Strict):
     not_verified: dict[str, str]  # what was not, and why
     goldens: tuple[Golden, ...]
     files: dict[RelativePath, FileEntry]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Whatever the bundle is used for is listed, and so has a digest."""
+        roles = [a.role for a in self.artifacts]
+        if sorted(set(roles)) != sorted(self.contract.roles):
+            raise ValueError(f"has artifacts for {roles}, needs {list(self.contract.roles)}")
+        used = [TOKENIZER, *(a.file for a in self.artifacts), *(g.image for g in self.goldens)]
+        for name in used:
+            if name not in self.files:
+                raise ValueError(f"uses {name}, which is not among its files")
+        return self

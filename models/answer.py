@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
+from pydantic import ValidationError
 
 from edgevlm.compiler.contract import Contract
+from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import Probe, Processor
 from edgevlm.compiler.generate import ImageTokens, Trace, encode_image, generate
 from edgevlm.compiler.verify import ProbeInput
 from edgevlm.models.processing.preprocess import ImageProcessor
-from edgevlm.models.processing.text import PromptTemplate, StreamDecoder, TextProcessor
+from edgevlm.models.processing.text import Prompt, PromptTemplate, StreamDecoder, TextProcessor
 
-__all__ = ["Answer", "Answerer", "probe_inputs", "text_processor"]
+__all__ = ["Answer", "Answerer", "image_processor", "probe_inputs", "text_processor"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,43 @@ class Answer:
 
 
 def text_processor(processor: Processor, tokenizer: bytes) -> TextProcessor:
-    """Raises EV104 for a broken tokenizer."""
-    template = PromptTemplate(text=processor.template, image=processor.image_token)
+    """Raises EV104 for a broken tokenizer, or a template without its two placeholders."""
+    try:
+        template = PromptTemplate(text=processor.template, image=processor.image_token)
+    except ValidationError as error:
+        raise JobFault(
+            "EV104",
+            "the prompt template of the model",
+            error.errors()[0]["msg"],
+            "export the model again, or take the bundle from where it was compiled",
+        ) from error
     return TextProcessor(
         tokenizer, template, processor.image_token, processor.eos_ids, processor.bos_id
     )
+
+
+def image_processor(contract: Contract, processor: Processor) -> ImageProcessor:
+    """Raises EV103 (settings it cannot follow), EV106 (pictures of another size than the graph)."""
+    try:
+        images = ImageProcessor(**processor.image)
+    except (ValidationError, TypeError) as error:
+        why = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error)}
+        raise JobFault(
+            "EV103",
+            f"image processor, {'.'.join(map(str, why.get('loc', ()))) or 'its settings'}",
+            str(why["msg"]),
+            "export the model again, or take the bundle from where it was compiled",
+        ) from error
+    made, wanted = (images.height, images.width), (contract.image_height, contract.image_width)
+    if made != wanted:
+        raise JobFault(
+            "EV106",
+            "the image processor breaks the contract",
+            f"it makes {made[0]} x {made[1]} pixels, the vision part takes "
+            f"{wanted[0]} x {wanted[1]}",
+            "export the model again, or pass the original checkpoint",
+        )
+    return images
 
 
 class Answerer:
@@ -43,7 +77,7 @@ class Answerer:
         self, contract: Contract, processor: Processor, tokenizer: bytes, parts: PartCaller
     ) -> None:
         self.contract, self.parts = contract, parts
-        self.images = ImageProcessor(**processor.image)
+        self.images = image_processor(contract, processor)
         self.text = text_processor(processor, tokenizer)
 
     def look(self, rgb: np.ndarray, trace: Trace | None = None) -> ImageTokens:
@@ -53,6 +87,12 @@ class Answerer:
         pixels = self.images(rgb)
         trace.seconds.setdefault("preprocess", []).append(perf_counter() - start)
         return encode_image(self.contract, self.parts, pixels, trace)
+
+    def prompt(self, question: str) -> Prompt:
+        """The question as token ids. Raises EV120-EV123 (UsageFault), EV104 (JobFault)."""
+        prompt = self.text.encode(question, self.contract.prompt_capacity)
+        _check_ids(prompt, self.contract)
+        return prompt
 
     def stream(
         self,
@@ -67,7 +107,7 @@ class Answerer:
 
         Raises EV120-EV123 (UsageFault) for a question that cannot be asked.
         """
-        prompt = self.text.encode(question, self.contract.prompt_capacity)
+        prompt = self.prompt(question)
         decoder = StreamDecoder(self.text)
         for token in generate(
             self.contract,
@@ -102,11 +142,25 @@ def probe_inputs(
     contract: Contract, processor: Processor, tokenizer: bytes, probes: tuple[Probe, ...]
 ) -> list[ProbeInput]:
     """Probes as tensors and token ids."""
-    images = ImageProcessor(**processor.image)
+    images = image_processor(contract, processor)
     if contract.kind == "classifier":
         return [ProbeInput(images(p.image)) for p in probes]
     text = text_processor(processor, tokenizer)
     prompts = [text.encode(p.question, contract.prompt_capacity) for p in probes]
+    for prompt in prompts:
+        _check_ids(prompt, contract)
     return [
         ProbeInput(images(p.image), q.before, q.after) for p, q in zip(probes, prompts, strict=True)
     ]
+
+
+def _check_ids(prompt: Prompt, contract: Contract) -> None:
+    """A tokenizer of another model would make the embedding read past its table."""
+    top = max((*prompt.before, *prompt.after), default=0)
+    if top >= contract.vocabulary:
+        raise JobFault(
+            "EV104",
+            f"tokenizer.json gives token {top}",
+            f"the model knows {contract.vocabulary} tokens, 0 to {contract.vocabulary - 1}",
+            "take the tokenizer.json that belongs to the checkpoint",
+        )

@@ -1,7 +1,7 @@
 """Probes for a model that brings none: pictures drawn from a seed, questions anyone might ask.
 
-They have no right answer. They are there to see two versions of one model side by side; a user's own
-pictures (`--probes FOLDER`) are better, because drift depends on what the model is shown.
+They have no right answer. They are there to see two versions of one model side by side; a user's
+own pictures (`--probes FOLDER`) are better, because drift depends on what the model is shown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def drawn_probes(count: int = 4, seed: int = 0) -> tuple[Probe, ...]:
         waves = rng.uniform(1, 6, (3, 2))
         field = np.stack([np.sin(waves[c, 0] * x + waves[c, 1] * y) for c in range(3)], -1)
         image = 127 + 100 * field
-        cx, cy, r = rng.uniform(0.25, 0.75, 2).tolist() + [float(rng.uniform(0.1, 0.25))]
+        cx, cy, r = [*rng.uniform(0.25, 0.75, 2).tolist(), float(rng.uniform(0.1, 0.25))]
         image[(x - cx) ** 2 + (y - cy) ** 2 < r * r] = rng.uniform(0, 255, 3)
         image[np.abs(x - rng.uniform(0.1, 0.9)) < 0.03] = rng.uniform(0, 255, 3)
         probes.append(

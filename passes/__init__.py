@@ -10,6 +10,7 @@ from edgevlm.compiler.recipe import Recipe
 from edgevlm.passes.cleanup.drop_dead import DropDead
 from edgevlm.passes.cleanup.drop_zero_masks import DropZeroMasks
 from edgevlm.passes.cleanup.fold_constants import FoldConstants
+from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
@@ -24,6 +25,7 @@ PASSES: dict[str, type[Pass]] = {
         MergeDuplicates,
         DropZeroMasks,
         DropDead,
+        GatherEarly,
         # token reduction
         KeepTokens,
         # quantisation

@@ -35,6 +35,10 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
             ("fold-constants", "merge-duplicates", "drop-zero-masks", "drop-dead"),
         ),
         Group(
+            "only now is it plain which rows anybody reads",
+            ("gather-early",),
+        ),
+        Group(
             "shapes before weights: calibration and scales must see the final shapes",
             ("keep-tokens",),
         ),

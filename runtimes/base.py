@@ -1,4 +1,4 @@
-"""What every runtime offers: lower to artifacts, open a bundle, profile its ops, say what it needs."""
+"""What every runtime offers: lower to artifacts, open a bundle, profile ops, say what it needs."""
 
 from __future__ import annotations
 
