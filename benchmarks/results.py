@@ -25,10 +25,12 @@ TOOLS = (
 
 def write_result(name: str, data: dict[str, Any]) -> Path:
     """results/<name>.json with host, versions and date beside the figures."""
+    host = describe_host().as_json()
+    host.pop("kernel")  # says nothing about speed
     record = {
         "result": name,
         "date": datetime.now(UTC).date().isoformat(),
-        "host": describe_host().as_json(),
+        "host": host,
         "tools": tool_versions(TOOLS),
         "how": "measured-host",
         **data,

@@ -1,39 +1,37 @@
-"""`edgevlm compile`: source -> passes, each checked -> artifacts, checked -> bundle, written whole."""
+"""`edgevlm compile`: source -> passes, each checked -> artifacts, checked -> a bundle, whole."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from PIL import Image
-
+from edgevlm.commands.writing import Proof, compile_report, write_manifest, write_processor
 from edgevlm.compiler.atomic import atomic_folder, check_target
-from edgevlm.compiler.bundle import MANIFEST, RECORD, Bundle, file_entries, open_bundle, write_sums
+from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
 from edgevlm.compiler.contract import Role
-from edgevlm.compiler.cost import count
 from edgevlm.compiler.drift import Drift
-from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.manifest import SCHEMA, Golden, Manifest, PassEntry, Target
-from edgevlm.compiler.pass_manager import Applied, run_passes
+from edgevlm.compiler.manifest import Target
+from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.recipe import Recipe
-from edgevlm.compiler.verify import Check, ProbeInput, Reference, compare_parts, observe
-from edgevlm.devices import find_device
-from edgevlm.devices.host import describe_host, peak_rss_mb
-from edgevlm.models.answer import probe_inputs, text_processor
+from edgevlm.compiler.verify import ProbeInput, Reference, compare_parts, observe
+from edgevlm.devices import Device, find_device
+from edgevlm.devices.host import describe_host
+from edgevlm.models.answer import probe_inputs
 from edgevlm.models.source import SourceOptions, open_source
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.runtimes import find_runtime
 from edgevlm.runtimes.base import Runtime
 
-__all__ = ["CompileOptions", "compile_model"]
+__all__ = ["CompileOptions", "compile_model", "options_of"]
 
 #: dB; an artifact computes the same graph with a vendor's kernels, fused and reordered
 ARTIFACT_FLOOR_DB = 40.0
@@ -45,22 +43,49 @@ Progress = Callable[[str], None]
 class CompileOptions:
     target: str
     out: Path
-    flags: Flags = Flags()
-    recipe: Path | None = None  # replaces the flags
-    source: SourceOptions = SourceOptions()
+    flags: Flags = field(default_factory=Flags)
+    recipe: Path | None = None  # in place of the flags
+    source: SourceOptions = field(default_factory=SourceOptions)
     force: bool = False
     min_sqnr: float = 15.0  # dB, floor for passes that approximate
 
 
-@dataclass
-class _Proof:
-    """Everything that was checked on the way, for the record and the manifest."""
+def options_of(
+    target: str,
+    out: Path,
+    *,
+    tokens: int | None = None,
+    select: str | None = None,
+    quant: str | None = None,
+    recipe: Path | None = None,
+    max_prompt: int | None = None,
+    max_answer: int | None = None,
+    probes: Path | None = None,
+    min_sqnr: float = 15.0,
+    force: bool = False,
+) -> CompileOptions:
+    """The options of the command line, None where one was not given.
 
-    applied: list[Applied] = field(default_factory=list)
-    artifact: dict[Role, Drift] = field(default_factory=dict)
-    source_drift: dict[Role, Drift] = field(default_factory=dict)
-    agree_source: int = 0
-    seen: Reference | None = None
+    Raises EV208 for options that would be passed over in silence.
+    """
+    if recipe and (tokens, select, quant) != (None, None, None):
+        raise UsageFault(
+            "EV208",
+            "--recipe with --tokens, --select or --quant",
+            "a recipe says all of that itself, so these would do nothing",
+            "leave them out, or edit the recipe: it is TOML",
+        )
+    if select is not None and tokens is None:
+        raise UsageFault(
+            "EV208",
+            f"--select {select} without --tokens",
+            "all image tokens are kept then, and nothing is selected",
+            f"add a budget: --tokens 16 --select {select}",
+        )
+    default = Flags()
+    flags = Flags(tokens, select or default.select, quant or default.quant)
+    source = SourceOptions(max_prompt, max_answer, probes)
+    return CompileOptions(target, out, flags, recipe, source, force, min_sqnr)
 
 
 def compile_model(
@@ -73,14 +98,10 @@ def compile_model(
     start = perf_counter()
     device = find_device(options.target)
     runtime = find_runtime(device.runtime)
-    check_target(options.out, options.force)
-    recipe = (
-        Recipe.read(options.recipe)
-        if options.recipe
-        else compose(options.target, runtime.name, options.flags)
-    )
-    passes = make_passes(recipe)
     toolchain = runtime.toolchain()
+    check_target(options.out, options.force)
+    recipe = _recipe(options, device)
+    passes = make_passes(recipe)
 
     progress("read source")
     original = open_source(source, options.source)
@@ -92,26 +113,56 @@ def compile_model(
     model, applied, seen = run_passes(
         original, passes, probes, min_sqnr=options.min_sqnr, progress=progress
     )
-    proof = _Proof(applied, agree_source=_agree(first, seen), seen=seen)
+    proof = Proof(applied, seen, agree_source=_agree(first, seen))
     with atomic_folder(options.out, options.force) as draft:
         progress(f"lower to {runtime.name}")
         artifacts = runtime.lower(model, draft)
         target = Target(device=device.id, runtime=runtime.name, toolchain=toolchain)
-        _write_processor(model, draft)
+        write_processor(model, draft)
         (draft / "recipe.toml").write_text(recipe.to_toml())
-        manifest = _manifest(model, target, artifacts, proof, draft)
+        bundle = Bundle(draft, write_manifest(model, target, artifacts, proof, draft))
         progress("check artifacts")
-        bundle = Bundle(draft, manifest)
-        _check_artifacts(model, runtime, bundle, proof, probes)
-        proof.source_drift = _total_drift(original, model, runtime.open(bundle), first)
-        report = _report(model, bundle, proof, options.out, perf_counter() - start)
-        record = {**report, "passes": [a.as_json() for a in applied], "host": _host()}
+        parts = runtime.open(bundle)
+        _check_artifacts(model, runtime, parts, proof, probes)
+        proof.source_drift = _total_drift(original, model, parts, first)
+        report = compile_report(model, bundle, proof, perf_counter() - start)
+        record = {
+            **report,
+            "passes": [a.as_json() for a in applied],
+            "host": describe_host().as_json(),
+        }
         (draft / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         write_sums(draft)
         progress("write bundle")
-    report["digest"] = open_bundle(options.out).digest
-    report["seconds"] = round(perf_counter() - start, 2)
-    return report
+    return {
+        **report,
+        "bundle": str(options.out),
+        "seconds": round(perf_counter() - start, 2),
+        "try": _try(options.out, model),
+    }
+
+
+def _recipe(options: CompileOptions, device: Device) -> Recipe:
+    """From the file or from the flags. Raises EV202, EV205, EV208, EV301."""
+    if not math.isfinite(options.min_sqnr):
+        raise UsageFault(
+            "EV202",
+            f"--min-sqnr {options.min_sqnr}",
+            "with it nothing would be checked",
+            "give a number of dB, such as 15",
+        )
+    if options.recipe is None:
+        return compose(device.id, device.runtime, options.flags)
+    recipe = Recipe.read(options.recipe)
+    wanted = find_device(recipe.target)
+    if wanted.id != device.id:
+        raise UsageFault(
+            "EV208",
+            f"--target {options.target} with a recipe for {recipe.target}",
+            "the order of the passes was chosen for that target",
+            f"--target {recipe.target}, or another recipe",
+        )
+    return Recipe(device.id, recipe.steps)
 
 
 def _agree(a: Reference, b: Reference) -> int:
@@ -119,15 +170,18 @@ def _agree(a: Reference, b: Reference) -> int:
 
 
 def _check_artifacts(
-    model: ExportedModel, runtime: Runtime, bundle: Bundle, proof: _Proof, probes: list[ProbeInput]
+    model: ExportedModel,
+    runtime: Runtime,
+    parts: PartCaller,
+    proof: Proof,
+    probes: list[ProbeInput],
 ) -> None:
     """The emitted files, run by the runtime, against the graphs they came from."""
-    parts = runtime.open(bundle)
     proof.artifact = compare_parts(
         ReferenceParts(model.parts), parts, proof.seen, model.contract.roles
     )
     for role, drift in proof.artifact.items():
-        if drift.sqnr_db < ARTIFACT_FLOOR_DB:
+        if not drift.sqnr_db >= ARTIFACT_FLOOR_DB:  # also when it is not a number
             raise JobFault(
                 "EV305",
                 f"artifact {role} strays at {drift.where}",
@@ -157,105 +211,3 @@ def _total_drift(
         and model.contract.outputs(r) == original.contract.outputs(r)
     ]
     return compare_parts(ReferenceParts(original.parts), parts, first, same)
-
-
-def _write_processor(model: ExportedModel, draft: Path) -> None:
-    (draft / "processor").mkdir()
-    (draft / "processor" / "tokenizer.json").write_bytes(model.tokenizer)
-    (draft / "goldens").mkdir()
-    for i, probe in enumerate(model.probes):
-        Image.fromarray(probe.image).save(draft / "goldens" / f"{i:03d}.png")
-
-
-def _manifest(
-    model: ExportedModel, target: Target, artifacts: list, proof: _Proof, draft: Path
-) -> Manifest:
-    vlm = model.contract.kind == "vlm"
-    text = text_processor(model.processor, model.tokenizer) if vlm else None
-    goldens = tuple(
-        Golden(
-            image=f"goldens/{i:03d}.png",
-            question=probe.question,
-            token_ids=ids,
-            answer=text.decode(ids) if text else str(ids[0]),
-        )
-        for i, (probe, ids) in enumerate(zip(model.probes, proof.seen.answers, strict=True))
-    )
-    manifest = Manifest(
-        schema=SCHEMA,
-        edgevlm=version("edgevlm"),
-        source=model.source,
-        target=target,
-        contract=model.contract,
-        processor=model.processor,
-        passes=tuple(
-            PassEntry(name=a.name, effect=a.effect, options=a.options, changed=a.changed)
-            for a in proof.applied
-        ),
-        artifacts=tuple(artifacts),
-        engine="not needed",
-        verified={
-            "passes": f"every pass ran on {len(goldens)} probes in ONNX Runtime, optimiser off",
-            "artifacts": f"every part and {len(goldens)} whole answers, run by {target.runtime}",
-        },
-        not_verified={
-            "task accuracy": "edgevlm eval BUNDLE --dataset NAME measures it",
-            "latency": "edgevlm profile BUNDLE measures it",
-        },
-        goldens=goldens,
-        files=file_entries(draft),
-    )
-    text = json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True)
-    (draft / MANIFEST).write_text(text + "\n")
-    return manifest
-
-
-def _report(
-    model: ExportedModel, bundle: Bundle, proof: _Proof, out: Path, seconds: float
-) -> dict[str, Any]:
-    cost = {role: count(part) for role, part in model.parts.items()}
-    labelled = [
-        (p.answer, g.answer)
-        for p, g in zip(model.probes, bundle.manifest.goldens, strict=True)
-        if p.answer is not None
-    ]
-    checks: list[Check] = [a.check for a in proof.applied if a.check]
-    return {
-        "schema": 1,
-        "bundle": str(out),
-        "seconds": round(seconds, 2),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
-        "bytes": bundle.bytes,
-        "target": bundle.manifest.target.model_dump(),
-        "image_tokens": {
-            "kept": model.contract.kept_image_tokens,
-            "of": model.contract.image_tokens,
-        },
-        "parts": [
-            {
-                "role": role,
-                "bytes": cost[role].weight_bytes,
-                "macs": cost[role].macs,
-                "nodes": cost[role].nodes,
-                # against the source where its shapes survived, else against the graph it was lowered from
-                "drift": {
-                    **(proof.source_drift.get(role) or proof.artifact[role]).as_json(),
-                    "against": "source" if role in proof.source_drift else "own graph",
-                    "how": "measured-host",
-                },
-            }
-            for role in model.contract.roles
-        ],
-        "answers": {
-            "agree_with_source": proof.agree_source,
-            "probes": len(model.probes),
-            "correct": sum(a.strip().lower() == b.strip().lower() for a, b in labelled),
-            "labelled": len(labelled),
-            "how": "measured-host",
-        },
-        "checks": len(checks),
-    }
-
-
-def _host() -> dict[str, Any]:
-    return describe_host().as_json()

@@ -1,14 +1,24 @@
-"""How a verb speaks: progress and tables on stderr for people, one JSON object on stdout for tools."""
+"""How a verb speaks: progress and tables on stderr for people, one JSON object on stdout for tools.
+
+Names come from the user's disk or from a stranger's bundle, so nothing is read as rich's markup and
+no control character reaches the terminal.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
+import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 __all__ = ["Speaker"]
+
+LOG_WIDTH = 120  # columns where stderr is a file or a pipe and COLUMNS does not say
+NUMERIC = re.compile(r"[-+]?[\d.,]+( - [\d.,]+)?|-|exact|")
 
 
 class Speaker:
@@ -16,46 +26,66 @@ class Speaker:
 
     def __init__(self, as_json: bool = False, quiet: bool = False, colour: bool = True) -> None:
         self.as_json, self.quiet, self.colour = as_json, quiet, colour
+        self._console: Any = None
 
     def console(self) -> Any:
-        from rich.console import Console
+        """The one console of this call: a bar and a line must know of each other."""
+        if self._console is None:
+            from rich.console import Console
 
-        return Console(
-            stderr=True, quiet=self.quiet, highlight=False, no_color=not self.colour or None
-        )
+            log = not sys.stderr.isatty() and "COLUMNS" not in os.environ
+            self._console = Console(
+                stderr=True,
+                quiet=self.quiet,
+                highlight=False,
+                no_color=not self.colour or None,
+                width=LOG_WIDTH if log else None,
+            )
+        return self._console
+
+    def say(self, text: str, style: str = "") -> None:
+        """A sentence on stderr, as it is: never wrapped, never read as markup."""
+        from rich.text import Text
+
+        self.console().print(Text(_printable(text), style), soft_wrap=True)
 
     def emit(self, data: dict[str, Any]) -> None:
         """The one JSON object of `--json`."""
         if self.as_json:
-            print(json.dumps(data, indent=1, allow_nan=False))
+            print(json.dumps(_finite(data), indent=1, allow_nan=False))
 
-    @contextmanager
+    @contextlib.contextmanager
     def stages(self, title: str) -> Iterator[Callable[[str], None]]:
-        """A line for each stage with its seconds and the memory so far."""
+        """A line for each stage with its seconds and the memory so far; a spinner meanwhile."""
         from time import perf_counter
+
+        from rich.text import Text
 
         from edgevlm.devices.host import peak_rss_mb
 
         console, running = self.console(), []
+        live = console.is_terminal and not self.quiet
+        spinner = console.status(Text("")) if live else contextlib.nullcontext()
 
         def close() -> None:
             if running:
                 name, start = running.pop()
-                console.print(
-                    f"  {name:<22} {perf_counter() - start:6.2f} s  {peak_rss_mb():6.0f} MB"
-                )
+                self.say(f"  {name:<22} {perf_counter() - start:6.2f} s  {peak_rss_mb():6.0f} MB")
 
         def begin(name: str) -> None:
             close()
             running.append((name, perf_counter()))
+            if live:
+                spinner.update(Text(name))
 
-        console.print(f"[bold]{title}[/bold]")
-        yield begin
-        close()
+        self.say(title, "bold")
+        with spinner:
+            yield begin
+            close()
 
-    @contextmanager
+    @contextlib.contextmanager
     def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar fed with (done, total)."""
+        """A progress bar fed with (done, total). In a log: one line, when it is done."""
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -65,35 +95,52 @@ class Speaker:
             TimeRemainingColumn,
         )
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console(), disable=self.quiet) as progress:
-            task = progress.add_task(title, total=None)
+        console = self.console()
+        columns = [TextColumn("{task.description}", markup=False), MofNCompleteColumn()]
+        if console.is_terminal:
+            columns[1:1] = [BarColumn()]
+            columns.append(TimeRemainingColumn())
+        columns.append(TimeElapsedColumn())
+        with Progress(*columns, console=console, disable=self.quiet) as progress:
+            task = progress.add_task(_printable(title), total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
-    def table(self, title: str, headings: list[str], rows: list[list[object]]) -> None:
-        """A table on stderr; every column after the first is right-aligned."""
+    def table(self, title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table on stderr; columns of numbers are right-aligned."""
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=title, title_justify="left")
+        cells = [[_printable(str(cell)) for cell in row] for row in rows]
+        table = Table()
         for i, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if i == 0 else "right")
-        for row in rows:
-            table.add_row(*[str(cell) for cell in row])
+            numbers = all(NUMERIC.fullmatch(row[i]) for row in cells) and i > 0
+            table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*map(Text, row))
+        self.say(title, "bold")
         self.console().print(table)
 
     def fault(self, lines: tuple[str, str, str], data: dict[str, str]) -> None:
-        """Three lines on stderr; with --json the same on stdout as {"schema": 1, "error": ...}."""
-        sys.stdout.flush()
-        console = self.console()
-        console.quiet = False  # an error is never quiet
-        console.print(lines[0], style="bold red", markup=False, soft_wrap=True)
-        for line in lines[1:]:
-            console.print(line, markup=False, soft_wrap=True)
+        """Three lines on stderr, never quiet; with --json the same on stdout as {"error": ...}."""
+        first, *rest = (_printable(line) for line in lines)
+        if self.colour and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+            first = f"\x1b[1;31m{first}\x1b[0m"
+        print(first, *rest, sep="\n", file=sys.stderr)
         if self.as_json:
             print(json.dumps({"schema": 1, "error": data}, indent=1))
+
+
+def _printable(text: str) -> str:
+    """Control characters and stray bytes as escapes; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no not-a-number: such a figure is null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,17 +30,34 @@ def open_source(name: str, options: SourceOptions | None = None) -> ExportedMode
     """Raises EV100 (nothing there), EV107 (unknown family), EV10x (broken)."""
     options = options or SourceOptions()
     path = Path(name)
-    if name in BUNDLED and not path.exists():
-        model = _exported(bundled_folder(name), name, options)
-    elif (path / "model.json").is_file():
-        model = _exported(path, name, options)
-    elif (path / "config.json").is_file():
-        model = _checkpoint(path, options)
-    else:
-        raise _nothing(name, path)
+    match _kind(name, path):
+        case "bundled":
+            model = _exported(bundled_folder(name), name, options)
+        case "exported":
+            model = _exported(path, name, options)
+        case "checkpoint":
+            model = _checkpoint(path, options)
+        case other:
+            raise _nothing(name, other)
     if options.probes is not None:
         return replace(model, probes=folder_probes(options.probes))
     return model if model.probes else replace(model, probes=drawn_probes())
+
+
+def _kind(name: str, path: Path) -> str:
+    try:
+        if name in BUNDLED and not path.exists():
+            return "bundled"
+        for file, kind in (
+            ("model.json", "exported"),
+            ("config.json", "checkpoint"),
+            ("manifest.json", "bundle"),
+        ):
+            if (path / file).is_file():
+                return kind
+        return "file" if path.is_file() else "folder" if path.exists() else "nothing"
+    except OSError:  # a name too long for the file system, a folder that may not be entered
+        return "nothing"
 
 
 def _exported(folder: Path, name: str, options: SourceOptions) -> ExportedModel:
@@ -62,15 +80,19 @@ def _checkpoint(folder: Path, options: SourceOptions) -> ExportedModel:
     )
 
 
-def _nothing(name: str, path: Path) -> JobFault | UsageFault:
-    if path.exists():
-        return JobFault(
-            "EV100", f"{name} is not a model", f"a source is {KINDS}", "edgevlm compile --help"
-        )
-    near = get_close_matches(name, BUNDLED, n=3, cutoff=0.4) or list(BUNDLED)
+def _nothing(name: str, kind: str) -> JobFault | UsageFault:
+    if kind != "nothing":
+        why = {
+            "bundle": "it is a bundle already; a bundle is made from a model, not from a bundle",
+            "file": f"it is a file; a source is {KINDS}",
+            "folder": f"it has no model.json and no config.json; a source is {KINDS}",
+        }[kind]
+        fix = f"edgevlm inspect {shlex.quote(name)}" if kind == "bundle" else "edgevlm compile --help"
+        return JobFault("EV100", f"{name} is not a model", why, fix)
+    near = get_close_matches(name[:100], BUNDLED, n=3, cutoff=0.4) or list(BUNDLED)
     return UsageFault(
         "EV100",
-        f"no model at {name!r}",
+        f"no model at {name[:200]!r}",
         f"no such folder, and bundled models are: {', '.join(BUNDLED)}",
         f"edgevlm compile {near[0]} --target cpu -o out.edgevlm",
     )

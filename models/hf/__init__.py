@@ -6,5 +6,7 @@ __all__ = ["FAMILIES"]
 
 #: model_type in config.json -> (module of this package, name of the Family in it)
 FAMILIES: dict[str, tuple[str, str]] = {
+    "idefics3": ("edgevlm.models.hf.smolvlm", "SMOLVLM"),
     "llava": ("edgevlm.models.hf.llava", "LLAVA"),
+    "smolvlm": ("edgevlm.models.hf.smolvlm", "SMOLVLM"),
 }

@@ -184,7 +184,7 @@ def _processor(folder: Path, family: Family) -> tuple[bytes, Processor]:
             str(error)[:300],
             "the folder must hold tokenizer.json and tokenizer_config.json",
         ) from error
-    image = ImageProcessor.from_hf(_image_config(folder))
+    image = ImageProcessor.from_hf(family.image_config(_image_config(folder)))
     return data, Processor(
         image=image.model_dump(mode="json"),
         template=_template(folder, tokenizer, family),
@@ -213,6 +213,8 @@ def _template(folder: Path, tokenizer: Any, family: Family) -> str:
         add_generation_prompt=True,
         tokenize=False,
     )
+    if family.image_text:
+        text = text.replace(family.image_token, family.image_text)
     return text.replace(_QUESTION, "{question}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -34,3 +35,6 @@ class Family:
     class_name: str  # in transformers
     organs: Callable[[nn.Module], Organs]
     image_token: str  # as the chat template writes it
+    image_text: str | None = None  # what the processor makes of it, if more than the token itself
+    #: the image processor's config in CLIP's words, for a processor of the family's own
+    image_config: Callable[[dict[str, Any]], dict[str, Any]] = dict

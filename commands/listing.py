@@ -1,0 +1,122 @@
+"""The verbs that say what there is: passes, devices, and the state of this machine."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from edgevlm.commands.calling import examples, speaks
+from edgevlm.commands.output import Speaker
+
+__all__ = ["devices", "doctor", "passes"]
+
+
+def _asked_to_list() -> bool:
+    """Whether a group was called by its own name alone, which lists."""
+    return click.get_current_context().invoked_subcommand is None
+
+
+@click.group(
+    invoke_without_command=True,
+    short_help="List the graph passes, show one.",
+    epilog=examples("edgevlm passes", "edgevlm passes show keep-tokens"),
+)
+@speaks
+def passes(speaker: Speaker) -> None:
+    """The graph passes: list them (also without a sub-command), show the card of one."""
+    if _asked_to_list():
+        _list_passes(speaker)
+
+
+@passes.command("list", epilog=examples("edgevlm passes list", "edgevlm passes list --json"))
+@speaks
+def passes_list(speaker: Speaker) -> None:
+    """All passes with their effect."""
+    _list_passes(speaker)
+
+
+@passes.command(
+    "show",
+    epilog=examples(
+        "edgevlm passes show keep-tokens", "edgevlm passes show quantize-weights --json"
+    ),
+)
+@click.argument("name")
+@speaks
+def passes_show(speaker: Speaker, name: str) -> None:
+    """The card and the options of one pass."""
+    from edgevlm.commands.passes import show_pass
+    from edgevlm.commands.tables import pass_card
+
+    card = show_pass(name)
+    pass_card(speaker, card)
+    speaker.emit(card)
+
+
+@click.group(
+    invoke_without_command=True,
+    short_help="List the devices, show one with its sources.",
+    epilog=examples("edgevlm devices", "edgevlm devices show cpu"),
+)
+@speaks
+def devices(speaker: Speaker) -> None:
+    """The devices: list them (also without a sub-command), show the facts of one."""
+    if _asked_to_list():
+        _list_devices(speaker)
+
+
+@devices.command("list", epilog=examples("edgevlm devices list", "edgevlm devices list --json"))
+@speaks
+def devices_list(speaker: Speaker) -> None:
+    """All devices."""
+    _list_devices(speaker)
+
+
+@devices.command(
+    "show", epilog=examples("edgevlm devices show cpu", "edgevlm devices show host-cpu --json")
+)
+@click.argument("name")
+@speaks
+def devices_show(speaker: Speaker, name: str) -> None:
+    """The facts of one device, each with source and confidence."""
+    from edgevlm.commands.devices import render_device, show
+
+    shown = show(name)
+    render_device(shown, speaker.console())
+    speaker.emit({"schema": 1, **shown})
+
+
+@click.command(
+    short_help="Say what is missing on this machine.",
+    epilog=examples("edgevlm doctor", "edgevlm doctor --device cpu --json"),
+)
+@click.option("--device", default="cpu", show_default=True, help="Device to check for.")
+@speaks
+def doctor(speaker: Speaker, device: str) -> None:
+    """Say what is missing on this machine, and the command that fixes it."""
+    from edgevlm.commands.doctor import doctor as examine
+    from edgevlm.commands.doctor import render
+
+    report = examine(device)
+    render(report, speaker.console())
+    speaker.emit({"schema": 1, **report.as_json()})
+    if not report.ok:
+        sys.exit(1)
+
+
+def _list_passes(speaker: Speaker) -> None:
+    from edgevlm.commands.passes import list_passes
+
+    rows = list_passes()
+    keys = ("name", "effect", "summary")
+    speaker.table("passes", keys, [[row[key] for key in keys] for row in rows])
+    speaker.emit({"schema": 1, "items": rows})
+
+
+def _list_devices(speaker: Speaker) -> None:
+    from edgevlm.commands.devices import list_rows, render_rows
+
+    rows = list_rows()
+    render_rows(rows, speaker.console())
+    speaker.emit({"schema": 1, "items": rows})

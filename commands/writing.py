@@ -1,0 +1,153 @@
+"""What a compile writes down: the manifest, the processor and the goldens, and the report.
+
+The manifest holds what follows from the inputs alone, so that the same inputs give the same bytes.
+What differs from run to run, and from machine to machine, is in the report.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from edgevlm.compiler.bundle import MANIFEST, Bundle, file_entries
+from edgevlm.compiler.contract import Role
+from edgevlm.compiler.cost import count
+from edgevlm.compiler.drift import Drift
+from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.manifest import (
+    SCHEMA,
+    TOKENIZER,
+    Artifact,
+    Golden,
+    Manifest,
+    PassEntry,
+    Target,
+)
+from edgevlm.compiler.pass_manager import Applied
+from edgevlm.compiler.verify import Reference
+from edgevlm.devices.host import peak_rss_mb
+from edgevlm.models.answer import text_processor
+
+__all__ = ["Proof", "compile_report", "write_manifest", "write_processor"]
+
+
+@dataclass
+class Proof:
+    """Everything that was checked on the way, for the manifest and the record."""
+
+    applied: list[Applied]
+    seen: Reference  # what the final graphs did on the probes
+    agree_source: int = 0  # probes answered as the source answers them
+    artifact: dict[Role, Drift] = field(default_factory=dict)  # artifact against its own graph
+    source_drift: dict[Role, Drift] = field(default_factory=dict)  # artifact against the source
+
+
+def write_processor(model: ExportedModel, draft: Path) -> None:
+    """The tokenizer, and the probe pictures as goldens."""
+    (draft / TOKENIZER).parent.mkdir()
+    (draft / TOKENIZER).write_bytes(model.tokenizer)
+    (draft / "goldens").mkdir()
+    for i, probe in enumerate(model.probes):
+        Image.fromarray(probe.image).save(draft / "goldens" / f"{i:03d}.png")
+
+
+def write_manifest(
+    model: ExportedModel, target: Target, artifacts: list[Artifact], proof: Proof, draft: Path
+) -> Manifest:
+    """manifest.json over every file that is in the draft by now; deterministic."""
+    goldens = _goldens(model, proof.seen)
+    manifest = Manifest(
+        schema=SCHEMA,
+        edgevlm=version("edgevlm"),
+        source=model.source,
+        target=target,
+        contract=model.contract,
+        processor=model.processor,
+        passes=tuple(
+            PassEntry(name=a.name, effect=a.effect, options=a.options, changed=a.changed)
+            for a in proof.applied
+        ),
+        artifacts=tuple(artifacts),
+        engine="not needed",
+        verified={
+            "passes": f"every pass ran on {len(goldens)} probes in ONNX Runtime, optimiser off",
+            "artifacts": f"every part and {len(goldens)} whole answers, run by {target.runtime}",
+        },
+        not_verified={
+            "task accuracy": "edgevlm eval BUNDLE --dataset NAME measures it",
+            "latency": "edgevlm profile BUNDLE measures it",
+        },
+        goldens=goldens,
+        files=file_entries(draft),
+    )
+    text = json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True)
+    (draft / MANIFEST).write_text(text + "\n")
+    return manifest
+
+
+def _goldens(model: ExportedModel, seen: Reference) -> tuple[Golden, ...]:
+    vlm = model.contract.kind == "vlm"
+    text = text_processor(model.processor, model.tokenizer) if vlm else None
+    return tuple(
+        Golden(
+            image=f"goldens/{i:03d}.png",
+            question=probe.question,
+            token_ids=ids,
+            answer=text.decode(ids) if text else str(ids[0]),
+        )
+        for i, (probe, ids) in enumerate(zip(model.probes, seen.answers, strict=True))
+    )
+
+
+def compile_report(
+    model: ExportedModel, bundle: Bundle, proof: Proof, seconds: float
+) -> dict[str, Any]:
+    """The JSON of `compile` without `bundle`: it goes into record.json too, and no path may."""
+    labelled = [
+        (p.answer, g.answer)
+        for p, g in zip(model.probes, bundle.manifest.goldens, strict=True)
+        if p.answer is not None
+    ]
+    return {
+        "schema": 1,
+        "digest": bundle.digest,
+        "seconds": round(seconds, 2),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "bytes": bundle.bytes,
+        "target": bundle.manifest.target.model_dump(),
+        "image_tokens": {
+            "kept": model.contract.kept_image_tokens,
+            "of": model.contract.image_tokens,
+        },
+        "parts": [_part(role, model, proof) for role in model.contract.roles],
+        "answers": {
+            "agree_with_source": proof.agree_source,
+            "probes": len(model.probes),
+            "correct": sum(a.strip().lower() == b.strip().lower() for a, b in labelled),
+            "labelled": len(labelled),
+            "how": "measured-host",
+        },
+        "checks": sum(a.check is not None for a in proof.applied),
+    }
+
+
+def _part(role: Role, model: ExportedModel, proof: Proof) -> dict[str, Any]:
+    """Drift is told against the source where the part kept its shapes, else against its graph."""
+    cost = count(model.parts[role])
+    drift = proof.source_drift.get(role) or proof.artifact[role]
+    return {
+        "role": role,
+        "bytes": cost.weight_bytes,
+        "macs": cost.macs,
+        "nodes": cost.nodes,
+        "drift": {
+            **drift.as_json(),
+            "against": "source" if role in proof.source_drift else "own graph",
+            "how": "measured-host",
+        },
+    }
