@@ -1,15 +1,16 @@
 """What all verbs share: their common options, the examples in their help, and how a call ends.
 
-    0        done
-    1        the job failed (JobFault), or we did (EV500)
-    2        the call was wrong (UsageFault, EV001)
-    128 + n  stopped by signal n, such as 130 for Ctrl-C; nothing is left half-written
+0        done
+1        the job failed (JobFault), or we did (EV500)
+2        the call was wrong (UsageFault, EV001)
+128 + n  stopped by signal n, such as 130 for Ctrl-C; nothing is left half-written
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import shlex
 import signal
@@ -58,7 +59,10 @@ def speaks(verb: Callable[..., Any]) -> Callable[..., Any]:
             quiet or above.get("quiet", False),
             colour and above.get("colour", True),
         )
-        verb(speaker, *args, **kwargs)
+        try:
+            verb(speaker, *args, **kwargs)
+        except BrokenPipeError:  # the reader has seen enough: `edgevlm ... | head`
+            raise Stopped(signal.SIGPIPE) from None
 
     return wrapped
 
@@ -75,27 +79,32 @@ def call(program: click.Group) -> int:
     _standard_streams()
     status = 0
     try:
-        with _stoppable(), warnings.catch_warnings():
+        with _stoppable() as stops, warnings.catch_warnings():
             if not sys.warnoptions and not os.environ.get(DEBUG):
-                warnings.simplefilter("ignore")  # of libraries, meant for their developers
+                # what libraries say to their developers is not for our users
+                warnings.simplefilter("ignore")
+                logging.lastResort = logging.NullHandler()
             try:
                 status = program.main(prog_name="edgevlm", standalone_mode=False) or 0
             except SystemExit as done:
                 status = done.code if isinstance(done.code, int) else int(done.code is not None)
-            except BrokenPipeError:
-                raise
             except Exception as error:
+                if stops:  # what was interrupted made its own error of it, as half an import does
+                    raise Stopped(stops[0]) from None
                 status = _tell(speaker, error)
             sys.stdout.flush()
     except Stopped as stop:
-        print(f"edgevlm: stopped by {stop}; nothing is left half-written", file=sys.stderr)
         status = 128 + stop.number
-    except BrokenPipeError:  # the reader has seen enough: `edgevlm ... | head`
+        if stop.number == signal.SIGPIPE:
+            _silence_stdout()
+        else:
+            print(f"edgevlm: stopped by {stop}; nothing is left half-written", file=sys.stderr)
+    except BrokenPipeError:
         _silence_stdout()
         status = 128 + signal.SIGPIPE
     except OSError as error:  # stdout on a full disk
         _silence_stdout()
-        status = _tell(Speaker(colour=speaker.colour), error)
+        status = 1 if speaker.told else _tell(Speaker(colour=speaker.colour), error)
     return status
 
 
@@ -115,15 +124,16 @@ def _fault(error: Exception) -> EdgeError:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "edgevlm"
         usage = context.get_usage() if context else f"Usage: {path} [OPTIONS]"
-        what = " ".join(error.format_message().split())
-        return UsageFault("EV001", f"{path}: {what}", usage, f"{path} --help")
+        what = " ".join(error.format_message().split()).removesuffix(".")
+        called = usage.removeprefix("Usage: ")
+        return UsageFault("EV001", f"{path}: {what}", f"the call is: {called}", f"{path} --help")
     again = f"{DEBUG}=1 {shlex.join(['edgevlm', *sys.argv[1:]])}"
     if isinstance(error, MemoryError):
         return JobFault(
             "EV404",
             f"this machine ran out of memory in {_place(error)}",
             str(error) or "no more could be had",
-            "edgevlm doctor  says how much there is; close other programs or take a larger machine",
+            "close other programs or take a larger machine (edgevlm doctor says how much it has)",
         )
     if isinstance(error, OSError) and error.strerror:
         named = f" {error.filename}" if error.filename else ""
@@ -131,7 +141,7 @@ def _fault(error: Exception) -> EdgeError:
             "EV405",
             f"the operating system refused{named} in {_place(error)}",
             f"{type(error).__name__}: {error.strerror}",
-            f"check that file and its permissions; {again}  shows more",
+            f"check that file and its permissions ({again} shows more)",
         )
     return JobFault(
         "EV500",
@@ -152,10 +162,15 @@ def _place(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ctrl-C, kill and a closed terminal unwind what runs, so that drafts are removed."""
+def _stoppable() -> Iterator[list[int]]:
+    """Ctrl-C, kill and a closed terminal unwind what runs, so that drafts are removed.
+
+    Yields the list of the signals that came.
+    """
+    came: list[int] = []
 
     def stop(number: int, _: object) -> None:
+        came.append(number)
         raise Stopped(number)
 
     before = {}
@@ -163,7 +178,7 @@ def _stoppable() -> Iterator[None]:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup stays nohup
             before[number] = signal.signal(number, stop)
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -179,7 +194,7 @@ def _standard_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w"))
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  (till the end)
         elif hasattr(stream, "reconfigure"):  # a terminal that lacks a letter shows its code
             stream.reconfigure(errors="backslashreplace")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,18 +67,18 @@ def options_of(
 ) -> CompileOptions:
     """The options of the command line, None where one was not given.
 
-    Raises EV208 for options that would be passed over in silence.
+    Raises EV220 for options that would be passed over in silence.
     """
     if recipe and (tokens, select, quant) != (None, None, None):
         raise UsageFault(
-            "EV208",
+            "EV220",
             "--recipe with --tokens, --select or --quant",
             "a recipe says all of that itself, so these would do nothing",
             "leave them out, or edit the recipe: it is TOML",
         )
     if select is not None and tokens is None:
         raise UsageFault(
-            "EV208",
+            "EV220",
             f"--select {select} without --tokens",
             "all image tokens are kept then, and nothing is selected",
             f"add a budget: --tokens 16 --select {select}",
@@ -135,15 +136,16 @@ def compile_model(
         write_sums(draft)
         progress("write bundle")
     return {
-        **report,
+        "schema": 1,
         "bundle": str(options.out),
+        **report,
         "seconds": round(perf_counter() - start, 2),
-        "try": _try(options.out, model),
+        "next": _next(options.out, model),
     }
 
 
 def _recipe(options: CompileOptions, device: Device) -> Recipe:
-    """From the file or from the flags. Raises EV202, EV205, EV208, EV301."""
+    """From the file or from the flags. Raises EV202, EV205, EV220, EV301."""
     if not math.isfinite(options.min_sqnr):
         raise UsageFault(
             "EV202",
@@ -157,12 +159,25 @@ def _recipe(options: CompileOptions, device: Device) -> Recipe:
     wanted = find_device(recipe.target)
     if wanted.id != device.id:
         raise UsageFault(
-            "EV208",
+            "EV220",
             f"--target {options.target} with a recipe for {recipe.target}",
             "the order of the passes was chosen for that target",
             f"--target {recipe.target}, or another recipe",
         )
     return Recipe(device.id, recipe.steps)
+
+
+def _next(out: Path, model: ExportedModel) -> list[str]:
+    """Commands that work as they stand, for who has just made a first bundle."""
+    bundle = shlex.quote(str(out))
+    if model.contract.kind != "vlm":
+        return [f"edgevlm verify {bundle}"]
+    picture = shlex.quote(str(out / "goldens" / "000.png"))
+    question = shlex.quote(model.probes[0].question)
+    return [
+        f"edgevlm run {bundle} --image {picture} --prompt {question}",
+        f"edgevlm profile {bundle}",
+    ]
 
 
 def _agree(a: Reference, b: Reference) -> int:

@@ -8,7 +8,6 @@ says what to do. Version ranges are read from the installed package, so they liv
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgevlm.compiler.cache import cache_root
 from edgevlm.compiler.errors import UsageFault
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _machine() -> Iterator[Check]:
 
 
 def _disk() -> Iterator[Check]:
-    for name, folder in (("disk, current folder", Path.cwd()), ("disk, cache", _cache_folder())):
+    for name, folder in (("disk, current folder", Path.cwd()), ("disk, cache", cache_root())):
         here = next(path for path in (folder, *folder.parents) if path.exists())
         free_gb = shutil.disk_usage(here).free / 1e9
         ok = free_gb >= _LEAST_FREE_GB
@@ -206,11 +206,6 @@ def _disk() -> Iterator[Check]:
     except OSError as error:
         yield Check("temporary folder", False, f"not writable ({type(error).__name__})",
                     "compiling", "export TMPDIR=<a folder you may write to>")
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("EDGEVLM_CACHE") or Path(base) / "edgevlm")
 
 
 def _meters() -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,31 +22,32 @@ __all__ = ["inspect_model"]
 def inspect_model(name: str, *, axes: bool = False) -> dict[str, Any]:
     """The JSON of `edgevlm inspect --json`, for anything `compile` takes or makes.
 
-    axes: name the dimensions of every value as well. Raises EV1xx, EV32x, EV21x.
+    axes: name the dimensions of every value as well. Raises EV1xx, EV32x, EV330, EV21x.
     """
     path = Path(name)
-    if (path / MANIFEST).is_file():
+    if os.path.isfile(path / MANIFEST):  # noqa: PTH113  (Path's raises for a name that is too long)
         return _bundle(path, axes)
     return {"schema": 1, "kind": "model", **_model(open_source(name), axes)}
 
 
 def _bundle(path: Path, axes: bool) -> dict[str, Any]:
     bundle = open_bundle(path)
-    manifest, record = bundle.manifest, bundle.record()
+    manifest = bundle.manifest
+    drift = _recorded_drift(bundle.record())
     parts = [
-        _part(a.role, infer_shapes(load_graph(path / a.file)), manifest.contract, axes)
+        {
+            **_part(a.role, infer_shapes(load_graph(path / a.file)), manifest.contract, axes),
+            "drift": drift.get(a.role),
+        }
         for a in manifest.artifacts
         if a.file.endswith(".onnx")
     ]
-    drift = {p["role"]: p["drift"] for p in record.get("parts", ())}
-    for part in parts:
-        part["drift"] = drift.get(part["role"])
     return {
         "schema": 1,
         "kind": "bundle",
         "bundle": str(path),
         "bytes": bundle.bytes,
-        "digest": f"sha256:{bundle.digest}",
+        "digest": bundle.digest,
         "source": manifest.source.model_dump(),
         "target": manifest.target.model_dump(),
         "contract": manifest.contract.model_dump(),
@@ -54,6 +56,13 @@ def _bundle(path: Path, axes: bool) -> dict[str, Any]:
         "verified": manifest.verified,
         "not_verified": manifest.not_verified,
     }
+
+
+def _recorded_drift(record: dict[str, Any]) -> dict[str, Any]:
+    """record.json is only told, never relied on: what does not look like drift is left out."""
+    parts = record.get("parts")
+    rows = [p for p in parts if isinstance(p, dict)] if isinstance(parts, list) else []
+    return {str(p.get("role")): p.get("drift") for p in rows}
 
 
 def _model(model: ExportedModel, axes: bool) -> dict[str, Any]:

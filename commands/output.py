@@ -18,6 +18,7 @@ from typing import Any
 __all__ = ["Speaker"]
 
 LOG_WIDTH = 120  # columns where stderr is a file or a pipe and COLUMNS does not say
+DRAW_EVERY_S, LOG_EVERY_S = 0.1, 15.0  # seconds between two looks at a bar, two lines of a log
 NUMERIC = re.compile(r"[-+]?[\d.,]+( - [\d.,]+)?|-|exact|")
 
 
@@ -26,6 +27,7 @@ class Speaker:
 
     def __init__(self, as_json: bool = False, quiet: bool = False, colour: bool = True) -> None:
         self.as_json, self.quiet, self.colour = as_json, quiet, colour
+        self.told = False  # whether a fault was told
         self._console: Any = None
 
     def console(self) -> Any:
@@ -85,25 +87,43 @@ class Speaker:
 
     @contextlib.contextmanager
     def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar fed with (done, total). In a log: one line, when it is done."""
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        """Progress fed with (done, total): a bar, or in a log a line now and then.
 
-        console = self.console()
+        Nothing shows before the first call, so that a job which never began is told by its error.
+        The bar is drawn inside these calls only: a drawing thread would take the interpreter from a
+        request that is being timed, for 5 ms at a stretch.
+        """
+        from time import perf_counter
+
+        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        live = self.console().is_terminal
+        pause, start = (DRAW_EVERY_S if live else LOG_EVERY_S), perf_counter()
         columns = [TextColumn("{task.description}", markup=False), MofNCompleteColumn()]
-        if console.is_terminal:
-            columns[1:1] = [BarColumn()]
-            columns.append(TimeRemainingColumn())
-        columns.append(TimeElapsedColumn())
-        with Progress(*columns, console=console, disable=self.quiet) as progress:
-            task = progress.add_task(_printable(title), total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+        columns[1:1] = Progress.get_default_columns()[1:2]
+        progress = Progress(
+            *columns, TimeRemainingColumn(), console=self.console(), auto_refresh=False
+        )
+        task = progress.add_task(_printable(title), total=None)
+        last = start
+
+        def advance(done: int, total: int) -> None:
+            nonlocal last
+            now = perf_counter()
+            if self.quiet or (now - last < pause and done != total):
+                return
+            last = now
+            if live:
+                progress.start()
+                progress.update(task, completed=done, total=total, refresh=True)
+            else:
+                self.say(f"{title}: {done} of {total}, {now - start:.1f} s")
+
+        try:
+            yield advance
+        finally:
+            if live:
+                progress.stop()
 
     def table(self, title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table on stderr; columns of numbers are right-aligned."""
@@ -114,7 +134,7 @@ class Speaker:
         table = Table()
         for i, heading in enumerate(headings):
             numbers = all(NUMERIC.fullmatch(row[i]) for row in cells) and i > 0
-            table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
+            table.add_column(Text(heading), justify="right" if numbers else "left", overflow="fold")
         for row in cells:
             table.add_row(*map(Text, row))
         self.say(title, "bold")
@@ -126,6 +146,7 @@ class Speaker:
         if self.colour and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
             first = f"\x1b[1;31m{first}\x1b[0m"
         print(first, *rest, sep="\n", file=sys.stderr)
+        self.told = True
         if self.as_json:
             print(json.dumps({"schema": 1, "error": data}, indent=1))
 

@@ -1,4 +1,4 @@
-"""The tables a person reads after a verb, from the same data that `--json` prints."""
+"""What a person reads after a verb, from the same data that `--json` prints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from typing import Any
 
 from edgevlm.commands.output import Speaker
 
-__all__ = ["compile_table", "eval_table", "inspect_table", "pass_card", "profile_table"]
+__all__ = [
+    "compile_table",
+    "eval_table",
+    "inspect_table",
+    "pass_card",
+    "profile_table",
+    "run_line",
+    "verify_line",
+]
 
 
 def compile_table(speaker: Speaker, report: dict[str, Any]) -> None:
@@ -30,9 +38,22 @@ def compile_table(speaker: Speaker, report: dict[str, Any]) -> None:
     labelled = (
         f", {answers['correct']} of {answers['labelled']} right" if answers["labelled"] else ""
     )
-    speaker.console().print(
-        f"{answers['agree_with_source']} of {answers['probes']} probe answers as the source gives them"
-        f"{labelled}; {report['seconds']:.1f} s, peak {report['peak_rss_mb']:.0f} MB"
+    speaker.say(
+        f"{answers['agree_with_source']} of {answers['probes']} probe answers as the source gives "
+        f"them{labelled}; {report['seconds']:.1f} s, peak {report['peak_rss_mb']:.0f} MB"
+    )
+    for i, command in enumerate(report["next"]):
+        speaker.say(f"{'      ' if i else 'next: '}{command}")
+
+
+def run_line(speaker: Speaker, report: dict[str, Any]) -> None:
+    stages, tokens = report["stages"], report["image_tokens"]
+    count = report["tokens"]
+    speaker.say(
+        f"{count} token{'s' * (count != 1)}, {stages['end_to_end']:.1f} ms "
+        f"(prefill {_number(stages.get('prefill'), '.1f')} ms), "
+        f"{tokens['kept']} of {tokens['of']} image tokens",
+        "dim",
     )
 
 
@@ -64,12 +85,12 @@ def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
         rows,
     )
     energy = report["energy_j_per_answer"]
-    speaker.console().print(
-        f"{report['fps']:.0f} images/s, first token after {report['ttft_ms']:.2f} ms, "
-        f"{report['tokens_per_s'] or 0:.0f} tokens/s, {report['answers_per_s']:.0f} answers/s, "
-        f"peak {report['peak_rss_mb']:.0f} MB"
+    speaker.say(
+        f"{_number(report['fps'])} images/s, first token after "
+        f"{_number(report['ttft_ms'], '.2f')} ms, {_number(report['tokens_per_s'])} tokens/s, "
+        f"{_number(report['answers_per_s'])} answers/s, peak {report['peak_rss_mb']:.0f} MB"
     )
-    speaker.console().print(
+    speaker.say(
         f"energy: {energy:.4f} J an answer"
         if energy is not None
         else f"energy: null ({report['energy_note']})"
@@ -93,7 +114,7 @@ def inspect_table(speaker: Speaker, report: dict[str, Any], *, axes: bool, ops: 
             p["nodes"],
             f"{p['macs'] / 1e6:.1f}",
             f"{p['weight_bytes'] / 1e6:.2f}",
-            ", ".join(f"{k} {s[1]}" for k, s in list(p["inputs"].items())[:3]),
+            _ports(p["inputs"]),
         ]
         for p in report["parts"]
     ]
@@ -117,13 +138,18 @@ def inspect_table(speaker: Speaker, report: dict[str, Any], *, axes: bool, ops: 
             )
     for step in report.get("passes", ()):
         state = "changed" if step["changed"] else "nothing to do"
-        speaker.console().print(f"  {step['name']:<20} {step['effect']:<12} {state}")
+        speaker.say(f"  {step['name']:<20} {step['effect']:<12} {state}")
+
+
+def verify_line(speaker: Speaker, report: dict[str, Any]) -> None:
+    goldens = report["goldens"]
+    answers = f", {goldens['agree']} of {goldens['of']} golden answers" if goldens else ""
+    speaker.say(f"{report['bundle']}: {report['files']} files unchanged{answers}")
 
 
 def pass_card(speaker: Speaker, card: dict[str, Any]) -> None:
-    console = speaker.console()
-    console.print(f"{card['name']} ({card['effect']})", style="bold")
-    console.print(card["card"], markup=False)
+    speaker.say(f"{card['name']} ({card['effect']})", "bold")
+    speaker.say(card["card"])
     speaker.table(
         "options",
         ["option", "default", "what"],
@@ -134,5 +160,18 @@ def pass_card(speaker: Speaker, card: dict[str, Any]) -> None:
     )
 
 
-def _decibel(value: float) -> str:
+def _ports(ports: dict[str, Any], shown: int = 3) -> str:
+    named = [f"{name} {shape}" for name, (_, shape) in list(ports.items())[:shown]]
+    more = len(ports) - shown
+    return ", ".join([*named, f"{more} more"] if more > 0 else named)
+
+
+def _number(value: float | None, spec: str = ".0f") -> str:
+    return "-" if value is None else format(value, spec)
+
+
+def _decibel(value: float | None) -> str:
+    """200 stands for no difference; None for a reference that is zero or not finite."""
+    if value is None:
+        return "-"
     return "exact" if value >= 200 else f"{value:.1f}"

@@ -27,8 +27,8 @@ SPECIAL_FILES = 3
 def verify_bundle(path: Path, *, run: bool = True) -> dict[str, Any]:
     """The JSON of `edgevlm verify --json`; `run` answers the goldens as well.
 
-    Raises EV320 (not a bundle), EV321 (newer schema), EV322 (broken manifest), EV330 (tampered: names
-    the files), EV331 (answers differ).
+    Raises EV320 (not a bundle), EV321 (newer schema), EV322 (broken manifest), EV330 (tampered:
+    names the files), EV331 (answers differ).
     """
     if not (path / SUMS).exists():
         read_manifest(path)  # says EV320 where there is no bundle at all
@@ -39,7 +39,7 @@ def verify_bundle(path: Path, *, run: bool = True) -> dict[str, Any]:
             "EV330",
             f"bundle {path.name} is not what was compiled",
             "; ".join(problems[:SHOWN]) + more,
-            "compile or copy it again",
+            "copy or compile it again",
         )
     bundle = open_bundle(path)
     return {
@@ -65,8 +65,8 @@ def _goldens(bundle: Bundle) -> dict[str, int]:
             f"bundle {bundle.folder.name} answers {len(wrong)} of {len(goldens)} goldens "
             "differently here",
             wrong[0],
-            f"edgevlm inspect {shlex.quote(str(bundle.folder))} --json  names the versions it was "
-            "made with, edgevlm doctor those that are here",
+            "compare edgevlm doctor with target.toolchain of: "
+            f"edgevlm inspect {shlex.quote(str(bundle.folder))} --json",
         )
     return {"agree": len(goldens), "of": len(goldens)}
 

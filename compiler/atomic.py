@@ -36,15 +36,18 @@ _MAX_MANIFEST_BYTES = 16 * 2**20
 def check_target(target: Path, force: bool) -> None:
     """Refuse early, before minutes of work.
 
-    Raises EV310 (UsageFault): it exists and `force` is off, or is no bundle, or has no parent; EV311
-    (JobFault): its parent cannot be written to.
+    Raises EV310 (UsageFault): it exists and `force` is off, or is no bundle, or has no parent;
+    EV311 (JobFault): its parent cannot be written to.
     """
     if target.absolute().name in ("", ".."):
         raise _in_the_way(target, "has no name of its own", "it must be a folder that can be made")
     if os.path.lexists(target):
         if not force:
             raise _in_the_way(
-                target, "exists", "nothing is overwritten unasked", "choose another -o, or add --force"
+                target,
+                "exists",
+                "nothing is overwritten unasked",
+                "choose another -o, or add --force",
             )
         if why := _foreign(target):
             raise _in_the_way(
@@ -53,7 +56,10 @@ def check_target(target: Path, force: bool) -> None:
     parent = target.absolute().parent
     if not parent.is_dir():
         raise _in_the_way(
-            target, "has no parent", f"{parent} is no folder", f"mkdir -p {shlex.quote(str(parent))}"
+            target,
+            "has no parent",
+            f"{parent} is no folder",
+            f"mkdir -p {shlex.quote(str(parent))}",
         )
     if not os.access(parent, os.W_OK | os.X_OK):
         raise _disk(target, PermissionError(errno.EACCES, f"{parent} cannot be written to"))
@@ -79,7 +85,9 @@ def _foreign(target: Path) -> str | None:
         listed = None
     if listed is None:
         return "it has no manifest.json of edgevlm"
-    present = {str(p.relative_to(target)) for p in target.rglob("*") if p.is_symlink() or p.is_file()}
+    present = {
+        str(p.relative_to(target)) for p in target.rglob("*") if p.is_symlink() or p.is_file()
+    }
     more = sorted(present - listed - {"manifest.json", "record.json", "SHA256SUMS"})
     return f"it holds {more[0]}, which is not part of the bundle" if more else None
 
@@ -99,6 +107,7 @@ def atomic_folder(target: Path, force: bool = False) -> Iterator[Path]:
         try:
             with _locked(target.parent):
                 _sweep(target)
+                check_target(target, force)  # an old bundle may have come back
                 draft.mkdir()
                 held.enter_context(_locked(draft))
             yield draft
@@ -144,7 +153,9 @@ def _remove(folder: Path) -> None:
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not None:  # None: not set from Python, cannot be put back
+            if (
+                signal.getsignal(number) is not None
+            ):  # None: not set from Python, cannot be put back
                 handlers[number] = signal.signal(number, lambda n, _: waiting.append(n))
     try:
         shutil.rmtree(folder, ignore_errors=True)

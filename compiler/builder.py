@@ -23,7 +23,8 @@ class GraphBuilder:
         self.model, self.graph, self.prefix = model, model.graph, prefix
         self._tape = tape.Tape(model.graph)
         self._count = 0
-        taken = {str(n.name) for n in model.graph}
+        taken = {str(n.name) for n in model.graph} | set(self.graph.initializers)
+        taken |= {str(v.name) for n in model.graph for v in n.outputs}
         while any(name.startswith(f"{self.prefix}/") for name in taken):
             self.prefix += "_"
 

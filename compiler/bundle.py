@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import stat
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def open_bundle(folder: Path) -> Bundle:
             "EV330",
             f"bundle {folder.name} is not what was compiled",
             "; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if problems[3:] else ""),
-            f"compile or copy it again; edgevlm verify {shlex.quote(str(folder))}  checks every byte",
+            f"copy or compile it again (edgevlm verify {shlex.quote(str(folder))} checks it all)",
         )
     return bundle
 
@@ -119,17 +120,13 @@ def _misfit(folder: Path, name: str, entry: FileEntry) -> str | None:
 def read_manifest(folder: Path) -> Manifest:
     """manifest.json alone, checked against the schema. Raises EV320, EV321, EV322."""
     path = folder / MANIFEST
-    try:
-        there = path.is_file()
-    except OSError:  # a name too long for the file system, a parent that may not be entered
-        there = False
-    if not there:
-        known = folder.exists() if len(str(folder)) < 4096 else False
+    if not os.path.isfile(path):  # noqa: PTH113  (Path's raises for a name that is too long)
+        known = os.path.exists(folder)  # noqa: PTH110
         raise JobFault(
             "EV320",
             f"{str(folder)[:200]} is not a bundle",
             f"it has no {MANIFEST}" if known else "there is no such folder",
-            "edgevlm compile easyvqa-tiny --target cpu -o b.edgevlm  makes one",
+            "make one: edgevlm compile easyvqa-tiny --target cpu -o b.edgevlm",
         )
     data = _read_json(path)
     schema = data.get("schema")
@@ -159,7 +156,8 @@ def check_bundle(folder: Path) -> list[str]:
         value, gap, name = line.partition("  ")
         if not gap or not name or name in listed:
             problems.append(f"{SUMS}: line {number} is not a checksum of one more file")
-        listed[name] = value
+        else:
+            listed[name] = value
     present = {
         str(p.relative_to(folder)): p
         for p in sorted(folder.rglob("*"))
@@ -180,7 +178,8 @@ def check_bundle(folder: Path) -> list[str]:
     if not any(p.startswith(f"{MANIFEST}:") for p in problems):
         wanted = {name: entry.sha256 for name, entry in read_manifest(folder).files.items()}
         own = {name: value for name, value in listed.items() if name not in (MANIFEST, RECORD)}
-        for name in sorted(wanted.keys() | own.keys()):
+        told = {problem.partition(": ")[0] for problem in problems}
+        for name in sorted((wanted.keys() | own.keys()) - told):
             if wanted.get(name) != own.get(name):
                 problems.append(f"{name}: {MANIFEST} and {SUMS} disagree")
     return problems
@@ -208,7 +207,7 @@ def _broken(path: Path, why: str) -> JobFault:
         "EV322",
         f"{path.name} of {path.parent.name} is broken",
         why[:300],
-        f"compile or copy it again; edgevlm verify {shlex.quote(str(path.parent))}",
+        f"copy or compile it again (edgevlm verify {shlex.quote(str(path.parent))} checks it all)",
     )
 
 

@@ -38,9 +38,7 @@ def _macs(node: ir.Node) -> int:
         case "Conv":
             return prod(out) * prod(shape[1][1:])
         case "Attention":
-            q, k, v = shape[:3]
-            if len(q) == 3:
-                return prod(q) * k[1] + prod(out) * k[1]
-            past = shape[4][2] if len(shape) > 4 and shape[4] else 0
-            return prod(q) * (k[2] + past) + prod(out) * (v[2] + past)
+            q, k = shape[:2]  # [B,heads,S,head_dim] or [B,S,heads * head_dim]; the past is 4-D
+            keys = k[-2] + (shape[4][2] if len(shape) > 4 and shape[4] else 0)
+            return (prod(q) + prod(out)) * keys
     return 0

@@ -37,18 +37,30 @@ class Drift:
 
 
 def measure(reference: np.ndarray, actual: np.ndarray, where: str) -> Drift:
-    """Compare two arrays of one shape, in float64. Not finite where the reference is: -inf dB."""
-    a, b = (np.asarray(x, np.float64).ravel() for x in (reference, actual))
-    if not a.size or (not np.isfinite(b).all() and np.isfinite(a).all()):
+    """Compare two arrays of one shape, in float64.
+
+    A NaN or an infinity must stand where the reference has the same one; anywhere else, as for
+    another shape or for nothing to compare, the answer is -inf dB.
+    """
+    a, b = (np.asarray(x, np.float64) for x in (reference, actual))
+    finite = np.isfinite(a)
+    if not a.size or not np.array_equal(finite, np.isfinite(b)):  # of equal shapes only
         return Drift(-math.inf, 0.0, math.inf, where)
-    error = float(np.square(a - b).sum())
-    signal = float(np.square(a).sum())
-    if error == 0:
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return Drift(-math.inf, 0.0, math.inf, where)
+    a, b = a[finite], b[finite]
+    if np.array_equal(a, b):
         return Drift(EXACT_DB, 1.0, 0.0, where)
+    largest = float(np.abs(a - b).max())
+    top = max(float(np.abs(a).max()), float(np.abs(b).max()))
+    a, b = a / top, b / top  # so that no square overflows
+    signal, error = float(a @ a), float((a - b) @ (a - b))
+    if not error:  # too small to square
+        return Drift(EXACT_DB, 1.0, largest, where)
     sqnr = 10 * math.log10(signal / error) if signal else -math.inf
     norms = math.sqrt(signal) * float(np.linalg.norm(b))
     cosine = float(a @ b) / norms if norms else 0.0
-    return Drift(min(sqnr, EXACT_DB), cosine, float(np.abs(a - b).max()), where)
+    return Drift(min(sqnr, EXACT_DB), cosine, largest, where)
 
 
 def worst(drifts: list[Drift]) -> Drift | None:

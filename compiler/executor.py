@@ -1,13 +1,14 @@
 """Run parts that are still in memory, in ONNX Runtime with its optimiser off.
 
-This is the independent executor that every pass is proved against. Weights are handed over by
-reference, so checking a part does not write it to disk.
+This is the independent executor that every pass is proved against. Weights are handed over beside
+the graph, so checking a part neither writes it to disk nor meets protobuf's limit of 2 GiB.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,32 +39,37 @@ def open_session(model: ir.Model, threads: int = 1, outputs: tuple[ir.Value, ...
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    # a session must not copy weights: it maps those in files and reads the others where they are
+    options.enable_cpu_mem_arena = False  # an arena keeps the largest activations for ever
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/")
     names, arrays, held = [], [], []
     kept = list(model.graph.outputs)
     try:
         model.graph.outputs.extend(v for v in outputs if v not in kept)
         for name, value in model.graph.initializers.items():
             tensor = value.const_value
-            if tensor.nbytes >= INLINE_BYTES:
-                held.append((value, tensor))
+            in_file = isinstance(tensor, ir.ExternalTensor)
+            if tensor.nbytes < INLINE_BYTES and not in_file:
+                continue
+            held.append((value, tensor))
+            if in_file:
+                file = Path(tensor.base_dir, tensor.location).resolve()
+                place = (str(file.relative_to("/")), tensor.offset, tensor.length)
+            else:
                 names.append(name)
-                arrays.append(
-                    ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(tensor.numpy()))
-                )
-                value.const_value = ir.ExternalTensor(
-                    "memory",
-                    0,
-                    tensor.nbytes,
-                    tensor.dtype,
-                    shape=ir.Shape(tensor.shape),
-                    name=name,
-                    base_dir="",
-                )
+                array = np.ascontiguousarray(tensor.numpy())
+                arrays.append(ort.OrtValue.ortvalue_from_numpy(array))
+                place = ("memory", 0, tensor.nbytes)
+            value.const_value = ir.ExternalTensor(
+                *place, tensor.dtype, shape=ir.Shape(tensor.shape), name=name, base_dir="/"
+            )
         data = ir.to_proto(model).SerializeToString()
     finally:
         for value, tensor in held:
             value.const_value = tensor
-        del model.graph.outputs[len(kept) :]
+        while len(model.graph.outputs) > len(kept):
+            model.graph.outputs.pop()  # `del` would leave the values marked as outputs
     if names:
         options.add_external_initializers(names, arrays)
     try:
@@ -92,4 +98,12 @@ class ReferenceParts:
         if session is None:
             session = self._sessions[part] = open_session(part)
         names = [str(v.name) for v in part.graph.outputs]
-        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        try:
+            return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        except Exception as error:  # ONNX Runtime has a class of its own for each status
+            raise JobFault(
+                "EV204",
+                f"part {role} does not run",
+                str(error).splitlines()[0][:300],
+                "please report this with the recipe",
+            ) from error

@@ -11,6 +11,7 @@ On disk it is a folder that any ONNX tool can open:
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,9 @@ __all__ = ["SCHEMA", "ExportedModel", "Probe", "Processor", "Source", "load_mode
 
 SCHEMA = 1
 MAX_JSON_BYTES = 16 * 2**20
+MAX_TOKENIZER_BYTES = 64 * 2**20
+MAX_PROBE_BYTES = 16 * 2**20
+MAX_PROBE_PIXELS = 64_000_000
 
 
 class Source(BaseModel):
@@ -106,11 +110,12 @@ def save_model(model: ExportedModel, folder: Path) -> None:
         "parts": {role: f"{role}.onnx" for role in model.parts},
         "probes": rows,
     }
-    (folder / "model.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(record, indent=1, sort_keys=True)
+    (folder / "model.json").write_text(text + "\n", encoding="utf-8")
 
 
 def load_model(folder: Path) -> ExportedModel:
-    """Read and check an exported model. Raises EV100, EV101, EV102 or EV105 naming what is wrong."""
+    """Read and check an exported model. Raises EV100, EV101, EV102, EV105 or EV106."""
     from edgevlm.compiler.validate import validate
 
     record = _read_record(folder)
@@ -120,8 +125,8 @@ def load_model(folder: Path) -> ExportedModel:
         source = Source.model_validate(record["source"])
         parts = {role: load_graph(folder / f"{role}.onnx") for role in contract.roles}
         probes = tuple(_probe(folder, row) for row in record.get("probes", ()))
-        tokenizer = (folder / "tokenizer.json").read_bytes()
-    except (KeyError, TypeError, ValidationError, OSError) as error:
+        tokenizer = _read_bytes(folder / "tokenizer.json", MAX_TOKENIZER_BYTES)
+    except (KeyError, TypeError, ValueError, OSError) as error:  # pydantic's is a ValueError
         raise JobFault(
             "EV102",
             f"model.json of {folder.name} does not describe a model",
@@ -143,18 +148,16 @@ def _read_record(folder: Path) -> dict[str, Any]:
             "edgevlm compile --help  lists the kinds of source a model can come from",
         )
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"larger than {MAX_JSON_BYTES} bytes")
-        record = json.loads(path.read_text())
+        record = json.loads(_read_bytes(path, MAX_JSON_BYTES).decode())
         schema = record["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise JobFault(
             "EV102",
             f"model.json of {folder.name} is broken",
             _first_problem(error),
             "export the model again",
         ) from error
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:  # in Python, True == 1.0 == 1
         raise JobFault(
             "EV105",
             f"{folder.name} has model schema {schema}",
@@ -165,14 +168,33 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def _probe(folder: Path, row: dict[str, Any]) -> Probe:
+    name = str(row["image"])
+    path = folder / "probes" / name
+    if Path(name).name != name or path.is_symlink():
+        raise ValueError(f"probe image {name!r} lies outside the model")
+    pixels = _pixels(name, _read_bytes(path, MAX_PROBE_BYTES))
+    return Probe(image=pixels, question=row["question"], answer=row.get("answer"))
+
+
+def _pixels(name: str, data: bytes) -> np.ndarray:
     from PIL import Image
 
-    name = str(row["image"])
-    if Path(name).name != name:
-        raise KeyError(f"probe image {name!r} lies outside the model")
-    with Image.open(folder / "probes" / name, formats=["PNG"]) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    return Probe(image=pixels, question=row["question"], answer=row.get("answer"))
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.width * image.height > MAX_PROBE_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels")
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # a damaged PNG raises a dozen unrelated types
+        raise ValueError(f"probe image {name!r}: {error}") from error
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    """A whole file; a pipe, which would block, or a device, which would never end, is none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is missing")
+    if path.stat().st_size > limit:
+        raise ValueError(f"{path.name} is larger than {limit} bytes")
+    return path.read_bytes()
 
 
 def _first_problem(error: Exception) -> str:

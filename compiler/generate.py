@@ -99,7 +99,8 @@ def generate(
     out = trace.timed("prefill", parts, "prefill", feeds)
     trace.seconds["prefill"][-1] = perf_counter() - start  # looking up the embeddings included
     cache = _Cache(contract, out)
-    position = int(feeds["position_ids"][0, rows - 1])
+    # behind all N tokens, even where the image ends the prompt and its last token was dropped
+    position = len(before) + contract.image_tokens + len(after) - 1
     for step in range(limit):
         if on_logits:
             on_logits(out["logits"])
@@ -136,7 +137,7 @@ def _prompt(
     before: Sequence[int],
     after: Sequence[int],
 ) -> dict[str, np.ndarray]:
-    """Lay out before | image | after | padding; text keeps the positions it has with all N tokens."""
+    """Lay out before | image | after | padding; text keeps its positions of all N tokens."""
     head, tail, kept = len(before), len(after), contract.kept_image_tokens
     text = _embed(contract, parts, [*before, *after])
     embeds = np.zeros((1, contract.prefill_length, contract.width), np.float32)
@@ -170,7 +171,6 @@ class _Cache:
     def feeds(self, filled: int) -> dict[str, np.ndarray]:
         """Inputs of decode when `filled` rows hold tokens; the last mask entry is the new token."""
         self.mask[..., :filled] = True
-        self.mask[..., filled:-1] = False
         self.mask[..., -1] = True
         return {"attention_mask": self.mask, **{f"past_{k}": v for k, v in self.rows.items()}}
 

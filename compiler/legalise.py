@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import onnx_ir as ir
 
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
@@ -19,7 +22,7 @@ def legalise(model: ExportedModel, runtime: str, capabilities: Capabilities) -> 
         opset = part.opset_imports.get("", 0)
         if opset > capabilities.opset:
             _refuse(role, "the graph", f"opset {opset}; {runtime} takes up to {capabilities.opset}")
-        for node in part.graph:
+        for node in ir.traversal.RecursiveGraphIterator(part.graph):
             if node.domain not in ("", "ai.onnx") or node.op_type not in capabilities.ops:
                 _refuse(
                     role,
@@ -27,15 +30,24 @@ def legalise(model: ExportedModel, runtime: str, capabilities: Capabilities) -> 
                     f"op {node.domain or 'ai.onnx'}::{node.op_type} is "
                     f"not among those checked on {runtime}",
                 )
-            for value in node.outputs:
-                if value.dtype is not None and value.dtype.name not in capabilities.dtypes:
-                    _refuse(
-                        role,
-                        f"value {value.name}",
-                        f"dtype {value.dtype.name}; {runtime} takes "
-                        f"{', '.join(sorted(capabilities.dtypes))}",
-                    )
+        for value in _values(part):
+            if value.dtype is not None and value.dtype.name not in capabilities.dtypes:
+                _refuse(
+                    role,
+                    f"value {value.name}",
+                    f"dtype {value.dtype.name}; {runtime} takes "
+                    f"{', '.join(sorted(capabilities.dtypes))}",
+                )
     return model
+
+
+def _values(part: ir.Model) -> Iterator[ir.Value]:
+    """Inputs, stored tensors and everything computed, bodies of nodes included."""
+    for graph in part.graphs():
+        yield from graph.inputs
+        yield from graph.initializers.values()
+        for node in graph:
+            yield from node.outputs
 
 
 def _refuse(role: str, what: str, why: str) -> None:

@@ -13,7 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.exported_model import Processor, Source
 
-__all__ = ["SCHEMA", "TOKENIZER", "Artifact", "FileEntry", "Golden", "Manifest", "PassEntry", "Target"]
+__all__ = [
+    "SCHEMA",
+    "TOKENIZER",
+    "Artifact",
+    "FileEntry",
+    "Golden",
+    "Manifest",
+    "PassEntry",
+    "Target",
+]
 
 SCHEMA = 1
 TOKENIZER = "processor/tokenizer.json"

@@ -33,9 +33,9 @@ class Effect(enum.Enum):
 
 
 class PassOptions(BaseModel):
-    """Base of all options: frozen, strict about names; fields carry unit and range."""
+    """Base of all options: frozen, strict about names and types; fields carry unit and range."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)  # keep = true is not 1
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Pass(ABC):
     after: ClassVar[tuple[str, ...]] = ()  # passes that must come earlier if both are in a recipe
     Options: ClassVar[type[PassOptions]] = PassOptions
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, /, **options: object) -> None:
         try:
             self.options = self.Options(**options)
         except ValidationError as error:
@@ -89,15 +89,43 @@ class Pass(ABC):
 
     def __call__(self, model: ExportedModel) -> PassResult:
         self.requires(model)
+        was = _fingerprint(model)
         result = self.run(model)
-        same = all(result.model.parts[r] is model.parts.get(r) for r in result.model.parts)
-        if result.changed and same and result.model.contract == model.contract:
-            raise JobFault(
-                "EV501",
-                f"pass {self.name} edited its input in place",
-                "it says 'changed' and returns the very graphs it was given",
-                "clone the part before editing it (CONTRIBUTING.md, 'add a pass')",
-            )
+        if not _same(was, _fingerprint(model)):
+            raise self._bug("edited its input in place", "its graphs are not as they were")
+        kept = all(result.model.parts[r] is model.parts.get(r) for r in result.model.parts)
+        kept = kept and result.model.contract == model.contract
+        if result.changed and kept:
+            raise self._bug("says 'changed'", "it returns the very graphs it was given")
+        if not result.changed and not kept:
+            raise self._bug("says 'not changed'", "it returns other graphs than it was given")
         if result.changed:
             self.ensures(model, result.model)
         return result
+
+    def _bug(self, what: str, why: str) -> JobFault:
+        fix = "clone the part before editing it (CONTRIBUTING.md, 'add a pass')"
+        return JobFault("EV501", f"pass {self.name} {what}", why, fix)
+
+
+def _fingerprint(model: ExportedModel) -> list[object]:
+    """Everything a pass could edit in a graph, short of the numbers inside a tensor."""
+    marks: list[object] = []
+    for part in model.parts.values():
+        graph = part.graph
+        values = [*graph.inputs, *graph.outputs, *graph.initializers.values()]
+        marks += [*graph.inputs, "outputs", *graph.outputs, str(part.opset_imports)]
+        for node in graph:
+            marks += [node, str(node.name), node.op_type, *node.inputs, "outputs", *node.outputs]
+            marks += [node.overload, *node.attributes, *node.attributes.values()]
+            values += node.outputs
+        for value in values:
+            marks += [str(value.name), value.const_value, value.type, str(value.shape)]
+    return marks
+
+
+def _same(a: list[object], b: list[object]) -> bool:
+    """Objects by identity (held, so that no address is used again), names and shapes by value."""
+    return len(a) == len(b) and all(
+        x is y or (type(x) is type(y) is str and x == y) for x, y in zip(a, b, strict=True)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -74,4 +75,5 @@ def run_passes(
             )
         )
         model = result.model
+        gc.collect()  # a graph is full of cycles; its sessions go when it goes
     return model, record, seen

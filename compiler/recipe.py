@@ -40,15 +40,18 @@ class Recipe:
     steps: tuple[Step, ...]
 
     def to_toml(self) -> str:
-        rows = [{"name": s.name, **s.options} for s in self.steps]
-        return tomli_w.dumps({"schema": SCHEMA, "target": self.target, "pass": rows})
+        head = tomli_w.dumps({"schema": SCHEMA, "target": self.target})
+        rows = [tomli_w.dumps({"pass": {"name": s.name, **s.options}}) for s in self.steps]
+        # as a person would write it: tomli_w itself puts short tables on one line each
+        return "\n".join([head, *(row.replace("[pass]", "[[pass]]", 1) for row in rows)])
 
     @classmethod
     def from_toml(cls, text: str, where: str = "recipe") -> Recipe:
         """Raises EV205 (UsageFault) for text that is no recipe."""
         try:
             data = tomllib.loads(text)
-            if data.pop("schema") != SCHEMA:
+            schema = data.pop("schema")
+            if type(schema) is not int or schema != SCHEMA:  # in Python, True == 1.0 == 1
                 raise ValueError(f"schema must be {SCHEMA}")
             target, rows = data.pop("target"), data.pop("pass", [])
             if data:
@@ -56,7 +59,7 @@ class Recipe:
             steps = tuple(Step(row.pop("name"), row) for row in rows)
             if not isinstance(target, str) or not all(isinstance(s.name, str) for s in steps):
                 raise ValueError("target and pass names must be strings")
-        except (tomllib.TOMLDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             why = f"missing {error}" if isinstance(error, KeyError) else str(error)
             raise UsageFault(
                 "EV205",
@@ -69,9 +72,11 @@ class Recipe:
     @classmethod
     def read(cls, path: Path) -> Recipe:
         try:
+            if path.exists() and not path.is_file():  # a pipe would block
+                raise OSError("it is not a file")
             if path.stat().st_size > MAX_BYTES:
                 raise OSError(f"larger than {MAX_BYTES} bytes")
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageFault(
                 "EV205",

@@ -23,7 +23,10 @@ def validate(model: ExportedModel) -> None:
         _ports(role, "output", part.graph.outputs, model.contract.outputs(role))
         for node in part.graph:
             for value in node.outputs:
-                if value.shape is None or not all(isinstance(d, int) for d in value.shape):
+                if not value.name:  # an optional output left out
+                    continue
+                dims = list(value.shape) if value.shape is not None else [None]
+                if not all(isinstance(d, int) and d >= 0 for d in dims):
                     _refuse(
                         role,
                         f"value {value.name!r} of {node.op_type} has no static shape "

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import onnx_ir as ir
 
-from edgevlm.compiler.contract import Role
+from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.drift import Drift, measure, worst
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.executor import Feeds, PartCaller, ReferenceParts, open_session
+from edgevlm.compiler.executor import Feeds, PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify, encode_image, generate
 from edgevlm.compiler.pass_base import Effect
+from edgevlm.compiler.stray import first_stray
 
 __all__ = [
     "EXACT_FLOOR_DB",
@@ -30,7 +30,6 @@ __all__ = [
     "Reference",
     "check_pass",
     "compare_parts",
-    "first_stray",
     "observe",
 ]
 
@@ -91,33 +90,45 @@ def observe(
             answer = (int(logits[0].argmax()),)
         else:
             image = encode_image(model.contract, parts, probe.pixel_values, trace)
+            _check_index(model.contract, image.index)
             ids = np.zeros((1, model.contract.prompt_capacity), np.int64)
             text = [*probe.before, *probe.after]
             ids[0, : len(text)] = text
             trace.feeds["embed"] = {"input_ids": ids}
+            prompt = (model.contract, parts, image, probe.before, probe.after)
+            limits = {"max_new": MAX_ANSWER, "trace": trace}
             answer = tuple(
-                generate(
-                    model.contract,
-                    parts,
-                    image,
-                    probe.before,
-                    probe.after,
-                    model.processor.eos_ids,
-                    max_new=MAX_ANSWER,
-                    trace=trace,
-                    on_logits=logits.append,
-                )
+                generate(*prompt, model.processor.eos_ids, on_logits=logits.append, **limits)
             )
+            if "decode" not in trace.feeds:  # an answer without words would leave decode unseen
+                limits["max_new"] = 2
+                tuple(generate(*prompt, (), **limits))
         seen.feeds.append(trace.feeds)
         seen.logits.append(logits[0])
         seen.answers.append(answer)
     return seen
 
 
+def _check_index(contract: Contract, index: np.ndarray) -> None:
+    """The promise of every selector, held against its choice: exact K, ascending, in range."""
+    kept, count = contract.kept_image_tokens, contract.image_tokens
+    steps = np.diff(index, prepend=-1, append=count)
+    if len(index) != kept or (steps < 1).any():
+        raise JobFault(
+            "EV208",
+            f"the connector kept image tokens {index.tolist()[:20]}",
+            f"{kept} ascending places below {count} are promised",
+            "please report this with the recipe",
+        )
+
+
 def compare_parts(
     before: PartCaller, after: PartCaller, reference: Reference, roles: Sequence[Role]
 ) -> dict[Role, Drift]:
-    """Feed both sides the reference's inputs, part by part; the worst output of each."""
+    """Feed both sides the reference's inputs, part by part; the worst output of each.
+
+    The overlap of a part is its smallest over all probes, whichever probe has the worst output.
+    """
     found: dict[Role, Drift] = {}
     for role in roles:
         drifts = []
@@ -125,15 +136,16 @@ def compare_parts(
             if role in feeds:
                 drifts += _outputs(before.call(role, feeds[role]), after.call(role, feeds[role]))
         if drifts:
-            found[role] = worst(drifts)
+            overlaps = [d.overlap for d in drifts if d.overlap is not None]
+            found[role] = replace(worst(drifts), overlap=min(overlaps, default=None))
     return found
 
 
 def _outputs(want: dict[str, np.ndarray], got: dict[str, np.ndarray]) -> list[Drift]:
     """Output by output. Where a selector chose, tokens are compared with themselves.
 
-    Two tokens may be all but equal, and rounding then decides which one is kept. That is no error of
-    the embeddings, so rows are matched by their place in the grid and the overlap is told apart.
+    Two tokens may be all but equal, and rounding then decides which one is kept. That is no error
+    of the embeddings, so rows are matched by their place in the grid and the overlap is told apart.
     """
     if INDEX not in want:
         return [measure(want[name], got[name], name) for name in want]
@@ -155,8 +167,16 @@ def check_pass(
 ) -> tuple[Check, Reference]:
     """Judge a pass; returns the finding and the observation of the new model.
 
-    Raises EV206 (drift) or EV207 (answers) for a pass that strayed further than its effect allows.
+    Raises EV206 (drift) or EV207 (answers) for a pass that strayed further than its effect allows,
+    EV501 for one that claims to keep the function and changes the contract.
     """
+    if effect is not Effect.STRUCTURAL and after.contract != before.contract:
+        raise JobFault(
+            "EV501",
+            f"pass {name} changed the contract",
+            f"its effect is {effect.value}: shapes and budgets must stay",
+            "declare Effect.STRUCTURAL, or leave the contract alone",
+        )
     drift: dict[Role, Drift] = {}
     if effect is not Effect.STRUCTURAL:
         changed = [r for r in after.parts if after.parts[r] is not before.parts[r]]
@@ -166,7 +186,8 @@ def check_pass(
         floor = EXACT_FLOOR_DB if effect is Effect.EXACT else min_sqnr
         for role, found in drift.items():
             if found.sqnr_db < floor:
-                node = first_stray(before.parts[role], after.parts[role], reference, role, floor)
+                feeds = [f[role] for f in reference.feeds if role in f]
+                node = first_stray(before.parts[role], after.parts[role], feeds, floor)
                 raise JobFault(
                     "EV206",
                     f"pass {name} changed part {role}, output {found.where}",
@@ -174,6 +195,15 @@ def check_pass(
                     "edgevlm compile ... --min-sqnr DB, or leave the pass out of the recipe",
                 )
     seen = observe(after, probes)
+    pairs = list(zip(reference.logits, seen.logits, strict=True))
+    broken = sum(np.isfinite(a).all() and not np.isfinite(b).all() for a, b in pairs)
+    if broken:
+        raise JobFault(
+            "EV206",
+            f"pass {name} made logits that are not finite",
+            f"on {broken} of {len(probes)} probes, where they were finite before",
+            "leave the pass out of the recipe, and please report this with the recipe",
+        )
     agree = sum(a == b for a, b in zip(reference.answers, seen.answers, strict=True))
     if effect is Effect.EXACT and agree < len(probes):
         raise JobFault(
@@ -182,33 +212,5 @@ def check_pass(
             "it claims to keep the function exactly",
             "please report this with the recipe",
         )
-    logits = worst(
-        [measure(a, b, "logits") for a, b in zip(reference.logits, seen.logits, strict=True)]
-    )
+    logits = worst([measure(a, b, "logits") for a, b in pairs])
     return Check(drift, logits, agree, len(probes)), seen
-
-
-def first_stray(
-    before: ir.Model, after: ir.Model, reference: Reference, role: Role, floor: float
-) -> str:
-    """The first node (in graph order) whose value, known by the same name, is under `floor` dB."""
-    old = {str(v.name): v for n in before.graph for v in n.outputs if v.dtype is not None}
-    shared = [
-        v
-        for n in after.graph
-        for v in n.outputs
-        if (twin := old.get(str(v.name))) is not None
-        and twin.shape == v.shape
-        and v.dtype is not None
-        and v.dtype.is_floating_point()
-    ]
-    feeds = next(f[role] for f in reference.feeds if role in f)
-    names = [str(v.name) for v in shared]
-    want = open_session(before, outputs=tuple(old[n] for n in names)).run(names, dict(feeds))
-    got = open_session(after, outputs=tuple(shared)).run(names, dict(feeds))
-    for value, a, b in zip(shared, want, got, strict=True):
-        drift = measure(a, b, str(value.name))
-        if drift.sqnr_db < floor:
-            node = value.producer()
-            return f"{node.name} ({node.op_type}), {drift.sqnr_db:.1f} dB"
-    return "a value that has no name in both graphs"

@@ -8,7 +8,7 @@ reference of a hostile file is checked before anything is mapped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,45 +83,88 @@ def save_graph(model: ir.Model, path: Path, writer: WeightWriter) -> None:
 def load_graph(path: Path) -> ir.Model:
     """Read one part. Raises EV101 for a missing, truncated or hostile file, naming it."""
     try:
+        if not path.is_file():  # a pipe would block, a device would never end
+            raise FileNotFoundError("there is no such file")
         size = path.stat().st_size
         if size > MAX_GRAPH_BYTES:
             raise ValueError(f"{size} bytes is over protobuf's limit of 2 GiB")
         model = ir.load(path)
-        _check_references(path.parent, model.graph.initializers.values())
+        if not model.graph.outputs or not model.opset_imports.get(""):
+            raise ValueError("it has no outputs or no opset, as a file that ends early")
+        for name, tensor, external in _tensors(model):
+            _check(path.parent, name, tensor, external)
     except JobFault:
         raise
     except Exception as error:  # protobuf, onnx-ir and the OS each raise their own kinds
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise JobFault(
             "EV101",
             f"{path.name} cannot be read as ONNX",
-            f"{type(error).__name__}: {reason[0][:200]}; the file is missing, truncated or not ONNX",
+            f"{_root_cause(error)}; the file is missing, truncated or not ONNX",
             "export or copy the model again, then: edgevlm inspect MODEL",
         ) from error
     return model
 
 
-def _check_references(folder: Path, values: Iterable[ir.Value]) -> None:
-    for value in values:
-        tensor = value.const_value
-        if not isinstance(tensor, ir.ExternalTensor):
-            continue
-        name = str(tensor.location)
-        target = folder / name
-        if Path(name).name != name or target.is_symlink():
-            why = f"tensor {value.name!r} points outside the model folder ({name!r})"
-        elif not target.is_file():
-            why = f"tensor {value.name!r} lies in {name}, which does not exist"
-        else:
-            end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
-            size = target.stat().st_size
-            fits = (tensor.offset or 0) >= 0 and (tensor.length or tensor.nbytes) == tensor.nbytes
-            if fits and end <= size:
-                continue
-            why = f"tensor {value.name!r} ends at byte {end} of {name}, which has {size}"
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    reason = str(error).strip().splitlines() or ["no reason given"]
+    return f"{type(error).__name__}: {reason[0][:200]}"
+
+
+def _tensors(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol, bool]]:
+    """Every stored tensor with its name, and whether it may lie in another file.
+
+    Only initializers of the main graph may: what else refers to a file (a Constant node, a
+    subgraph, a function) would be left behind by `save_graph`.
+    """
+    for value in model.graph.initializers.values():
+        yield str(value.name), value.const_value, True
+    for graph in model.graph.subgraphs():
+        for value in graph.initializers.values():
+            yield str(value.name), value.const_value, False
+    for graph in (model.graph, *model.functions.values()):
+        for node in ir.traversal.RecursiveGraphIterator(graph):
+            for attribute in node.attributes.values():
+                if attribute.type is ir.AttributeType.TENSOR:
+                    yield str(node.outputs[0].name), attribute.value, False
+                elif attribute.type is ir.AttributeType.TENSORS:
+                    yield from ((str(node.outputs[0].name), t, False) for t in attribute.value)
+
+
+def _check(folder: Path, name: str, tensor: ir.TensorProtocol, external: bool) -> None:
+    if any(not isinstance(d, int) or d < 0 for d in tensor.shape):
+        raise ValueError(f"tensor {name!r} has shape {tensor.shape}")
+    if not isinstance(tensor, ir.ExternalTensor):
+        tensor.numpy()  # raises if the bytes do not fill the shape
+        return
+    why = _bad_reference(folder, tensor)
+    if not external:
+        why = "refers to another file, and is no initializer of the main graph"
+    if why:
         raise JobFault(
             "EV101",
             f"weights of {folder.name} cannot be used",
-            why,
+            f"tensor {name!r} {why}",
             "copy or export the model again",
         )
+
+
+def _bad_reference(folder: Path, tensor: ir.ExternalTensor) -> str | None:
+    """What is wrong with a reference; None if it may be mapped."""
+    name = str(tensor.location)
+    target = folder / name
+    offset = tensor.offset or 0
+    length = tensor.nbytes if tensor.length is None else tensor.length
+    if Path(name).name != name or target.is_symlink():
+        return f"points outside the model folder ({name!r})"
+    if not target.is_file():
+        return f"lies in {name!r}, which does not exist"
+    if length != tensor.nbytes:
+        return f"has {length} bytes, its shape {tensor.shape} needs {tensor.nbytes}"
+    if offset < 0:
+        return f"begins at offset {offset}"
+    size = target.stat().st_size
+    if offset + length > size:
+        return f"ends at byte {offset + length} of {name}, which has {size}"
+    return None

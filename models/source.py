@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -45,19 +46,14 @@ def open_source(name: str, options: SourceOptions | None = None) -> ExportedMode
 
 
 def _kind(name: str, path: Path) -> str:
-    try:
-        if name in BUNDLED and not path.exists():
-            return "bundled"
-        for file, kind in (
-            ("model.json", "exported"),
-            ("config.json", "checkpoint"),
-            ("manifest.json", "bundle"),
-        ):
-            if (path / file).is_file():
-                return kind
-        return "file" if path.is_file() else "folder" if path.exists() else "nothing"
-    except OSError:  # a name too long for the file system, a folder that may not be entered
-        return "nothing"
+    there, isfile = os.path.exists, os.path.isfile  # Path's raise for a name that is too long
+    if name in BUNDLED and not there(path):
+        return "bundled"
+    kinds = {"model.json": "exported", "config.json": "checkpoint", "manifest.json": "bundle"}
+    for file, kind in kinds.items():
+        if isfile(path / file):
+            return kind
+    return "file" if isfile(path) else "folder" if there(path) else "nothing"
 
 
 def _exported(folder: Path, name: str, options: SourceOptions) -> ExportedModel:
@@ -87,7 +83,9 @@ def _nothing(name: str, kind: str) -> JobFault | UsageFault:
             "file": f"it is a file; a source is {KINDS}",
             "folder": f"it has no model.json and no config.json; a source is {KINDS}",
         }[kind]
-        fix = f"edgevlm inspect {shlex.quote(name)}" if kind == "bundle" else "edgevlm compile --help"
+        fix = (
+            f"edgevlm inspect {shlex.quote(name)}" if kind == "bundle" else "edgevlm compile --help"
+        )
         return JobFault("EV100", f"{name} is not a model", why, fix)
     near = get_close_matches(name[:100], BUNDLED, n=3, cutoff=0.4) or list(BUNDLED)
     return UsageFault(

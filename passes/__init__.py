@@ -1,4 +1,4 @@
-"""Every pass there is, in the order a reader would meet them. Adding one here makes it available."""
+"""Every pass there is, in the order a reader would meet them. One added here is available."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ from edgevlm.compiler.verify import ProbeInput
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.zoo import bundled_folder
 
-WORDS = "<unk> <s> </s> <image> what colour is it red blue green one two three yes no".split()
+WORDS = ["<unk>", "<s>", "</s>", "<image>", "what", "colour", "is", "it",
+         "red", "blue", "green", "one", "two", "three", "yes", "no"]  # fmt: skip
 DIGEST = "sha256:" + "0" * 64
 
 
@@ -43,7 +44,7 @@ def run_part(part: ir.Model, **feeds: np.ndarray) -> dict[str, np.ndarray]:
 
 
 class Decoder:
-    """Text and weights of a Llama-like decoder whose layers each compute Cos and Sin, as exporters do.
+    """Text and weights of a Llama-like decoder; each layer computes its Cos and Sin, as exported.
 
     mask: None, "zeros" or "trues": a constant that masks nothing, on every Attention of prefill.
     """
@@ -52,7 +53,14 @@ class Decoder:
         self.c, self.heads, self.mask = contract, heads, mask
         rng = np.random.default_rng(seed)
         d, q, kv = contract.width, heads * contract.head_dim, contract.kv_heads * contract.head_dim
-        sizes = {"wq": (d, q), "wk": (d, kv), "wv": (d, kv), "wo": (q, d), "up": (d, d), "down": (d, d)}
+        sizes = {
+            "wq": (d, q),
+            "wk": (d, kv),
+            "wv": (d, kv),
+            "wo": (q, d),
+            "up": (d, d),
+            "down": (d, d),
+        }
         self.arrays = {
             f"{name}_{i}": (rng.normal(size=size) * 0.7).astype(np.float32)
             for i in range(contract.layers)
@@ -75,7 +83,11 @@ class Decoder:
             "to_kv": np.array([1, rows, c.kv_heads, c.head_dim]),
             "to_d": np.array([1, rows, self.heads * c.head_dim]),
         }
-        lines = ["p = Unsqueeze(position_ids, last)", "pf = Cast<to = 1>(p)", "t = Mul(pf, inv_freq)"]
+        lines = [
+            "p = Unsqueeze(position_ids, last)",
+            "pf = Cast<to = 1>(p)",
+            "t = Mul(pf, inv_freq)",
+        ]
         hidden, mask = "inputs_embeds", "attention_mask" if past else ""
         for i in range(c.layers):
             if self.mask and not past:

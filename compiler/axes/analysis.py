@@ -1,9 +1,10 @@
 """The walk: give every dimension of every value its term, and remember what depends on sizes.
 
 `analyse(graph)` visits each node once, in order, and calls the rule of its op (`rules/`). A rule
-unifies terms, returns those of the outputs and, where the op reads a size from a constant (the
-shape of a Reshape, the end of a Slice, the k of a TopK), registers how that constant follows from
-the terms. `resize.py` uses exactly that record, so a structural pass never touches a shape by hand.
+unifies terms, returns those of the outputs and, where the op reads a size from a constant or an
+attribute (the shape of a Reshape, the k of a TopK, the head count of an Attention), registers how
+that follows from the terms. `resize.py` uses exactly that record, so a structural pass never
+touches a shape by hand.
 
 Initializers get fresh axes at every *use*: two layers that happen to share a vector of ones are not
 thereby the same axis; when only one of them is cut, it gets its own copy.
@@ -17,8 +18,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from edgevlm.compiler.axes.axis import Axis, Term, expand, fail, label
+from edgevlm.compiler.axes.axis import Term, fail, fresh_term, label, size_of
+from edgevlm.compiler.axes.naming import name_of, name_the_rest
 from edgevlm.compiler.axes.rules import RULES
+from edgevlm.compiler.axes.rules.common import is_constant, static_shape, who
 from edgevlm.compiler.errors import JobFault
 
 __all__ = ["Analysis", "Dims", "Signature", "analyse"]
@@ -38,6 +41,12 @@ class Analysis:
     weights: dict[tuple[ir.Node, int], Dims] = field(default_factory=dict)
     #: (node, input position) -> the constant as it follows from the current sizes
     constants: dict[tuple[ir.Node, int], Callable[[], np.ndarray]] = field(default_factory=dict)
+    #: (node, name) -> the attribute as it follows from the current sizes; None where it is absent
+    attributes: dict[tuple[ir.Node, str], Callable[[], int | float | None]] = field(
+        default_factory=dict
+    )
+    #: each returns None, or (node, why the current sizes cannot be)
+    limits: list[Callable[[], tuple[str, str] | None]] = field(default_factory=list)
 
     def of(self, value: ir.Value) -> Dims:
         """Terms of a value, in the order of its dimensions. Raises EV211 for an unknown value."""
@@ -46,8 +55,11 @@ class Analysis:
         return self.terms[value]
 
     def names(self, value: ir.Value) -> tuple[str, ...]:
-        """Readable names, a dimension each: `token`, `head*head_dim`, `1`, `?7` where unnamed."""
-        return tuple(_name(term) for term in self.of(value))
+        """Readable names, a dimension each: `token`, `head*head_dim`, `?7` where unnamed.
+
+        A dimension of one element is `1` whatever it stands for: there is no axis to name.
+        """
+        return tuple(name_of(term) for term in self.of(value))
 
     def input(self, node: ir.Node, position: int) -> Dims | None:
         """Terms of a node's input; None for an absent optional one."""
@@ -58,12 +70,27 @@ class Analysis:
             return self.of(value)
         key = (node, position)
         if key not in self.weights:
-            self.weights[key] = fresh(value, str(value.name))
+            self.weights[key] = _fresh(value)
         return self.weights[key]
 
     def derive(self, node: ir.Node, position: int, compute: Callable[[], np.ndarray]) -> None:
-        """Register that a constant input follows from sizes; `compute` returns it as int64."""
+        """Register that a constant input follows from sizes; `compute` returns it, in its shape."""
         self.constants[(node, position)] = compute
+
+    def derive_attribute(
+        self, node: ir.Node, name: str, compute: Callable[[], int | float | None]
+    ) -> None:
+        """Register that an attribute follows from sizes."""
+        self.attributes[(node, name)] = compute
+
+    def limit(self, node: ir.Node, why: Callable[[], str | None]) -> None:
+        """Register sizes a node cannot take: `why` gives the reason, None while they are fine."""
+
+        def check() -> tuple[str, str] | None:
+            reason = why()
+            return (who(node), reason) if reason else None
+
+        self.limits.append(check)
 
 
 def analyse(graph: ir.Graph, signature: Signature | None = None) -> Analysis:
@@ -75,7 +102,7 @@ def analyse(graph: ir.Graph, signature: Signature | None = None) -> Analysis:
     signature = signature or {}
     found = Analysis(graph)
     for value in graph.inputs:
-        found.terms[value] = fresh(value, str(value.name))
+        found.terms[value] = _fresh(value)
         _apply(signature, value, found)
     for node in graph:
         rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
@@ -83,35 +110,23 @@ def analyse(graph: ir.Graph, signature: Signature | None = None) -> Analysis:
             known = ", ".join(sorted(RULES))
             raise JobFault(
                 "EV210",
-                f"node {node.name!r}: {node.domain or 'ai.onnx'}::{node.op_type} is not known to "
+                f"node {who(node)!r}: {node.domain or 'ai.onnx'}::{node.op_type} is not known to "
                 "the axis analysis",
                 f"without a rule its axes would be a guess; known ops: {known}",
                 "add a rule in compiler/axes/rules (CONTRIBUTING.md, 'add an op')",
             )
         for value, dims in zip(node.outputs, rule(found, node), strict=False):
             found.terms[value] = dims
-            _check_rank(node, value, dims)
+            _check(node, value, dims)
     for value in graph.outputs:
-        _apply(signature, value, found)
-    _name_hidden(found)
+        if not is_constant(value):
+            _apply(signature, value, found)
+    name_the_rest(found)
     return found
 
 
-def fresh(value: ir.Value, origin: str) -> Dims:
-    """New axes for a value, one a dimension larger than 1."""
-    return [() if size == 1 else (Axis(size, origin),) for size in static_shape(value)]
-
-
-def static_shape(value: ir.Value) -> tuple[int, ...]:
-    """The shape as integers. Raises EV211 where a dimension is unknown."""
-    dims = list(value.shape) if value.shape is not None else [None]
-    if not all(isinstance(d, int) for d in dims):
-        raise fail(str(value.name), f"its shape {value.shape} is not static")
-    return tuple(int(d) for d in dims)
-
-
-def is_constant(value: ir.Value) -> bool:
-    return value.const_value is not None and value.producer() is None
+def _fresh(value: ir.Value) -> Dims:
+    return [fresh_term(size, str(value.name)) for size in static_shape(value)]
 
 
 def _apply(signature: Signature, value: ir.Value, found: Analysis) -> None:
@@ -120,24 +135,13 @@ def _apply(signature: Signature, value: ir.Value, found: Analysis) -> None:
             label(term, name)
 
 
-def _check_rank(node: ir.Node, value: ir.Value, dims: Dims) -> None:
-    if value.shape is not None and len(value.shape) != len(dims):
-        raise fail(
-            str(node.name),
-            f"the rule of {node.op_type} gives rank {len(dims)}, the graph says {value.shape}",
-        )
-
-
-def _name_hidden(found: Analysis) -> None:
-    """An unnamed axis between two weight matrices is an MLP's hidden axis."""
-    for (node, position), dims in found.weights.items():
-        if node.op_type in ("MatMul", "Gemm") and position == 1 and len(dims) == 2:
-            for term in dims:
-                label(term, "hidden")
-
-
-def _name(term: Term) -> str:
-    atoms = expand(term)
-    if not atoms:
-        return "1"
-    return "*".join(atom.label or f"?{atom.size}" for atom in atoms)
+def _check(node: ir.Node, value: ir.Value, dims: Dims) -> None:
+    """A rule and the graph's own shapes must agree, or one of them is wrong."""
+    if value.shape is None:
+        return
+    said, ours = list(value.shape), [size_of(term) for term in dims]
+    same = len(said) == len(ours) and all(
+        a == b for a, b in zip(said, ours, strict=True) if isinstance(a, int)
+    )
+    if not same:
+        raise fail(who(node), f"the rule of {node.op_type} gives {ours}, the graph says {said}")

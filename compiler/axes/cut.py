@@ -2,8 +2,8 @@
 
     before: v -> A, v -> B        cut(v, uses of B):  v -> A,  v' -> B   (v' a stand-in graph input)
 
-Analyse the cut graph, `resize` what hangs on the stand-in, then `join`: every stand-in is replaced by
-the value that feeds it from now on, a Gather of the original for instance.
+Analyse the cut graph, `resize` what hangs on the stand-in, then `join`: every stand-in is replaced
+by the value that feeds it from now on, a Gather of the original for instance.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Change the size of one axis, everywhere it occurs.
 
-    analysis = analyse(graph, signature)
-    resize(analysis, analysis.of(value)[1], 16)             # sizes only: nothing stored lies along it
-    resize(analysis, analysis.of(value)[1], 16, keep=idx)   # and these are the elements that stay
+    axes = analyse(graph, signature)
+    resize(axes, axes.of(value)[1], 16)             # sizes only: nothing stored lies along it
+    resize(axes, axes.of(value)[1], 16, keep=idx)   # and these are the elements that stay
 
-Weights that lie along the axis are cut to `keep`, whatever product or sum the axis is part of; every
-constant that follows from sizes (reshape targets, slice ends, split sizes, k) is computed anew; the
-shapes of all values are set. Other uses of a shared weight keep the old one.
+Weights that lie along the axis are cut to `keep`, whatever product or sum the axis is part of;
+every constant and attribute that follows from sizes (reshape targets, slice ends, split sizes, k,
+head counts) is computed anew; the shapes of all values are set. Other uses of a shared weight keep
+the old one. A call that is refused changes nothing.
 """
 
 from __future__ import annotations
@@ -16,32 +17,33 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from edgevlm.compiler.axes.analysis import Analysis, Dims
-from edgevlm.compiler.axes.axis import Axis, Term, expand, fail, size_of
+from edgevlm.compiler.axes.analysis import Analysis
+from edgevlm.compiler.axes.axis import Axis, Term, ancestors, expand, size_of
+from edgevlm.compiler.axes.equations import parts_of
+from edgevlm.compiler.axes.rewrite import Rewriter
+from edgevlm.compiler.axes.rules.common import who
+from edgevlm.compiler.errors import JobFault
 
 __all__ = ["carries", "resize", "single"]
 
 
 def single(term: Term, what: str) -> Axis:
-    """The one atom of a term. Raises EV211 where the axis was folded into a product or a sum."""
+    """The one atom of a term. Raises EV211, naming `what`, where it is a product or a sum."""
     atoms = expand(term)
+    if not atoms:
+        raise _refuse(what, "a dimension of one element has no axis")
     if len(atoms) != 1:
-        raise fail(
-            what, f"the axis is folded into {atoms}; its elements are not single tokens there"
-        )
+        raise _refuse(what, f"the axis is folded into {atoms}; its elements are not single there")
     if atoms[0].summands is not None:
-        raise fail(
-            what, f"the axis is a concatenation of {atoms[0].summands}; name the part to cut"
+        raise _refuse(
+            what, f"the axis is a concatenation of {atoms[0].summands}; name the part to resize"
         )
     return atoms[0]
 
 
 def carries(term: Term, axis: Axis) -> bool:
     """Whether `axis` occurs in a term, inside products and sums too."""
-    return any(
-        atom is axis.root or any(carries(part, axis) for part in atom.summands or ())
-        for atom in expand(term)
-    )
+    return not ancestors(axis).isdisjoint(expand(term))
 
 
 def resize(
@@ -49,129 +51,112 @@ def resize(
 ) -> list[str]:
     """Give an axis `size` elements; returns what was rewritten, a sentence each.
 
-    keep: ascending indices (int) of the elements that stay; needed if any initializer lies along the
-    axis. Raises EV211 if the axis is pinned, folded, or if `keep` is needed and missing.
+    keep: strictly ascending indices (int) of the elements that stay; needed if any initializer lies
+    along the axis. Raises EV211 if the axis is pinned or folded, if a node cannot take the new
+    size, or if `keep` is wrong, or needed and missing.
     """
-    axis = single(term, "resize")
+    axis = single(term, _opener(found, term))
+    above = ancestors(axis)
+    index = None if keep is None else _checked(keep, size, axis)
+    if size < 1:
+        raise _refuse(axis.origin, f"{axis!r} cannot have {size} elements")
     if axis.size == size:
         return []
-    if axis.pinned:
-        raise fail("resize", f"{axis!r} cannot change: {axis.pinned}")
-    if keep is not None and (len(keep) != size or not 0 <= min(keep) <= max(keep) < axis.size):
-        raise fail("resize", f"{len(keep)} indices for {size} of {axis.size} elements")
+    for each in above:
+        if each.pinned:
+            node, why = each.pinned
+            raise _refuse(node, f"{axis!r} cannot change: {why}")
 
     cuts = [
-        (node, position, [_kept(t, axis, keep, str(node.inputs[position].name)) for t in dims])
+        (node, position, [_kept(t, axis, above, index, node, position) for t in dims])
         for (node, position), dims in found.weights.items()
-        if (node, position) not in found.constants and any(carries(t, axis) for t in dims)
+        if (node, position) not in found.constants
+        and any(not above.isdisjoint(expand(t)) for t in dims)
     ]
-    axis.size = size
-    log = [_cut(found, node, position, kept) for node, position, kept in cuts]
-    log += [
-        line for key, compute in found.constants.items() if (line := _renew(found, key, compute))
-    ]
+    before, axis.size = axis.size, size
+    for limit in found.limits:
+        broken = limit()
+        if broken:
+            axis.size = before
+            raise _refuse(*broken)
+    edit = Rewriter(found)
+    for node, position, kept in cuts:
+        edit.cut(node, position, kept)
+    edit.renew()
     for value, dims in found.terms.items():
         value.shape = ir.Shape([size_of(t) for t in dims])
-    _drop_unused(found.graph)
-    return log
+    return edit.log
 
 
-def _kept(term: Term, axis: Axis, keep: Sequence[int] | None, name: str) -> np.ndarray | None:
-    """Old positions along one dimension that stay; None for all of them."""
-    if not carries(term, axis):
+def _refuse(what: str, why: str) -> JobFault:
+    return JobFault(
+        "EV211",
+        f"resize stops at {what}",
+        why,
+        "edgevlm inspect MODEL --axes  shows the axes of every value",
+    )
+
+
+def _opener(found: Analysis, term: Term) -> str:
+    """The node that made a term more than one atom, for the message."""
+    for axis in term:
+        if axis.root.opened_by is not None:
+            return axis.root.opened_by
+    atoms = expand(term)
+    for node in found.graph:
+        if any(expand(t) == atoms for v in node.outputs for t in found.terms.get(v, ())):
+            return who(node)
+    return "a graph input"
+
+
+def _checked(keep: Sequence[int] | np.ndarray, size: int, axis: Axis) -> np.ndarray:
+    index = np.asarray(keep)
+    if index.ndim != 1 or index.dtype.kind not in "iu":
+        raise _refuse(axis.origin, "keep is not a list of indices")
+    index = index.astype(np.int64)
+    if len(index) != size:
+        raise _refuse(axis.origin, f"keep has {len(index)} indices for {size} elements")
+    if (np.diff(index) <= 0).any():
+        raise _refuse(axis.origin, "the indices to keep are not strictly ascending")
+    if index[0] < 0 or index[-1] >= axis.size:
+        raise _refuse(
+            axis.origin,
+            f"keep reaches from {index[0]} to {index[-1]}; {axis!r} has no such elements",
+        )
+    return index
+
+
+def _kept(
+    term: Term,
+    axis: Axis,
+    above: set[Axis],
+    keep: np.ndarray | None,
+    node: ir.Node,
+    position: int,
+) -> np.ndarray | None:
+    """Old positions along one dimension of a stored tensor that stay; None for all of them."""
+    if above.isdisjoint(expand(term)):
         return None
     if keep is None:
-        raise fail(
-            name,
-            f"this stored tensor lies along {axis!r}; which elements stay must be known "
-            "when compiling",
+        raise _refuse(
+            str(node.inputs[position].name),
+            f"this stored tensor (input {position} of {who(node)}) lies along {axis!r}; which "
+            "elements stay must be known when compiling",
         )
-    return _positions(term, axis, np.asarray(keep, np.int64))
+    return _positions(term, axis, above, keep)
 
 
-def _positions(term: Term, axis: Axis, keep: np.ndarray) -> np.ndarray:
+def _positions(term: Term, axis: Axis, above: set[Axis], keep: np.ndarray) -> np.ndarray:
     out = np.zeros(1, np.int64)
     for atom in expand(term):
-        if atom is axis.root:
+        if atom is axis:
             here = keep
-        elif atom.summands is not None:
-            starts = np.cumsum([0] + [size_of(part) for part in atom.summands])
-            here = np.concatenate(
-                [
-                    s + _positions(part, axis, keep)
-                    for s, part in zip(starts, atom.summands, strict=False)
-                ]
-            )
+        elif atom in above:
+            parts = parts_of((atom,))
+            starts = np.cumsum([0, *(size_of(part) for part in parts)])[:-1]
+            pieces = [_positions(part, axis, above, keep) for part in parts]
+            here = np.concatenate([s + p for s, p in zip(starts, pieces, strict=True)])
         else:
             here = np.arange(atom.size)
         out = (out[:, None] * atom.size + here[None, :]).reshape(-1)
     return out
-
-
-def _cut(found: Analysis, node: ir.Node, position: int, kept: list[np.ndarray | None]) -> str:
-    old = node.inputs[position]
-    array = old.const_value.numpy()
-    for dimension, index in enumerate(kept):
-        if index is not None:
-            array = np.take(array, index, axis=dimension)
-    _replace(found.graph, node, position, np.ascontiguousarray(array))
-    return f"{node.name}: {old.name} {list(old.shape)} -> {list(array.shape)}"
-
-
-def _renew(found: Analysis, key: tuple[ir.Node, int], compute: object) -> str | None:
-    node, position = key
-    old = node.inputs[position].const_value.numpy()
-    new = np.asarray(compute(), old.dtype).reshape(old.shape)
-    if node.op_type == "Reshape":  # keep the wildcards 0 and -1 where they still hold
-        target = [size_of(t) for t in found.of(node.outputs[0])]
-        source = [size_of(t) for t in found.input(node, 0)]
-        if _resolves(old.tolist(), source, bool(node.attributes.get_int("allowzero", 0))) == target:
-            return None
-    if np.array_equal(_slice_end(node, position, old, found), new):
-        return None
-    _replace(found.graph, node, position, new)
-    return f"{node.name}: {node.op_type} {old.tolist()} -> {new.tolist()}"
-
-
-def _resolves(target: list[int], source: list[int], allow_zero: bool) -> list[int]:
-    dims = [
-        source[i] if d == 0 and not allow_zero and i < len(source) else d
-        for i, d in enumerate(target)
-    ]
-    total = int(np.prod(source))
-    known = int(np.prod([d for d in dims if d != -1]))
-    return [total // known if d == -1 and known else d for d in dims]
-
-
-def _slice_end(node: ir.Node, position: int, old: np.ndarray, found: Analysis) -> np.ndarray:
-    """An open or negative bound of a Slice as the index it means now."""
-    if node.op_type != "Slice" or position not in (1, 2):
-        return old
-    dims: Dims = found.input(node, 0)
-    axes = node.inputs[3].const_value.numpy() if len(node.inputs) > 3 else np.arange(len(old))
-    limit = np.array([size_of(dims[int(a)]) for a in axes])
-    return np.clip(np.where(old < 0, old + limit, old), 0, limit)
-
-
-def _replace(graph: ir.Graph, node: ir.Node, position: int, array: np.ndarray) -> None:
-    old = node.inputs[position]
-    stem = str(old.name).split("~")[0]
-    count = 1
-    while f"{stem}~{count}" in graph.initializers:
-        count += 1
-    tensor = ir.tensor(array, name=f"{stem}~{count}")
-    value = ir.Value(
-        name=tensor.name,
-        const_value=tensor,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(tensor.dtype),
-    )
-    graph.register_initializer(value)
-    node.replace_input_with(position, value)
-
-
-def _drop_unused(graph: ir.Graph) -> None:
-    outputs = set(graph.outputs)
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and value not in outputs:
-            del graph.initializers[name]

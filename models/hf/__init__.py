@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["FAMILIES"]
+__all__ = ["FAMILIES", "OPSET"]
+
+#: of the default ONNX domain: what every part is exported at
+OPSET = 23
 
 #: model_type in config.json -> (module of this package, name of the Family in it)
 FAMILIES: dict[str, tuple[str, str]] = {

@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevlm.compiler.contract import Contract
+import onnx_ir as ir
+
+from edgevlm.compiler.cache import cached_folder
+from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault, UsageFault
-from edgevlm.compiler.exported_model import ExportedModel, Processor, Source
-from edgevlm.compiler.validate import validate
-from edgevlm.models.hf import FAMILIES
-from edgevlm.models.processing.preprocess import ImageProcessor
+from edgevlm.compiler.exported_model import (
+    SCHEMA,
+    ExportedModel,
+    Source,
+    load_model,
+    save_model,
+)
+from edgevlm.models.hf import FAMILIES, OPSET
+from edgevlm.models.hf.processor import read_config, read_processor
 
 if TYPE_CHECKING:
     from edgevlm.models.hf.family import Family, Organs
 
-__all__ = ["Capacity", "export_checkpoint", "read_config"]
-
-_QUESTION = "edgevlm question goes here"
-MAX_CONFIG_BYTES = 16 * 2**20
+__all__ = ["Capacity", "export_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -38,46 +44,42 @@ class Capacity:
 
 
 def export_checkpoint(folder: Path, capacity: Capacity | None = None) -> ExportedModel:
-    """HF folder -> five static parts at opset 23.
+    """HF folder -> five static parts at opset 23, memory-mapped from the cache.
 
-    Raises EV103 (image processor), EV107 (unknown family), EV109 (broken checkpoint), EV190 (no
-    torch extra).
+    Parts are exported and written one by one, so that no two are in memory at once. The same
+    checkpoint with the same capacity and versions is exported once. Raises EV103 (image processor),
+    EV107 (unknown family), EV109 (broken checkpoint), EV190 (no torch extra).
     """
     capacity = capacity or Capacity()
     config = read_config(folder)
     family = _family(folder, str(config.get("model_type")))
+    digest = _digest(folder)
+    made_from = [
+        digest,
+        SCHEMA,
+        OPSET,
+        capacity,
+        folder.resolve().name,
+        *(version(name) for name in ("edgevlm", "torch", "transformers", "onnxscript")),
+    ]
+    key = hashlib.sha256(repr(made_from).encode()).hexdigest()[:32]
+    return load_model(
+        cached_folder(
+            "exported", key, lambda draft: _export(folder, family, capacity, digest, draft)
+        )
+    )
+
+
+def _export(folder: Path, family: Family, capacity: Capacity, digest: str, draft: Path) -> None:
+    """Write the exported model of a checkpoint into an empty folder."""
     model = _load(folder, family)
     organs = family.organs(model)
     contract = _contract(family, organs, model, capacity)
-    tokenizer, processor = _processor(folder, family)
-    exported = ExportedModel(
-        contract=contract,
-        parts=_parts(organs, contract),
-        processor=processor,
-        tokenizer=tokenizer,
-        source=Source(name=folder.resolve().name, digest=_digest(folder)),
+    tokenizer, processor = read_processor(folder, family)
+    source = Source(name=folder.resolve().name, digest=digest)
+    save_model(
+        ExportedModel(contract, _Parts(organs, contract), processor, tokenizer, source), draft
     )
-    validate(exported)
-    return exported
-
-
-def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """A JSON object of a checkpoint. Raises EV109."""
-    path = folder / name
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError("is larger than 16 MiB")
-        value = json.loads(path.read_text())
-        if not isinstance(value, dict):
-            raise ValueError("is not a JSON object")
-    except (OSError, ValueError) as error:
-        raise JobFault(
-            "EV109",
-            f"{name} of {folder.name} cannot be read",
-            str(error),
-            "download or save the checkpoint again",
-        ) from error
-    return value
 
 
 def _family(folder: Path, model_type: str) -> Family:
@@ -152,77 +154,32 @@ def _contract(family: Family, organs: Organs, model: Any, capacity: Capacity) ->
     )
 
 
-def _parts(organs: Organs, contract: Contract) -> dict:
-    from edgevlm.models.hf.export import export_part
-    from edgevlm.models.hf.parts import DecodePart, EmbedPart, PrefillPart
+class _Parts(Mapping[Role, ir.Model]):
+    """The parts of a torch model, each exported when it is asked for and kept by nobody."""
 
-    modules = {
-        "vision": organs.vision,
-        "connector": organs.connector,
-        "embed": EmbedPart(organs.language.embed_tokens),
-        "prefill": PrefillPart(organs.language, organs.head),
-        "decode": DecodePart(organs.language, organs.head),
-    }
-    return {
-        role: export_part(role, module, contract.inputs(role), contract.outputs(role))
-        for role, module in modules.items()
-    }
+    def __init__(self, organs: Organs, contract: Contract) -> None:
+        from edgevlm.models.hf.parts import DecodePart, EmbedPart, PrefillPart
 
+        self.contract = contract
+        self.modules = {
+            "vision": organs.vision,
+            "connector": organs.connector,
+            "embed": EmbedPart(organs.language.embed_tokens),
+            "prefill": PrefillPart(organs.language, organs.head),
+            "decode": DecodePart(organs.language, organs.head),
+        }
 
-def _processor(folder: Path, family: Family) -> tuple[bytes, Processor]:
-    from transformers import AutoTokenizer
+    def __getitem__(self, role: Role) -> ir.Model:
+        from edgevlm.models.hf.export import export_part
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        data = (folder / "tokenizer.json").read_bytes()
-    except Exception as error:
-        raise JobFault(
-            "EV109",
-            f"the tokenizer of {folder.name} cannot be read",
-            str(error)[:300],
-            "the folder must hold tokenizer.json and tokenizer_config.json",
-        ) from error
-    image = ImageProcessor.from_hf(family.image_config(_image_config(folder)))
-    return data, Processor(
-        image=image.model_dump(mode="json"),
-        template=_template(folder, tokenizer, family),
-        image_token=family.image_token,
-        eos_ids=_eos(folder, tokenizer),
-    )
+        contract = self.contract
+        return export_part(role, self.modules[role], contract.inputs(role), contract.outputs(role))
 
+    def __iter__(self) -> Iterator[Role]:
+        return iter(self.modules)
 
-def _image_config(folder: Path) -> dict[str, Any]:
-    """transformers 5 nests the image processor; older checkpoints have a file of its own."""
-    if (folder / "preprocessor_config.json").is_file():
-        return read_config(folder, "preprocessor_config.json")
-    return read_config(folder, "processor_config.json").get("image_processor", {})
-
-
-def _template(folder: Path, tokenizer: Any, family: Family) -> str:
-    """The chat template, rendered for one image and one question."""
-    path = folder / "chat_template.jinja"
-    source = path.read_text() if path.is_file() else tokenizer.chat_template
-    if not source:
-        return f"{family.image_token}\n{{question}}"
-    content = [{"type": "image"}, {"type": "text", "text": _QUESTION}]
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}],
-        chat_template=source,
-        add_generation_prompt=True,
-        tokenize=False,
-    )
-    if family.image_text:
-        text = text.replace(family.image_token, family.image_text)
-    return text.replace(_QUESTION, "{question}")
-
-
-def _eos(folder: Path, tokenizer: Any) -> tuple[int, ...]:
-    path = folder / "generation_config.json"
-    found = read_config(folder, path.name).get("eos_token_id") if path.is_file() else None
-    found = tokenizer.eos_token_id if found is None else found
-    return tuple(found) if isinstance(found, list) else (int(found),)
+    def __len__(self) -> int:
+        return len(self.modules)
 
 
 def _digest(folder: Path) -> str:

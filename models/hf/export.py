@@ -14,10 +14,10 @@ import torch
 from edgevlm.compiler.contract import Port
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.shapes import infer_shapes
+from edgevlm.models.hf import OPSET
 
-__all__ = ["OPSET", "export_part"]
+__all__ = ["export_part"]
 
-OPSET = 23
 _DTYPES = {"FLOAT": torch.float32, "INT64": torch.int64, "BOOL": torch.bool}
 
 
@@ -43,7 +43,7 @@ def export_part(
             "EV108",
             f"part {role} cannot be exported to ONNX",
             f"{type(error).__name__}: {reason[:300]}",
-            "edgevlm doctor  shows whether torch, transformers and onnxscript are of tested versions",
+            "edgevlm doctor  compares torch, transformers and onnxscript with the tested versions",
         ) from error
     model = program.model
     _strip(model)

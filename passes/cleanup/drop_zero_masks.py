@@ -2,8 +2,9 @@
 
     before: Attention(q, k, v, mask = 0 everywhere)    after: Attention(q, k, v)
 
-An additive mask of zeros and a boolean mask of trues change no score, but they cost an N x N tensor,
-and a pruning pass would have to gather their rows and columns. Only constant masks are looked at.
+An additive mask of zeros and a boolean mask of trues change no score, but they cost an N x N
+tensor, and a pruning pass would have to gather their rows and columns. Refuses nothing; a mask that
+is fed, computed or shorter than the keys stays.
 Expected effect: exact; smaller artifact, fused attention kernels match.
 """
 
@@ -16,7 +17,7 @@ from edgevlm.compiler.pass_base import Effect, Note, Pass, PassResult
 
 __all__ = ["DropZeroMasks"]
 
-MASK = 3  # input position in ONNX Attention
+MASK, PAST = 3, 4  # input positions in ONNX Attention
 
 
 class DropZeroMasks(Pass):
@@ -28,32 +29,37 @@ class DropZeroMasks(Pass):
     def run(self, model: ExportedModel) -> PassResult:
         changed, notes = {}, []
         for role, part in model.parts.items():
-            idle = [i for i, node in enumerate(part.graph) if _is_idle(node)]
-            kept = [n for n in part.graph if _has_mask(n) and not _is_idle(n)]
+            reasons = [_why_kept(node) for node in part.graph]
             notes += [
-                Note("skipped", f"{role}/{n.name}", "the mask masks something or is an input")
-                for n in kept
+                Note("skipped", f"{role}/{node.name}", why)
+                for node, why in zip(part.graph, reasons, strict=True)
+                if why
             ]
-            if not idle:
+            if None not in reasons:
                 continue
             clone = part.clone()
-            nodes = list(clone.graph)
-            for i in idle:
-                nodes[i].replace_input_with(MASK, None)
-            for name, value in list(clone.graph.initializers.items()):
-                if not value.uses():
-                    del clone.graph.initializers[name]
+            for node, why in zip(list(clone.graph), reasons, strict=True):
+                if why is None:
+                    mask = node.inputs[MASK]
+                    node.replace_input_with(MASK, None)
+                    if not mask.uses() and not mask.is_graph_output() and mask.is_initializer():
+                        del clone.graph.initializers[mask.name]
             changed[role] = clone
-            notes.append(Note("matched", role, f"{len(idle)} masks of zeros"))
+            notes.append(Note("matched", role, f"{reasons.count(None)} masks that mask nothing"))
         return PassResult(model.with_parts(**changed), bool(changed), tuple(notes))
 
 
-def _has_mask(node: ir.Node) -> bool:
-    return node.op_type == "Attention" and len(node.inputs) > MASK and node.inputs[MASK] is not None
-
-
-def _is_idle(node: ir.Node) -> bool:
-    if not _has_mask(node) or node.inputs[MASK].const_value is None:
-        return False
-    mask = node.inputs[MASK].const_value.numpy()
-    return bool(mask.all()) if mask.dtype == bool else not mask.any()
+def _why_kept(node: ir.Node) -> str | None:
+    """None: the mask can go. A sentence: it must stay. Empty: there is none."""
+    if node.op_type != "Attention" or len(node.inputs) <= MASK or node.inputs[MASK] is None:
+        return ""
+    value = node.inputs[MASK]
+    if value.const_value is None:
+        return "the mask is an input" if value.producer() is None else "the mask is computed"
+    mask, keys = value.const_value.numpy(), int(node.inputs[1].shape[-2])
+    if len(node.inputs) > PAST and node.inputs[PAST] is not None:
+        keys += int(node.inputs[PAST].shape[2])
+    if mask.shape[-1] != keys:
+        return f"the mask covers {mask.shape[-1]} of {keys} keys"
+    idle = mask.all() if mask.dtype == bool else not mask.any()
+    return None if idle else "the mask masks something"

@@ -1,7 +1,7 @@
 """Keep a fixed number of image tokens, chosen inside the graph.
 
     before: connector -> image_embeds [1,N,D]           prefill [1,N+T,D]   decode cache C
-    after:  connector -> select -> Gather -> [1,K,D]     prefill [1,K+T,D]   decode cache C - (N - K)
+    after:  connector -> select -> Gather -> [1,K,D]    prefill [1,K+T,D]   decode cache C - (N - K)
                          `-> image_index [K]
 
 Text and kept tokens keep their original positions, so a pruned prompt equals the full prompt with

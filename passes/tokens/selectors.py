@@ -21,6 +21,10 @@ Selector = Callable[[GraphBuilder, ir.Value, int], ir.Value]
 PIVOTS = 4
 #: larger than any cosine difference: puts taken tokens behind all others
 BIG = 8.0
+#: of float32 features; between the two, dividing by the largest magnitude is exact to rounding
+LARGEST, SMALLEST = 3e38, 1e-30
+#: scores closer than the number of tokens times this are a tie
+STEP = 2.0**-23
 
 
 def stride_index(count: int, keep: int) -> np.ndarray:
@@ -36,16 +40,14 @@ def stride(build: GraphBuilder, tokens: ir.Value, keep: int) -> ir.Value:
 def dart(build: GraphBuilder, tokens: ir.Value, keep: int) -> ir.Value:
     """Duplication-aware reduction (DART, arXiv 2502.11494), loop-free.
 
-    A few pivots (largest L1 norm) stay; each pivot then adds an equal share of the tokens least like
-    it (lowest cosine) that are not taken yet. One [N,D] x [D,P] product and P + 1 small TopKs. For
-    K <= P the K strongest tokens stay.
+    A few pivots (largest L1 norm) stay; each pivot then adds an equal share of the tokens least
+    like it (lowest cosine) that are not taken yet. One [N,D] x [D,P] product and P + 1 small TopKs.
+    For K <= P the K strongest tokens stay.
     """
     count = int(tokens.shape[1])
     pivots = min(PIVOTS, keep)
-    flat = build("Reshape", tokens, build.const([count, int(tokens.shape[2])]))
-    # a NaN would make TopK's order, and with it the promise of unique indices, undefined
-    flat = build("Where", build("IsNaN", flat), build.const(0, np.float32), flat)
-    strength = build("ReduceL1", flat, build.const([1]), keepdims=0)
+    flat = _scaled(build, build("Reshape", tokens, build.const([count, int(tokens.shape[2])])))
+    strength = build("ReduceMean", build("Abs", flat), build.const([1]), keepdims=0)
     _, pivot = build("TopK", _untie(build, strength, count), build.const([pivots]), outputs=2)
     chosen = [pivot]
     if keep > pivots:
@@ -73,10 +75,25 @@ def dart(build: GraphBuilder, tokens: ir.Value, keep: int) -> ir.Value:
     return ascending
 
 
+def _scaled(build: GraphBuilder, flat: ir.Value) -> ir.Value:
+    """Divided by the largest magnitude there is: no norm overflows, in float16 neither.
+
+    Not a number counts as nothing and infinity as the largest number, because either would make
+    TopK's order, and with it the promise of unique indices, undefined.
+    """
+    flat = build("Where", build("IsNaN", flat), build.const(0, np.float32), flat)
+    limits = (build.const(sign * LARGEST, np.float32) for sign in (-1, 1))
+    flat = build("Clip", flat, *limits)
+    peak = build("ReduceMax", build("Abs", flat), build.const([0, 1]), keepdims=1)
+    return build("Div", flat, build("Max", peak, build.const(SMALLEST, np.float32)))
+
+
 def _untie(build: GraphBuilder, score: ir.Value, count: int) -> ir.Value:
-    """Equal scores go to the lower index on every backend, not only where TopK promises it."""
-    ramp = np.arange(count) * (-1e-6 / count)
-    return build("Add", score, build.const(ramp, np.float32))
+    """Equal scores go to the lower index on every backend, not only where TopK promises it.
+
+    A step is one place of float32 between 1 and 2, so keys of equal scores in [-1, 1] are unique.
+    """
+    return build("Sub", score, build.const(np.arange(count) * STEP, np.float32))
 
 
 def _mark(build: GraphBuilder, index: ir.Value, count: int) -> ir.Value:

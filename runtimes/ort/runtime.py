@@ -1,9 +1,9 @@
 """ONNX Runtime on the host CPU: the parts as they are, one ONNX file each, weights in one file.
 
-int8 weights are made float once, when a session is opened: the file is small, the arithmetic is that
-of the graph. ONNX Runtime could keep them int8, but then it rounds activations to int8 as well (37 dB
-a chain of 8 products, faster only on one row of 576 channels or more: benchmarks/bench_ort_int8.py). That is
-another scheme and must be asked for, not slipped in.
+int8 weights are made float once, when a session is opened: the file is small, the arithmetic is
+that of the graph. ONNX Runtime could keep them int8, but then it rounds activations to int8 as well
+(37 dB a chain of 8 products, faster only on one row of 576 channels or more:
+benchmarks/bench_ort_int8.py). That is another scheme and must be asked for, not slipped in.
 
 `threads` is 1 for a part too small to share: starting workers costs more than it saves.
 """
@@ -11,40 +11,69 @@ another scheme and must be asked for, not slipped in.
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
+import shlex
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgevlm.compiler.bundle import Bundle
-from edgevlm.compiler.contract import Role
+from edgevlm.compiler.contract import Contract, Port, Role
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.legalise import legalise
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.compiler.weights import WeightWriter, save_graph
+from edgevlm.compiler.weights import WeightWriter, load_graph, save_graph
 from edgevlm.runtimes.base import OpTime, Runtime
 from edgevlm.runtimes.ort.capabilities import CAPABILITIES
 
-__all__ = ["OrtRuntime", "open_part"]
+__all__ = ["OrtRuntime", "OrtSettings", "open_part"]
 
 #: multiply-accumulates of one run from which a second thread pays
 SHARED_MACS = 100_000_000
+#: ONNX Runtime's name of a type -> ONNX's
+DTYPES = {"tensor(float)": "FLOAT", "tensor(int64)": "INT64", "tensor(bool)": "BOOL"}
+
+
+class OrtSettings(BaseModel):
+    """`settings` of an artifact in the manifest, which may be hostile."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    threads: int = Field(0, ge=0, le=256, description="of one session; 0: all this process may use")
 
 
 class OrtParts:
     """The sessions of a bundle, opened at once so that the first answer is not slower."""
 
-    def __init__(self, folder: Path, artifacts: list[Artifact]) -> None:
-        self.sessions = {a.role: open_part(folder / a.file, a.settings) for a in artifacts}
+    def __init__(self, folder: Path, artifacts: list[Artifact], contract: Contract) -> None:
+        self.sessions = {}
+        for a in artifacts:
+            path = folder / a.file
+            load_graph(path)  # says what is missing, truncated or points elsewhere
+            session = open_part(path, a.settings)
+            _check_ports(path, "input", session.get_inputs(), contract.inputs(a.role))
+            _check_ports(path, "output", session.get_outputs(), contract.outputs(a.role))
+            self.sessions[a.role] = session
         self.names = {role: [o.name for o in s.get_outputs()] for role, s in self.sessions.items()}
 
     def call(self, role: Role, feeds: Feeds) -> dict[str, np.ndarray]:
+        """Outputs of a part by name. Raises EV307 with ONNX Runtime's reason."""
         names = self.names[role]
-        return dict(zip(names, self.sessions[role].run(names, feeds), strict=True))
+        try:
+            values = self.sessions[role].run(names, feeds)
+        except Exception as error:
+            raise JobFault(
+                "EV307",
+                f"artifact {role} failed while it ran",
+                _reason(error),
+                "see whether the bundle is whole: edgevlm verify BUNDLE",
+            ) from error
+        return dict(zip(names, values, strict=True))
 
 
 class OrtRuntime(Runtime):
@@ -52,7 +81,15 @@ class OrtRuntime(Runtime):
     capabilities = CAPABILITIES
 
     def toolchain(self) -> dict[str, str]:
-        return {"onnxruntime": version("onnxruntime"), "onnx": version("onnx")}
+        try:
+            return {name: version(name) for name in ("onnxruntime", "onnx")}
+        except PackageNotFoundError as error:
+            raise JobFault(
+                "EV302",
+                f"runtime ort lacks the package {error.name}",
+                "it makes and runs the artifacts",
+                f"pip install {error.name}",
+            ) from error
 
     def lower(self, model: ExportedModel, folder: Path) -> list[Artifact]:
         legalise(model, self.name, self.capabilities)
@@ -64,14 +101,16 @@ class OrtRuntime(Runtime):
                 path = home / f"{role}.onnx"
                 save_graph(part, path, writer)
                 shared = count(part).macs >= SHARED_MACS
-                settings = {"threads": 0 if shared else 1}
+                settings = OrtSettings(threads=0 if shared else 1).model_dump()
                 artifacts.append(
                     Artifact(role=role, file=f"{self.name}/{role}.onnx", settings=settings)
                 )
         return artifacts
 
     def open(self, bundle: Bundle) -> OrtParts:
-        return OrtParts(bundle.folder, list(bundle.manifest.artifacts))
+        """Raises EV101 (weights), EV304 (does not load, or has other ports), EV322 (settings)."""
+        manifest = bundle.manifest
+        return OrtParts(bundle.folder, list(manifest.artifacts), manifest.contract)
 
     def profile_ops(self, bundle: Bundle, runs: int = 20) -> list[OpTime]:
         from edgevlm.runtimes.ort.op_profile import profile_part
@@ -88,8 +127,9 @@ def open_part(path: Path, settings: dict[str, Any], profile_to: str | None = Non
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = int(settings.get("threads", 0)) or len(os.sched_getaffinity(0))
-    options.log_severity_level = 3
+    threads = _settings(path, settings).threads
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.log_severity_level = 4  # what is wrong comes as an exception, told in our words
     # without QDQ handling, DequantizeLinear of a constant is folded like any other constant
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     if profile_to is not None:
@@ -98,9 +138,47 @@ def open_part(path: Path, settings: dict[str, Any], profile_to: str | None = Non
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
+        raise _unusable(path, _reason(error)) from error
+
+
+def _settings(path: Path, settings: dict[str, Any]) -> OrtSettings:
+    try:
+        return OrtSettings(**settings)
+    except (ValidationError, TypeError) as error:
+        why = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error)}
         raise JobFault(
-            "EV304",
-            f"artifact {path.name} does not load",
-            str(error).splitlines()[0][:300],
-            f"edgevlm verify {path.parent.parent}",
+            "EV322",
+            f"settings of artifact {path.name} are broken",
+            f"{'.'.join(map(str, why.get('loc', ())))}: {why['msg']}",
+            f"copy or compile it again (edgevlm verify {_bundle_of(path)} checks it all)",
         ) from error
+
+
+def _check_ports(path: Path, kind: str, found: list[Any], wanted: list[Port]) -> None:
+    """A graph with other ports than the contract's would fail later, far from the cause."""
+    have = [(v.name, DTYPES.get(v.type, v.type), tuple(v.shape)) for v in found]
+    want = [(p.name, p.dtype, p.shape) for p in wanted]
+    if have != want:
+        odd = next((a for a, b in zip(have, want, strict=False) if a != b), None)
+        raise _unusable(
+            path,
+            f"{kind} {odd[0]} is {odd[1]} {list(odd[2])}, not as the contract says"
+            if odd
+            else f"it has {len(have)} {kind}s, the contract says {len(want)}",
+        )
+
+
+def _unusable(path: Path, why: str) -> JobFault:
+    return JobFault(
+        "EV304", f"artifact {path.name} cannot be used", why, f"edgevlm verify {_bundle_of(path)}"
+    )
+
+
+def _bundle_of(path: Path) -> str:
+    return shlex.quote(str(path.parent.parent))
+
+
+def _reason(error: Exception) -> str:
+    """The last sentence of ONNX Runtime's message, without the C++ signatures before it."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return text.rpartition("] : ")[2][-300:] if len(text) > 300 else text

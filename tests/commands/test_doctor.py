@@ -130,7 +130,7 @@ def test_the_cache_folder_need_not_exist_yet(tmp_path, monkeypatch):
     assert by_name()["disk, cache"].ok is not None and asked[-1] == tmp_path
     monkeypatch.delenv("EDGEVLM_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert module._cache_folder() == tmp_path / "edgevlm"
+    assert module.cache_root() == tmp_path / "edgevlm"
 
 
 @pytest.mark.parametrize(("names", "found", "ok"), [

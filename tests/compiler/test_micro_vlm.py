@@ -11,7 +11,9 @@ from edgevlm.compiler.verify import observe
 
 def test_it_is_valid(micro_model):
     validate(micro_model)
-    weights = [v.const_value for p in micro_model.parts.values() for v in p.graph.initializers.values()]
+    weights = [
+        v.const_value for p in micro_model.parts.values() for v in p.graph.initializers.values()
+    ]
     assert sum(w.size for w in weights) < 2500
 
 

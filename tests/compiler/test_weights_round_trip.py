@@ -92,7 +92,10 @@ def test_a_tensor_that_parts_share_is_stored_once(tmp_path, linear):
 def test_tensors_are_aligned(tmp_path, graph):
     arrays = {f"w{i}": RNG.normal(size=257 + i).astype(np.float32) for i in range(4)}
     body = " ".join(f"y{i} = Add(w{i}, x)" for i in range(4))
-    part = graph(f"(float[1] x) => ({', '.join(f'float[{257 + i}] y{i}' for i in range(4))}) {{ {body} }}", **arrays)
+    part = graph(
+        f"(float[1] x) => ({', '.join(f'float[{257 + i}] y{i}' for i in range(4))}) {{ {body} }}",
+        **arrays,
+    )
     loaded = load_graph(save(tmp_path / "m", a=part) / "a.onnx")
     for name, array in arrays.items():
         tensor = loaded.graph.initializers[name].const_value
@@ -125,27 +128,3 @@ def test_saving_leaves_the_model_as_it_was(tmp_path, tiny_model):
         tiny_model.parts[role].graph.initializers[name].const_value is tensor
         for (role, name), tensor in before.items()
     )
-
-
-def test_a_constant_node_keeps_its_large_tensor_when_saved_elsewhere(tmp_path, graph, ort):
-    """Its reference would otherwise go on pointing into the first folder's weights.bin."""
-    weight = RNG.normal(size=(32, 32)).astype(np.float32)
-    part = graph("(float[1,32] x) => (float[1,32] y) { w = Constant<value_int = 0>() y = MatMul(x, w) }")
-    node = part.graph.node(0)
-    first = tmp_path / "first"
-    first.mkdir()
-    (first / WEIGHTS_FILE).write_bytes(b"\0" * 64 + weight.tobytes())
-    node.attributes.clear()
-    node.attributes["value"] = ir.AttrTensor(
-        "value",
-        ir.ExternalTensor(
-            WEIGHTS_FILE, 64, weight.nbytes, ir.DataType.FLOAT, shape=ir.Shape((32, 32)),
-            name="w", base_dir=first,
-        ),
-    )  # fmt: skip
-    (first / "a.onnx").write_bytes(ir.to_proto(part).SerializeToString())
-    second = save(tmp_path / "second", a=load_graph(first / "a.onnx"))
-    (first / WEIGHTS_FILE).unlink()
-    x = RNG.normal(size=(1, 32)).astype(np.float32)
-    loaded = load_graph(second / "a.onnx")
-    np.testing.assert_allclose(ort(loaded, x=x)["y"], x @ weight, rtol=1e-5)

@@ -4,7 +4,9 @@ A rule takes (analysis, node) and returns the terms of each output. The families
 
     elementwise   dimensions that meet are the same axis
     contraction   MatMul, Gemm, Conv: two inputs share an axis that vanishes
-    layout        Reshape, Transpose, Concat, Slice...: axes are factored, joined, cut
+    layout        Reshape, Transpose, Concat...: axes are factored, permuted, joined
+    section       Slice, Split: axes are cut
+    gather        Gather, Scatter, OneHot: elements are picked or written by index
     reduce        reductions, TopK, ArgMax, normalisations
     attention     Attention, RotaryEmbedding: the ops that name head, head_dim, token and kv
     spatial       pooling, resizing, padding, depth-to-space
@@ -19,6 +21,7 @@ from edgevlm.compiler.axes.rules import (
     gather,
     layout,
     reduce,
+    section,
     spatial,
 )
 from edgevlm.compiler.axes.rules.common import Rule
@@ -29,6 +32,7 @@ RULES: dict[str, Rule] = {
     **elementwise.RULES,
     **contraction.RULES,
     **layout.RULES,
+    **section.RULES,
     **gather.RULES,
     **reduce.RULES,
     **attention.RULES,

@@ -1,4 +1,4 @@
-"""What every rule needs: attributes, constant inputs and the meeting of dimensions."""
+"""What every rule needs: names, attributes, constant inputs, windows, the meeting of dimensions."""
 
 from __future__ import annotations
 
@@ -8,20 +8,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from edgevlm.compiler.axes.axis import Term, fail, size_of, unify
+from edgevlm.compiler.axes.axis import Term, fail, fresh_term, pin, size_of
+from edgevlm.compiler.axes.equations import unify
 
 if TYPE_CHECKING:
     from edgevlm.compiler.axes.analysis import Analysis, Dims
 
-__all__ = ["Rule", "attribute", "constant", "inputs", "meet", "normal_axis", "sizes"]
+__all__ = [
+    "Rule",
+    "attribute",
+    "constant",
+    "inputs",
+    "is_constant",
+    "meet",
+    "normal_axis",
+    "sizes",
+    "static_shape",
+    "who",
+    "windows",
+]
 
 Rule = Callable[["Analysis", ir.Node], "list[Dims]"]
+
+
+def who(node: ir.Node) -> str:
+    """A node as messages name it; exporters may leave the name out."""
+    return node.name or f"{node.op_type} -> {node.outputs[0].name}"
 
 
 def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
     """An attribute's value, or `default` where the node leaves it out."""
     found = node.attributes.get(name)
     return default if found is None else found.value
+
+
+def is_constant(value: ir.Value) -> bool:
+    """Whether a value is an initializer."""
+    return value.const_value is not None and value.producer() is None
 
 
 def constant(node: ir.Node, position: int) -> np.ndarray | None:
@@ -31,11 +54,23 @@ def constant(node: ir.Node, position: int) -> np.ndarray | None:
         return None
     if value.const_value is None:
         raise fail(
-            str(node.name),
+            who(node),
             f"input {position} ({value.name}) of {node.op_type} is computed "
             "at run time; a static graph needs a constant there",
         )
     return value.const_value.numpy()
+
+
+def static_shape(value: ir.Value) -> tuple[int, ...]:
+    """The shape as integers. Raises EV211 where a dimension is unknown or empty."""
+    dims = list(value.shape) if value.shape is not None else [None]
+    producer = value.producer()
+    name = str(value.name) if producer is None else f"{who(producer)} (output {value.name})"
+    if not all(isinstance(d, int) for d in dims):
+        raise fail(name, f"its shape {value.shape} is not static")
+    if 0 in dims:
+        raise fail(name, f"its shape {dims} has no elements")
+    return tuple(int(d) for d in dims)
 
 
 def inputs(found: Analysis, node: ir.Node) -> list[Dims]:
@@ -55,8 +90,27 @@ def meet(node: ir.Node, operands: Sequence[Dims]) -> Dims:
             if at >= 0 and size_of(dims[at]) != 1:
                 here.append(dims[at])
         for other in here[1:]:
-            unify(here[0], other, str(node.name))
+            unify(here[0], other, who(node))
         out.append(here[0] if here else ())
+    return out
+
+
+def windows(node: ir.Node, inside: list[Term], kernel: Sequence[int]) -> list[Term]:
+    """Spatial axes of the output. A window of one pixel passes its axis on; a wider one makes a new
+    axis, and from then on both must keep their sizes."""
+    rank = len(inside)
+    strides = attribute(node, "strides", [1] * rank)
+    pads = attribute(node, "pads", [0] * 2 * rank)
+    sizes_out = static_shape(node.outputs[0])[2:]
+    out: list[Term] = []
+    for i, (term, size) in enumerate(zip(inside, sizes_out, strict=True)):
+        if (kernel[i], strides[i], pads[i], pads[i + rank], size_of(term)) == (1, 1, 0, 0, size):
+            out.append(term)
+            continue
+        new = fresh_term(size, who(node))
+        for pinned in (term, new):
+            pin(pinned, who(node), "a window slides over it")
+        out.append(new)
     return out
 
 

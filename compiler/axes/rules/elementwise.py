@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from edgevlm.compiler.axes.axis import label, unify
-from edgevlm.compiler.axes.rules.common import Rule, attribute, inputs, meet, normal_axis
+from edgevlm.compiler.axes.axis import label, pin
+from edgevlm.compiler.axes.equations import unify
+from edgevlm.compiler.axes.rules.common import Rule, attribute, inputs, meet, normal_axis, who
 
 if TYPE_CHECKING:
     from edgevlm.compiler.axes.analysis import Analysis, Dims
@@ -20,6 +21,7 @@ UNARY = [
     "Asin",
     "Atan",
     "Cast",
+    "CastLike",
     "Ceil",
     "Celu",
     "Clip",
@@ -65,7 +67,6 @@ BROADCAST = [
     "BitwiseAnd",
     "BitwiseOr",
     "BitwiseXor",
-    "CastLike",
     "Div",
     "Equal",
     "Greater",
@@ -88,7 +89,7 @@ BROADCAST = [
 
 
 def unary(found: Analysis, node: ir.Node) -> list[Dims]:
-    """One data input (Clip's bounds are scalars); every output has its dimensions."""
+    """One data input (Clip's bounds are scalars, CastLike's other input is a type)."""
     dims = found.input(node, 0)
     return [list(dims) for _ in node.outputs]
 
@@ -104,27 +105,28 @@ def cumulative(found: Analysis, node: ir.Node) -> list[Dims]:
 
 def dequantize(found: Analysis, node: ir.Node) -> list[Dims]:
     """Per-axis scales share the axis they scale; blocked scales pin it (a block is not cut)."""
-    x, scale = found.input(node, 0), found.input(node, 1)
+    x = found.input(node, 0)
     axis = normal_axis(attribute(node, "axis", 1), max(len(x), 1))
-    block = attribute(node, "block_size", 0)
-    for side in [scale] + (
-        [found.input(node, 2)] if len(node.inputs) > 2 and node.inputs[2] else []
-    ):
+    block, name = attribute(node, "block_size", 0), who(node)
+    for side in (found.input(node, 1), found.input(node, 2)):
+        if side is None:
+            continue
         if block:
             for place, (a, b) in enumerate(zip(x, side, strict=True)):
                 if place != axis:
-                    unify(a, b, str(node.name))
-            for atom in x[axis]:
-                atom.root.pinned = f"{node.name} scales it in blocks of {block}"
+                    unify(a, b, name)
+                else:
+                    pin(a, name, f"it is scaled in blocks of {block}")
+                    pin(b, name, f"it is scaled in blocks of {block}")
         elif len(side) == 1 and side[0]:
-            unify(x[axis], side[0], str(node.name))
+            unify(x[axis], side[0], name)
     return [list(x)]
 
 
 def batch_normalisation(found: Analysis, node: ir.Node) -> list[Dims]:
     x = found.input(node, 0)
     for position in range(1, 5):
-        unify(x[1], found.input(node, position)[0], str(node.name))
+        unify(x[1], found.input(node, position)[0], who(node))
     label(x[1], "channel")
     return [list(x)] + [[x[1]] for _ in node.outputs[1:]]
 

@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from edgevlm.compiler.axes.axis import Axis, label, unify
-from edgevlm.compiler.axes.rules.common import Rule, attribute, constant, normal_axis, sizes
+from edgevlm.compiler.axes.axis import fresh_term, label, pin, size_of
+from edgevlm.compiler.axes.equations import unify
+from edgevlm.compiler.axes.rules.common import (
+    Rule,
+    attribute,
+    constant,
+    normal_axis,
+    sizes,
+    who,
+)
 
 if TYPE_CHECKING:
     from edgevlm.compiler.axes.analysis import Analysis, Dims
@@ -32,7 +40,7 @@ def reduction(found: Analysis, node: ir.Node) -> list[Dims]:
     """Axes come as an input (opset 18 and later) or as an attribute (before)."""
     x = found.input(node, 0)
     given = constant(node, 1)
-    axes = given.tolist() if given is not None else attribute(node, "axes")
+    axes = given.reshape(-1).tolist() if given is not None else attribute(node, "axes")
     if not axes:
         axes = [] if attribute(node, "noop_with_empty_axes", 0) else list(range(len(x)))
     gone = {normal_axis(int(a), len(x)) for a in axes}
@@ -53,10 +61,18 @@ def _without(x: Dims, gone: set[int], keep: bool) -> Dims:
 
 def top_k(found: Analysis, node: ir.Node) -> list[Dims]:
     """The k best are a new axis, whose size is k."""
-    x, k = list(found.input(node, 0)), int(constant(node, 1).reshape(()))
+    x, k = list(found.input(node, 0)), constant(node, 1)
     axis = normal_axis(attribute(node, "axis", -1), len(x))
-    x[axis] = () if k == 1 else (Axis(k, str(node.name)),)
-    found.derive(node, 1, lambda: sizes([x[axis]]))
+    whole, best = x[axis], fresh_term(int(k.reshape(())), who(node))
+    x[axis] = best
+    found.derive(node, 1, lambda: sizes([best]).reshape(k.shape))
+
+    def why() -> str | None:
+        if size_of(best) <= size_of(whole):
+            return None
+        return f"it would pick {size_of(best)} of {size_of(whole)} elements"
+
+    found.limit(node, why)
     return [x, list(x)]
 
 
@@ -72,7 +88,7 @@ def normalisation(found: Analysis, node: ir.Node) -> list[Dims]:
         weights = found.input(node, position)
         for a, b in zip(x[axis:][::-1], (weights or [])[::-1], strict=False):
             if b:
-                unify(a, b, str(node.name))
+                unify(a, b, who(node))
     label(x[-1], "channel")
     statistics = [t if i < axis else () for i, t in enumerate(x)]
     return [list(x)] + [statistics for _ in node.outputs[1:]]
@@ -82,11 +98,10 @@ def group_normalisation(found: Analysis, node: ir.Node) -> list[Dims]:
     """Groups are runs of neighbouring channels, so channels cannot be removed one by one."""
     x = found.input(node, 0)
     for position in (1, 2):
-        unify(x[1], found.input(node, position)[0], str(node.name))
+        unify(x[1], found.input(node, position)[0], who(node))
     label(x[1], "channel")
     if node.op_type == "GroupNormalization":
-        for atom in x[1]:
-            atom.root.pinned = f"{node.name} normalises groups of it"
+        pin(x[1], who(node), "it normalises groups of it")
     return [list(x)]
 
 

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
-from edgevlm.compiler.axes.axis import Axis, concatenate, expand, fail
-from edgevlm.compiler.axes.rules.common import Rule, attribute, constant, normal_axis
+from edgevlm.compiler.axes.axis import Term, fail, fresh_term, pin, size_of
+from edgevlm.compiler.axes.equations import concatenate
+from edgevlm.compiler.axes.rules.common import (
+    Rule,
+    attribute,
+    constant,
+    normal_axis,
+    sizes,
+    static_shape,
+    who,
+    windows,
+)
 from edgevlm.compiler.axes.rules.layout import regroup
 
 if TYPE_CHECKING:
@@ -17,17 +28,9 @@ __all__ = ["RULES"]
 
 
 def pool(found: Analysis, node: ir.Node) -> list[Dims]:
-    return [_windowed(found, node) for _ in node.outputs]
-
-
-def _windowed(found: Analysis, node: ir.Node) -> Dims:
     x = found.input(node, 0)
-    out = x[:2]
-    for term, size in zip(x[2:], list(node.outputs[0].shape)[2:], strict=True):
-        for atom in expand(term):
-            atom.pinned = f"{node.name} slides a window over it"
-        out.append(() if size == 1 else (Axis(int(size), str(node.name)),))
-    return out
+    out = [*x[:2], *windows(node, x[2:], attribute(node, "kernel_shape"))]
+    return [list(out) for _ in node.outputs]
 
 
 def global_pool(found: Analysis, node: ir.Node) -> list[Dims]:
@@ -36,63 +39,70 @@ def global_pool(found: Analysis, node: ir.Node) -> list[Dims]:
 
 
 def resize(found: Analysis, node: ir.Node) -> list[Dims]:
-    """An interpolated axis is new; the others pass. Cubic and linear weights pin what they read."""
-    x, name = found.input(node, 0), str(node.name)
+    """An interpolated axis is new and both are pinned: its weights are made for their sizes."""
+    x, name = found.input(node, 0), who(node)
     out: Dims = []
-    for term, size in zip(x, list(node.outputs[0].shape), strict=True):
-        total = 1
-        for atom in expand(term):
-            total *= atom.size
-        if int(size) == total:
-            out.append(term)
-            continue
-        for atom in expand(term):
-            atom.pinned = f"{name} interpolates along it"
-        out.append((Axis(int(size), name),))
+    for term, size in zip(x, static_shape(node.outputs[0]), strict=True):
+        if size != size_of(term):
+            pin(term, name, "it interpolates along it")
+            term = fresh_term(size, name)
+            pin(term, name, "it interpolates along it")
+        out.append(term)
+    if constant(node, 3) is not None:
+        axes = attribute(node, "axes") or range(len(x))
+        found.derive(node, 3, lambda: sizes([out[normal_axis(a, len(x))] for a in axes]))
     return [out]
 
 
 def pad(found: Analysis, node: ir.Node) -> list[Dims]:
-    """Padding is a concatenation: (before, x, after)."""
-    x, pads, name = list(found.input(node, 0)), constant(node, 1).tolist(), str(node.name)
-    if any(p < 0 for p in pads):
+    """Padding is a concatenation: (before, x, after). What mirrors the edge needs the edge."""
+    x, pads, name = list(found.input(node, 0)), constant(node, 1), who(node)
+    if (pads < 0).any():
         raise fail(name, "negative padding cuts an axis; write it as a Slice")
     axes = constant(node, 3)
     axes = range(len(x)) if axes is None else [normal_axis(int(a), len(x)) for a in axes]
     half = len(pads) // 2
-    for axis, before, after in zip(axes, pads[:half], pads[half:], strict=True):
-        if before or after:
-            parts = [(Axis(n, name),) if n > 1 else () for n in (before, after) if n]
-            middle = 1 if before else 0
-            x[axis] = concatenate([*parts[:middle], x[axis], *parts[middle:]], name)
+    edges: list[list[Term | None]] = [[None] * half, [None] * half]
+    for i, axis in enumerate(axes):
+        inside = x[axis]
+        for side, row in enumerate(edges):
+            if pads[i + side * half]:
+                row[i] = fresh_term(int(pads[i + side * half]), name)
+        before, after = edges[0][i], edges[1][i]
+        x[axis] = concatenate([t for t in (before, inside, after) if t is not None], name)
+        if x[axis] is not inside and attribute(node, "mode", "constant") != "constant":
+            pin(inside, name, "it repeats elements of it")
+    found.derive(
+        node,
+        1,
+        lambda: np.array([0 if t is None else size_of(t) for t in edges[0] + edges[1]], np.int64),
+    )
     return [x]
 
 
 def space_to_depth(found: Analysis, node: ir.Node) -> list[Dims]:
     b, c, h, w = found.input(node, 0)
     block = attribute(node, "blocksize")
-    (h1, h2), (w1, w2) = (_cut(t, block, node) for t in (h, w))
+    (h1, h2), (w1, w2) = (regroup([t], [size_of(t) // block, block], node) for t in (h, w))
+    _pin_blocks(node, h2, w2)
     return [[b, (*h2, *w2, *c), h1, w1]]
 
 
 def depth_to_space(found: Analysis, node: ir.Node) -> list[Dims]:
     b, c, h, w = found.input(node, 0)
     block = attribute(node, "blocksize")
-    total = 1
-    for atom in expand(c):
-        total *= atom.size
+    depth = size_of(c) // block**2
     if attribute(node, "mode", "DCR") == "DCR":
-        b1, b2, depth = regroup([c], [block, block, total // block**2], node)
+        b1, b2, channels = regroup([c], [block, block, depth], node)
     else:
-        depth, b1, b2 = regroup([c], [total // block**2, block, block], node)
-    return [[b, depth, (*h, *b1), (*w, *b2)]]
+        channels, b1, b2 = regroup([c], [depth, block, block], node)
+    _pin_blocks(node, b1, b2)
+    return [[b, channels, (*h, *b1), (*w, *b2)]]
 
 
-def _cut(term: tuple[Axis, ...], block: int, node: ir.Node) -> Dims:
-    total = 1
-    for atom in expand(term):
-        total *= atom.size
-    return regroup([term], [total // block, block], node)
+def _pin_blocks(node: ir.Node, *blocks: Term) -> None:
+    for term in blocks:
+        pin(term, who(node), "it is a block of pixels")
 
 
 RULES: dict[str, Rule] = {

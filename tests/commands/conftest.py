@@ -1,0 +1,204 @@
+"""Calls of the command line, in this process or in one of their own, and bundles to call it on.
+
+edgevlm("run", bundle, ...)   in this process: status, stdout, stderr (10 ms instead of 700)
+process(...)                  in a process of its own: imports, signals, what C++ prints
+shell("edgevlm ... | head")   through bash
+bundle                        easyvqa-tiny, 16 of 64 tokens, int8 weights; shared, not to be edited
+own_bundle                    a copy to spoil
+micro_folder, micro_bundle    the micro VLM of tests/conftest.py; compiles in 100 ms
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgevlm.commands.calling import call
+from edgevlm.commands.compile import compile_model, options_of
+from edgevlm.compiler.bundle import write_sums
+from edgevlm.compiler.exported_model import save_model
+from edgevlm.models.zoo import bundled_folder
+
+PROGRAM = Path(sys.executable).with_name("edgevlm")
+QUESTION = "what color is the shape?"  # of the picture below; its answer is "teal"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """stdout is one JSON value without NaN, and nothing else."""
+
+        def refuse(name: str) -> None:
+            raise AssertionError(f"{name} in JSON")
+
+        return json.loads(self.out, parse_constant=refuse)
+
+    @property
+    def code(self) -> str:
+        """The EV code of an error that is told in exactly three lines."""
+        lines = self.err.splitlines()[-3:]
+        assert len(lines) == 3, self.err
+        assert lines[0].startswith("error EV"), self.err
+        assert lines[1].startswith("  why:  ") and lines[2].startswith("  next: "), self.err
+        assert "Traceback" not in self.err
+        return lines[0].split()[1].rstrip(":")
+
+
+def call_here(*args: object) -> Ended:
+    from edgevlm.cli import cli
+
+    out, err = io.StringIO(), io.StringIO()
+    before = sys.argv
+    sys.argv = ["edgevlm", *map(str, args)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = call(cli)
+    finally:
+        sys.argv = before
+    return Ended(status, out.getvalue(), err.getvalue())
+
+
+def call_apart(*args: object, env: dict[str, str] | None = None, **options: Any) -> Ended:
+    command = list(map(str, args))
+    if not command or command[0] != sys.executable:
+        command = [str(PROGRAM), *command]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=300,
+        **options,
+    )  # fmt: skip
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def call_shell(command: str, **options: Any) -> Ended:
+    path = os.pathsep.join((str(PROGRAM.parent), os.environ["PATH"]))
+    return call_apart(sys.executable, "-c", SHELL, command, env={"PATH": path}, **options)
+
+
+SHELL = "import subprocess, sys; sys.exit(subprocess.run(['bash', '-c', sys.argv[1]]).returncode)"
+
+
+@pytest.fixture(scope="session")
+def edgevlm():
+    return call_here
+
+
+@pytest.fixture(scope="session")
+def process():
+    return call_apart
+
+
+@pytest.fixture(scope="session")
+def shell():
+    return call_shell
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compiled") / "b.edgevlm"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compile_model("easyvqa-tiny", options_of("cpu", out, tokens=16, quant="w8"))
+    return out
+
+
+@pytest.fixture
+def own_bundle(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "own.edgevlm"))
+
+
+@pytest.fixture(scope="session")
+def picture() -> Path:
+    return bundled_folder("easyvqa-tiny") / "probes" / "000.png"
+
+
+@pytest.fixture(scope="session")
+def micro_folder(tmp_path_factory: pytest.TempPathFactory, micro_model) -> Path:
+    folder = tmp_path_factory.mktemp("micro") / "model"
+    folder.mkdir()
+    save_model(micro_model, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def micro_bundle(micro_folder: Path) -> Path:
+    out = micro_folder.with_name("micro.edgevlm")
+    compile_model(str(micro_folder), options_of("cpu", out))
+    return out
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """`mount("size=1m")`: a small file system of its own, where this user may mount one."""
+    mounted: list[Path] = []
+
+    def make(options: str) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+OPENING_BUNDLES = (("verify",), ("inspect",), ("run",), ("profile", "-n", "1"), ("eval",))
+
+
+@pytest.fixture
+def refused(edgevlm, own_bundle, picture):
+    """`refused("EV322")`: every verb that opens the bundle ends with this code; returns stderr."""
+    more = {
+        "run": ("--image", picture, "--prompt", "is it red?"),
+        "eval": ("--dataset", "easy-scenes", "--limit", "1"),
+    }
+
+    def check(code: str, verbs: tuple = OPENING_BUNDLES) -> str:
+        err = ""
+        for verb, *args in verbs:
+            ended = edgevlm(verb, own_bundle, *args, *more.get(verb, ()))
+            assert (ended.status, ended.code, ended.out) == (1, code, ""), (verb, ended.err)
+            err = ended.err
+        return err
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def resign():
+    """`resign(bundle, edit)`: edit the manifest, make SHA256SUMS fit again, as a forger would."""
+
+    def again(folder: Path, edit: Callable[[dict], object] = lambda _: None) -> None:
+        path = folder / "manifest.json"
+        manifest = json.loads(path.read_text())
+        before = json.dumps(manifest)
+        edit(manifest)
+        if json.dumps(manifest) != before:
+            path.write_text(json.dumps(manifest, indent=1))
+        (folder / "SHA256SUMS").unlink()
+        write_sums(folder)
+
+    return again

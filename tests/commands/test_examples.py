@@ -1,0 +1,68 @@
+"""Every example of every help text, run as a person would: by a shell, in a folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from edgevlm.cli import cli
+from edgevlm.models.zoo import bundled_folder
+
+CHECKPOINT = bundled_folder("easyvqa-tiny").parent / "checkpoint"
+TORCH = importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")
+DATA = importlib.util.find_spec("easy_vqa")
+
+
+def calls(command: click.Command = cli) -> Iterator[str]:
+    """The calls below `Examples:` of a command and all below it."""
+    for line in (command.epilog or "").splitlines()[2:]:
+        yield line.strip()
+    for below in getattr(command, "commands", {}).values():
+        yield from calls(below)
+
+
+EXAMPLES = sorted(set(calls()))
+
+
+def test_all_examples_are_found():
+    assert len(EXAMPLES) >= 20 and all(call.startswith("edgevlm ") for call in EXAMPLES)
+    verbs = {call.split()[1] for call in EXAMPLES}
+    assert verbs == set(cli.commands)
+
+
+@pytest.mark.parametrize("call", EXAMPLES)
+def test_example(call, tmp_path, bundle, picture):
+    if "path/to/checkpoint" in call and not TORCH:
+        pytest.skip("a Hugging Face checkpoint needs: pip install 'edgevlm[torch]'")
+    if "easy-vqa" in call and not DATA:
+        pytest.skip("the test images need: pip install 'edgevlm[data]'")
+    shutil.copy(picture, tmp_path / "cat.png")
+    (tmp_path / "path" / "to").mkdir(parents=True)
+    (tmp_path / "path" / "to" / "checkpoint").symlink_to(CHECKPOINT)
+    made = re.search(r" -o (\S+)", call)
+    if not made:
+        shutil.copytree(bundle, tmp_path / "b.edgevlm")
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    done = subprocess.run(
+        call, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr and "error EV" not in done.stderr
+    # doctor may find this machine wanting; that is what it is for
+    assert done.returncode == 0 or (call.split()[1] == "doctor" and done.returncode == 1)
+    if "--json" in call:
+        assert json.loads(done.stdout)["schema"] == 1
+    if made:
+        assert (tmp_path / made[1] / "manifest.json").is_file()
+    left = [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
+    assert left == []

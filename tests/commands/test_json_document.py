@@ -1,0 +1,124 @@
+"""docs/json.md against what `--json` prints: every field, its type, and none that is not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgevlm as package
+
+TEXT = (Path(package.__file__).parent / "docs" / "json.md").read_text()
+ROW = re.compile(r"\| `([^`]+)` \| ([a-z ]+)(, optional)? \| .*\|")
+TYPES = {
+    "int": lambda v: type(v) is int,
+    "number": lambda v: type(v) in (int, float),
+    "string": lambda v: type(v) is str,
+    "bool": lambda v: type(v) is bool,
+    "list": lambda v: type(v) is list,
+    "object": lambda v: type(v) is dict,
+    "null": lambda v: v is None,
+}
+#: section -> calls whose JSON it describes; B is a bundle, P a picture
+CALLS = {
+    "error": [("passes", "show", "x")],
+    "compile": [("compile", "easyvqa-tiny", "--target", "cpu", "--tokens", "16", "-o", "OUT")],
+    "run": [
+        ("run", "B", "--image", "P", "--prompt", "what color is the shape?"),
+        ("run", "B", "--image", "P", "--prompt", "is it red?", "--max-new", "1"),
+    ],
+    "eval": [("eval", "B", "--dataset", "easy-scenes", "--limit", "30")],
+    "profile": [("profile", "B", "-n", "2", "--ops"), ("profile", "B", "-n", "1")],
+    "inspect": [("inspect", "B", "--axes"), ("inspect", "B"), ("inspect", "easyvqa-tiny")],
+    "verify": [("verify", "B"), ("verify", "B", "--no-run")],
+    "passes": [("passes",), ("passes", "list")],
+    "passes show": [("passes", "show", "keep-tokens"), ("passes", "show", "drop-dead")],
+    "devices": [("devices",), ("devices", "list")],
+    "devices show": [("devices", "show", "cpu")],
+    "doctor": [("doctor",)],
+}
+
+
+def sections() -> dict[str, dict[str, tuple[set[str], bool]]]:
+    """section -> field -> (types, whether it may be absent)."""
+    found: dict[str, dict[str, tuple[set[str], bool]]] = {}
+    for part in TEXT.split("\n## ")[1:]:
+        title, _, body = part.partition("\n")
+        rows = [line for line in body.splitlines() if line.startswith("| `")]
+        fields = found[title] = {}
+        for line in rows:
+            row = ROW.fullmatch(line)
+            assert row, f"not a row of field, type, meaning: {line}"
+            fields[row[1]] = (set(row[2].split(" or ")), bool(row[3]))
+    return found
+
+
+DOCUMENTED = sections()
+
+
+def leaves(value: Any, fields: set[str], at: str = "") -> Iterator[tuple[str, Any]]:
+    """(documented name, value) of all there is; an undocumented name comes as it is."""
+    if at in fields:
+        yield at, value
+        if not any(name.startswith((f"{at}.", f"{at}[]")) for name in fields):
+            return
+    elif not isinstance(value, dict | list) or value in ({}, []):
+        yield at, value
+    if isinstance(value, dict):
+        for key, item in value.items():
+            inner = f"{at}.{key}" if at else key
+            known = [f for f in fields if f == inner or f.startswith((f"{inner}.", f"{inner}["))]
+            varying = next((f for f in fields if re.match(rf"{re.escape(at)}\.<\w+>", f)), None)
+            if not known and varying:
+                inner = re.match(rf"{re.escape(at)}\.<\w+>", varying)[0]
+            yield from leaves(item, fields, inner)
+    elif isinstance(value, list) and any(f.startswith(f"{at}[]") for f in fields):
+        for item in value:
+            yield from leaves(item, fields, f"{at}[]")
+
+
+def test_every_verb_has_a_section():
+    from edgevlm.cli import cli
+
+    assert set(DOCUMENTED) == set(CALLS) and set(cli.commands) <= set(CALLS)
+
+
+@pytest.mark.parametrize("section", CALLS)
+def test_the_document_says_what_is_printed(edgevlm, bundle, picture, tmp_path, section):
+    fields = DOCUMENTED[section]
+    seen: dict[str, int] = dict.fromkeys(fields, 0)
+    stand_ins = {"B": bundle, "P": picture, "OUT": tmp_path / "b.edgevlm"}
+    for i, call in enumerate(CALLS[section]):
+        ended = edgevlm(*(stand_ins.get(word, word) for word in call), "--json", "--quiet")
+        report = ended.json
+        assert report["schema"] == 1 and next(iter(report)) == "schema"
+        here = set()
+        for name, value in leaves(report, set(fields)):
+            assert name in fields, f"{name} = {value!r} is not documented"
+            types, _ = fields[name]
+            assert any(TYPES[kind](value) for kind in types), f"{name} = {value!r}, not {types}"
+            here.add(name)
+        for name in here:
+            seen[name] += 1
+        absent = {name for name, (_, optional) in fields.items() if not optional} - here
+        assert not absent, f"call {i} lacks {absent}"
+    never = {name for name, count in seen.items() if not count}
+    assert not never, f"documented and never seen: {never}"
+
+
+def test_the_fields_of_the_issue_are_documented():
+    wanted = {
+        "compile": "bundle seconds peak_rss_mb parts[].role parts[].bytes parts[].drift.sqnr_db",
+        "run": "answer tokens stages.vision",
+        "eval": "dataset split n accuracy",
+        "profile": "stages.<stage>.p50_ms stages.<stage>.p90_ms stages.<stage>.p99_ms "
+        "stages.<stage>.n stages.<stage>.how fps tokens_per_s ttft_ms energy_j_per_answer",
+        "passes": "items[].name",
+        "devices": "items[].id",
+    }
+    for section, names in wanted.items():
+        assert set(names.split()) <= set(DOCUMENTED[section])
+        assert not any(DOCUMENTED[section][name][1] for name in names.split())

@@ -1,0 +1,111 @@
+"""Time by op: every node is counted once, shares add up, and the times are near the real ones."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from time import perf_counter
+
+import numpy as np
+import pytest
+
+from edgevlm.runtimes.ort import op_profile
+from edgevlm.runtimes.ort.op_profile import profile_part, zero_feeds
+from edgevlm.runtimes.ort.runtime import OrtRuntime, open_part
+
+RUNS = 20
+
+
+@pytest.fixture(scope="module")
+def rows(small):
+    found = defaultdict(list)
+    for row in OrtRuntime().profile_ops(small, runs=RUNS):
+        found[row.role].append(row)
+    return found
+
+
+def test_every_part_is_there_and_its_shares_add_up(rows, small):
+    assert list(rows) == list(small.manifest.contract.roles)
+    for part in rows.values():
+        assert sum(row.share for row in part) == pytest.approx(1)
+        assert all(row.ms > 0 and row.nodes > 0 and row.how == "measured-host" for row in part)
+        total = sum(row.ms for row in part)
+        assert all(row.share == pytest.approx(row.ms / total) for row in part)
+        assert [row.ms for row in part] == sorted((row.ms for row in part), reverse=True)
+        assert len({row.op for row in part}) == len(part)
+
+
+def test_nodes_are_those_that_onnx_runtime_made(rows):
+    """Fused, so not those of the file; but a layer has one attention, however it is called."""
+    for role in ("vision", "prefill", "decode"):
+        assert {row.op: row.nodes for row in rows[role]}["Attention"] == 4
+    assert not any(row.op == "DequantizeLinear" for row in rows["prefill"] + rows["vision"])
+
+
+@pytest.mark.parametrize("role", ["vision", "prefill"])
+def test_the_sum_is_near_the_time_of_a_run(rows, small, role):
+    """The profiler costs something a node, so the sum is compared within a factor of three."""
+    artifact = next(a for a in small.manifest.artifacts if a.role == role)
+    session = open_part(small.folder / artifact.file, artifact.settings)
+    feeds, seconds = zero_feeds(session), []
+    for _ in range(30):
+        start = perf_counter()
+        session.run(None, feeds)
+        seconds.append(perf_counter() - start)
+    real, told = 1000 * statistics.median(seconds), sum(row.ms for row in rows[role])
+    assert real / 3 < told < real * 3
+
+
+def test_warm_up_runs_are_left_out(small, monkeypatch):
+    """Events come in run order: with made-up times, exactly the first three runs are dropped."""
+
+    class Session:
+        def __init__(self, file) -> None:
+            self.file = file
+
+        def get_inputs(self) -> list:
+            return []
+
+        def run(self, names: object, feeds: object) -> None:
+            pass
+
+        def end_profiling(self) -> str:
+            import json
+
+            events = [{"cat": "Session", "name": "model_run", "dur": 99}]
+            for run in range(5):
+                for node in ("a", "b"):
+                    events.append({
+                        "cat": "Node", "name": f"{node}_kernel_time",
+                        "dur": 1_000_000 if run < 3 else 1000, "args": {"op_name": "Add"},
+                    })  # fmt: skip
+                events.append({"cat": "Node", "name": "a_fence_before", "dur": 5, "args": {}})
+            self.file.write_text(json.dumps(events))
+            return str(self.file)
+
+    from pathlib import Path
+
+    def fake(path: Path, settings: dict, profile_to: str) -> Session:
+        return Session(Path(profile_to + ".json"))
+
+    monkeypatch.setattr(op_profile.runtime, "open_part", fake)
+    (row,) = profile_part(Path("x.onnx"), "vision", {}, runs=2)
+    assert (row.op, row.nodes, row.share) == ("Add", 2, 1.0)
+    assert row.ms == pytest.approx(2.0)  # two nodes of 1 ms in each run
+
+
+def test_nothing_is_left_in_the_temporary_folder(small, tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    artifact = small.manifest.artifacts[2]
+    profile_part(small.folder / artifact.file, artifact.role, artifact.settings, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_feeds_are_zeros_and_masks_let_all_through(small):
+    session = open_part(small.folder / "ort" / "decode.onnx", {"threads": 1})
+    feeds = zero_feeds(session)
+    assert set(feeds) == {i.name for i in session.get_inputs()}
+    assert feeds["attention_mask"].all() and feeds["attention_mask"].dtype == np.bool_
+    assert feeds["position_ids"].dtype == np.int64 and not feeds["past_key_0"].any()
