@@ -5,7 +5,7 @@ in the three ways a session can hold them, against float weights, in one process
 
     fold    DequantizeLinear folded to float when the session is made
     keep1   weights stay int8, products in float (MatMulNBits, accuracy level 1)
-    keep4   weights stay int8, activations rounded to int8 on the fly (accuracy level 4, the default)
+    keep4   weights stay int8, activations rounded to int8 on the fly (level 4, the default)
 
     python benchmarks/bench_ort_int8.py            writes benchmarks/results/ort_int8.json
 """

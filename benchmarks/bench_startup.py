@@ -1,4 +1,4 @@
-"""How long a person waits before anything happens: `edgevlm --help`, and a compile in a new process.
+"""How long a person waits: `edgevlm --help`, and a compile in a new process.
 
 python benchmarks/bench_startup.py      writes benchmarks/results/startup.json
 """

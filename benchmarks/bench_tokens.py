@@ -1,7 +1,8 @@
 """What a token budget costs and buys: accuracy and time against K, for every selector there is.
 
-The test split of easy-VQA has one shape a picture, so a few tokens are enough; easy-scenes has up to
-three, so that dropped tokens show. Nothing is tuned here: K and the selector are all that varies.
+The test split of easy-VQA has one shape a picture, so a few tokens are enough; easy-scenes has up
+to three, so that dropped tokens show. Nothing is tuned here: K and the selector are all that
+varies.
 
     python benchmarks/bench_tokens.py       writes benchmarks/results/tokens.json  (a few minutes)
 """

@@ -1,7 +1,7 @@
-"""The compiled bundle against transformers' eager `generate`: same weights, CPU, pictures, questions.
+"""The compiled bundle against transformers' eager `generate`: same weights, CPU and questions.
 
-The answerers take turns in blocks of 20 questions, so that a change of the machine's speed meets all
-of them, and the first 3 of a block are not counted, so that nobody pays for the other's caches:
+The answerers take turns in blocks of 20 questions, so that a change of the machine's speed meets
+all of them, and the first 3 of a block are not counted, so that nobody pays for the other's caches:
 transformers (image processor, tokenizer, generate with KV cache), the source bundle (float, all
 tokens), the compiled bundle (16 of 64 tokens, int8 weights). End to end: decoded picture in, text
 out. transformers runs with 1 and with 2 threads; the faster one is what we compare with.

@@ -61,8 +61,10 @@ def render_device(shown: Mapping[str, Any], console: Console | None = None) -> N
 
     measured = _table("measured", "what", "value", "unit", "n", "how", "date", "method")
     for item in shown["measured"]:
-        _add(measured, *(item[key] for key in ("what", "value", "unit", "n", "how", "date",
-                                               "method")))
+        _add(
+            measured,
+            *(item[key] for key in ("what", "value", "unit", "n", "how", "date", "method")),
+        )
 
     now = _table("this machine, read now", "what", "value")
     for key, value in shown.get("this_machine", {}).items():

@@ -39,8 +39,11 @@ _EXTRAS = {
 }
 # Program names, the first that is found -> what asks for it, Debian package.
 _PROGRAMS = (
-    (("chromium", "chromium-browser", "google-chrome"), "later: testing HTML reports in a browser",
-     "chromium"),
+    (
+        ("chromium", "chromium-browser", "google-chrome"),
+        "later: testing HTML reports in a browser",
+        "chromium",
+    ),
     (("verilator",), "later: --target fpga, running the RTL", "verilator"),
     (("g++",), "later: --target fpga, building the simulator and the HLS model", "g++"),
 )
@@ -72,8 +75,11 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """{"device", "ok", "checks": [{"name", "ok", "found", "needed_for", "fix"}]}."""
-        return {"device": self.device, "ok": self.ok,
-                "checks": [dataclasses.asdict(check) for check in self.checks]}
+        return {
+            "device": self.device,
+            "ok": self.ok,
+            "checks": [dataclasses.asdict(check) for check in self.checks],
+        }
 
 
 def doctor(device: str = "cpu") -> Report:
@@ -92,9 +98,14 @@ def doctor(device: str = "cpu") -> Report:
         raise
     except Exception as error:
         found.append(_broken("device files", error))
-    for name, check in (("python", _python), ("packages", lambda: _packages(runtime)),
-                        ("machine", _machine), ("disk", _disk), ("energy meter", _meters),
-                        ("programs", _programs)):
+    for name, check in (
+        ("python", _python),
+        ("packages", lambda: _packages(runtime)),
+        ("machine", _machine),
+        ("disk", _disk),
+        ("energy meter", _meters),
+        ("programs", _programs),
+    ):
         found.extend(_guarded(name, check))
     return Report(device, tuple(found))
 
@@ -111,8 +122,10 @@ def render(report: Report, console: Console | None = None) -> None:
     marks = {True: Text("ok", "green"), False: Text("no", "bold red"), None: Text("-", "yellow")}
     for check in report.checks:
         # Text and not str: "edgevlm[torch]" would be read as markup.
-        table.add_row(marks[check.ok], *(Text(part or "") for part in (
-            check.name, check.found, check.needed_for, check.fix)))
+        table.add_row(
+            marks[check.ok],
+            *(Text(part or "") for part in (check.name, check.found, check.needed_for, check.fix)),
+        )
     (console or Console(stderr=True)).print(table)
 
 
@@ -125,8 +138,13 @@ def _guarded(name: str, check: Callable[[], Iterator[Check]]) -> Iterator[Check]
 
 def _broken(name: str, error: Exception) -> Check:
     why = getattr(error, "why", type(error).__name__)
-    return Check(name, False, f"the check itself failed: {why}", "everything",
-                 'pip install --force-reinstall "edgevlm"')
+    return Check(
+        name,
+        False,
+        f"the check itself failed: {why}",
+        "everything",
+        'pip install --force-reinstall "edgevlm"',
+    )
 
 
 def _python() -> Iterator[Check]:
@@ -134,8 +152,13 @@ def _python() -> Iterator[Check]:
 
     wanted, found = metadata.metadata("edgevlm")["Requires-Python"], platform.python_version()
     ok = SpecifierSet(wanted).contains(found, prereleases=True)
-    yield Check("python", ok, f"{found} ({wanted})", "everything",
-                None if ok else f"make a virtual environment with Python {wanted}")
+    yield Check(
+        "python",
+        ok,
+        f"{found} ({wanted})",
+        "everything",
+        None if ok else f"make a virtual environment with Python {wanted}",
+    )
 
 
 def _packages(runtime: str) -> Iterator[Check]:
@@ -148,8 +171,11 @@ def _packages(runtime: str) -> Iterator[Check]:
     users: dict[tuple[str, str], set[str]] = {}
     ranges = {}
     for needed in map(Requirement, metadata.requires("edgevlm") or ()):
-        asking = {extra for extra in ("", *known)  # "" is the plain install
-                  if not needed.marker or needed.marker.evaluate({"extra": extra})}
+        asking = {
+            extra
+            for extra in ("", *known)  # "" is the plain install
+            if not needed.marker or needed.marker.evaluate({"extra": extra})
+        }
         if asking:
             key = (needed.name, str(needed.specifier))
             ranges[key] = needed.specifier
@@ -162,33 +188,52 @@ def _packages(runtime: str) -> Iterator[Check]:
         extras = [] if "" in asking else [extra for extra in known if extra in asking]
         package = f"edgevlm[{extras[0]}]" if extras else f"{name}{wanted}"
         found = version or "not installed"
-        yield Check(name, True if fits else (False if must else None),
-                    f"{found} ({wanted})" if fits or not version else f"{found}, not {wanted}",
-                    "; ".join(_EXTRAS.get(extra, extra) for extra in extras) or "everything",
-                    None if fits else f'pip install "{package}"')
+        yield Check(
+            name,
+            True if fits else (False if must else None),
+            f"{found} ({wanted})" if fits or not version else f"{found}, not {wanted}",
+            "; ".join(_EXTRAS.get(extra, extra) for extra in extras) or "everything",
+            None if fits else f'pip install "{package}"',
+        )
 
 
 def _machine() -> Iterator[Check]:
     from edgevlm.devices.host import describe_host
 
     host = describe_host()
-    yield Check("cores", True, f"{host.cores} ({host.cpu_model or host.architecture})",
-                "compiling and profiling")
-    yield Check("memory", True if host.ram_gib else None,
-                f"{host.ram_gib} GiB" if host.ram_gib else "cannot be read",
-                "compiling; a model of 2 billion parameters takes up to 24 GiB",
-                None if host.ram_gib else "compare the model's size with this machine's memory")
+    yield Check(
+        "cores",
+        True,
+        f"{host.cores} ({host.cpu_model or host.architecture})",
+        "compiling and profiling",
+    )
+    yield Check(
+        "memory",
+        True if host.ram_gib else None,
+        f"{host.ram_gib} GiB" if host.ram_gib else "cannot be read",
+        "compiling; a model of 2 billion parameters takes up to 24 GiB",
+        None if host.ram_gib else "compare the model's size with this machine's memory",
+    )
     steady = host.governor == "performance"
     advice = "repeat the profile and compare p50; the clock is out of reach here"
     if host.governor:
         advice = "sudo cpupower frequency-set -g performance, while you profile"
-    yield Check("clock governor", steady or None, host.governor or "cannot be read",
-                "figures of edgevlm profile that repeat", None if steady else advice)
+    yield Check(
+        "clock governor",
+        steady or None,
+        host.governor or "cannot be read",
+        "figures of edgevlm profile that repeat",
+        None if steady else advice,
+    )
     if host.load_average:
         calm = host.load_average[0] < 0.5 * host.cores
-        yield Check("load", calm or None, f"{host.load_average[0]} threads over the last minute",
-                    "figures of edgevlm profile that repeat",
-                    None if calm else "stop other work before profiling")
+        yield Check(
+            "load",
+            calm or None,
+            f"{host.load_average[0]} threads over the last minute",
+            "figures of edgevlm profile that repeat",
+            None if calm else "stop other work before profiling",
+        )
 
 
 def _disk() -> Iterator[Check]:
@@ -196,16 +241,26 @@ def _disk() -> Iterator[Check]:
         here = next(path for path in (folder, *folder.parents) if path.exists())
         free_gb = shutil.disk_usage(here).free / 1e9
         ok = free_gb >= _LEAST_FREE_GB
-        yield Check(name, ok, f"{free_gb:.1f} GB free", "bundles and exported models",
-                    None if ok else f"free disk until {_LEAST_FREE_GB:g} GB are left")
+        yield Check(
+            name,
+            ok,
+            f"{free_gb:.1f} GB free",
+            "bundles and exported models",
+            None if ok else f"free disk until {_LEAST_FREE_GB:g} GB are left",
+        )
     try:
         with tempfile.TemporaryFile() as file:
             file.write(b"edgevlm")
             file.flush()
         yield Check("temporary folder", True, "writable", "compiling")
     except OSError as error:
-        yield Check("temporary folder", False, f"not writable ({type(error).__name__})",
-                    "compiling", "export TMPDIR=<a folder you may write to>")
+        yield Check(
+            "temporary folder",
+            False,
+            f"not writable ({type(error).__name__})",
+            "compiling",
+            "export TMPDIR=<a folder you may write to>",
+        )
 
 
 def _meters() -> Iterator[Check]:
@@ -213,13 +268,22 @@ def _meters() -> Iterator[Check]:
 
     for name, make in METERS.items():
         reason = make().available()
-        yield Check(f"energy meter {name}", None if reason else True, reason or "readable",
-                    "joules in edgevlm profile",
-                    "profile without energy, or on a machine with a meter" if reason else None)
+        yield Check(
+            f"energy meter {name}",
+            None if reason else True,
+            reason or "readable",
+            "joules in edgevlm profile",
+            "profile without energy, or on a machine with a meter" if reason else None,
+        )
 
 
 def _programs() -> Iterator[Check]:
     for names, needed_for, package in _PROGRAMS:
         found = next((name for name in names if shutil.which(name)), None)
-        yield Check(names[0], True if found else None, found or "not installed", needed_for,
-                    None if found else f"sudo apt-get install {package}")
+        yield Check(
+            names[0],
+            True if found else None,
+            found or "not installed",
+            needed_for,
+            None if found else f"sudo apt-get install {package}",
+        )

@@ -32,16 +32,21 @@ def find_device(name: str) -> Device:
 
 def read_devices(folder: Traversable) -> tuple[Device, ...]:
     """The `*.toml` files of one folder. Raises JobFault EV401, also for a name in two files."""
-    files = sorted((item for item in folder.iterdir() if item.name.endswith(".toml")),
-                   key=lambda item: item.name)
+    files = sorted(
+        (item for item in folder.iterdir() if item.name.endswith(".toml")),
+        key=lambda item: item.name,
+    )
     devices = tuple(parse_device(_text(file), file.name) for file in files)
     owner: dict[str, str] = {}
     for device in devices:
         for name in (device.id, *device.aliases):
             if name in owner:
-                raise JobFault("EV401", f"device file {device.id}.toml, field aliases",
-                               f"the name {name} already belongs to {owner[name]}.toml",
-                               f"give {name} to one of the two, then run `edgevlm devices list`")
+                raise JobFault(
+                    "EV401",
+                    f"device file {device.id}.toml, field aliases",
+                    f"the name {name} already belongs to {owner[name]}.toml",
+                    f"give {name} to one of the two, then run `edgevlm devices list`",
+                )
             owner[name] = device.id
     return devices
 
@@ -53,14 +58,21 @@ def _find(name: str, devices: Iterable[Device]) -> Device:
         return by_name[wanted]
     near = difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.5)
     guess = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise UsageFault("EV301", f"unknown target {name!r}",
-                     f"no device file has this id or alias{guess}", "edgevlm devices list")
+    raise UsageFault(
+        "EV301",
+        f"unknown target {name!r}",
+        f"no device file has this id or alias{guess}",
+        "edgevlm devices list",
+    )
 
 
 def _text(file: Traversable) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise JobFault("EV401", f"device file {file.name}, the file as a whole",
-                       f"it cannot be read as UTF-8 text ({type(error).__name__})",
-                       "install edgevlm again, or restore the file") from None
+        raise JobFault(
+            "EV401",
+            f"device file {file.name}, the file as a whole",
+            f"it cannot be read as UTF-8 text ({type(error).__name__})",
+            "install edgevlm again, or restore the file",
+        ) from None

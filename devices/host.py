@@ -19,8 +19,17 @@ from typing import Any
 __all__ = ["Host", "clock_mhz", "describe_host", "peak_rss_mb", "tool_versions"]
 
 # Instruction sets that decide how fast int8 and fp16 run: x86 names, then Arm's.
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
-          "neon", "asimd", "asimddp", "i8mm")
+_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "neon",
+    "asimd",
+    "asimddp",
+    "i8mm",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +51,10 @@ class Host:
 
     def as_json(self) -> dict[str, Any]:
         """The same fields as plain data, tuples as lists."""
-        return {key: list(value) if isinstance(value, tuple) else value
-                for key, value in dataclasses.asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
 
 
 def describe_host(root: Path = Path("/")) -> Host:
@@ -55,7 +66,8 @@ def describe_host(root: Path = Path("/")) -> Host:
     cores = _affinity() if quota is None else min(_affinity(), max(1, math.ceil(quota)))
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     return Host(
-        cpu_model=cpu.get("model name") or _read(root / "sys/firmware/devicetree/base/model")
+        cpu_model=cpu.get("model name")
+        or _read(root / "sys/firmware/devicetree/base/model")
         or _arm_part(cpu),
         architecture=platform.machine(),
         cores=cores,
@@ -157,8 +169,9 @@ def _cpu_quota(groups: list[Path]) -> float | None:
 
 
 def _ram_gib(root: Path, groups: list[Path]) -> float | None:
-    texts = [_read(group / name) for group in groups
-             for name in ("memory.max", "memory.limit_in_bytes")]
+    texts = [
+        _read(group / name) for group in groups for name in ("memory.max", "memory.limit_in_bytes")
+    ]
     limits = [int(text) for text in texts if text and text.isdigit()]
     for line in (_read(root / "proc/meminfo") or "").splitlines():
         if line.startswith("MemTotal:"):

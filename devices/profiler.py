@@ -72,9 +72,16 @@ class Profile:
         }
 
 
-def profile(answer_once: Callable[[int], Times], *, warmup: int, n: int,
-            meter: Meter | None = None, progress: Callable[[int, int], None] | None = None,
-            how: str = "measured-host", idle_s: float = 5.0) -> Profile:
+def profile(
+    answer_once: Callable[[int], Times],
+    *,
+    warmup: int,
+    n: int,
+    meter: Meter | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    how: str = "measured-host",
+    idle_s: float = 5.0,
+) -> Profile:
     """Run `warmup` requests untimed, then `n` timed ones.
 
     `answer_once(i)` runs one request on this machine and returns seconds for each stage; i counts
@@ -88,9 +95,12 @@ def profile(answer_once: Callable[[int], Times], *, warmup: int, n: int,
     """
     for name, value, least in (("warmup", warmup, 0), ("n", n, 1)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UsageFault("EV410", f"profile with {name} = {value!r}",
-                             f"{name} is a whole number of requests, {least} or more",
-                             "edgevlm profile --help")
+            raise UsageFault(
+                "EV410",
+                f"profile with {name} = {value!r}",
+                f"{name} is a whole number of requests, {least} or more",
+                "edgevlm profile --help",
+            )
     if how not in ("measured-device", "measured-host"):
         raise ValueError(f"a profile is measured, so its label cannot be {how!r}")
     reason = "no meter was given" if meter is None else meter.available()
@@ -130,11 +140,18 @@ def profile(answer_once: Callable[[int], Times], *, warmup: int, n: int,
     return _gather(requests, energy, note, warmup, how, dataclasses.replace(host, clock_mhz=clock))
 
 
-def _gather(requests: Sequence[Times], energy: EnergyResult | None, note: str, warmup: int,
-            how: str, host: Host) -> Profile:
+def _gather(
+    requests: Sequence[Times],
+    energy: EnergyResult | None,
+    note: str,
+    warmup: int,
+    how: str,
+    host: Host,
+) -> Profile:
     timed = _timed_stages(requests)
-    samples = {stage: [value for times in requests for value in times.get(stage, ())]
-               for stage in STAGES}
+    samples = {
+        stage: [value for times in requests for value in times.get(stage, ())] for stage in STAGES
+    }
     stages = {stage: summarise(values, how) for stage, values in samples.items() if values}
 
     def p50_s(*parts: str) -> float:
@@ -169,8 +186,9 @@ def _timed_stages(requests: Sequence[Times]) -> frozenset[str]:
         if first is None:
             first = timed
         if timed != first:
-            raise ValueError(f"request {i} timed other stages than request 0: "
-                             f"{', '.join(sorted(timed ^ first))}")
+            raise ValueError(
+                f"request {i} timed other stages than request 0: {', '.join(sorted(timed ^ first))}"
+            )
     return first or frozenset()
 
 

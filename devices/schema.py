@@ -26,8 +26,18 @@ from pydantic import (
 
 from edgevlm.compiler.errors import JobFault
 
-__all__ = ["THIS_MACHINE", "Device", "DtypeRate", "Fact", "Measured", "Memory", "PowerMode",
-           "Rail", "Trap", "parse_device"]
+__all__ = [
+    "THIS_MACHINE",
+    "Device",
+    "DtypeRate",
+    "Fact",
+    "Measured",
+    "Memory",
+    "PowerMode",
+    "Rail",
+    "Trap",
+    "parse_device",
+]
 
 THIS_MACHINE = "this machine"
 
@@ -168,8 +178,11 @@ class Device(_Strict):
         modes = [mode.name for mode in self.power_modes]
         if len(set(modes)) < len(modes):
             raise ValueError("power_modes: a name is given twice")
-        claims = [key for key in ("memory", "dtypes", "power_modes", "rails", "measured")
-                  if getattr(self, key) != type(self).model_fields[key].default]
+        claims = [
+            key
+            for key in ("memory", "dtypes", "power_modes", "rails", "measured")
+            if getattr(self, key) != type(self).model_fields[key].default
+        ]
         if self.host and claims:
             raise ValueError(f"host = true, so {', '.join(claims)} must go: it varies by machine")
         return self
@@ -182,8 +195,12 @@ def parse_device(text: str, file: str) -> Device:
     """
 
     def fault(where: str, why: str) -> JobFault:
-        return JobFault("EV401", f"device file {file}, {where}", why,
-                        f"correct {file}, then run `edgevlm devices list`")
+        return JobFault(
+            "EV401",
+            f"device file {file}, {where}",
+            why,
+            f"correct {file}, then run `edgevlm devices list`",
+        )
 
     try:
         # Through JSON, because strict mode takes a JSON list for a tuple and a JSON string for a

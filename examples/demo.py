@@ -2,9 +2,9 @@
 
     make demo        or        .venv/bin/python examples/demo.py [--questions 9673] [--tokens 16]
 
-The source is the bundled model as it was trained (float weights, all image tokens). The compiled one
-keeps some of the image tokens, chosen inside the graph, and stores its weights as int8. Both run in
-ONNX Runtime on this machine, so every difference in the table is the compiler's doing.
+The source is the bundled model as it was trained (float weights, all image tokens). The compiled
+one keeps some of the image tokens, chosen inside the graph, and stores its weights as int8. Both
+run in ONNX Runtime on this machine, so every difference in the table is the compiler's doing.
 """
 
 from __future__ import annotations
@@ -117,9 +117,10 @@ def table(speaker: Speaker, rows: dict[str, dict[str, Any]]) -> None:
         figures,
     )
     a, b = (rows[k] for k in ("source", "compiled"))
+    speed = b["profile"]["answers_per_s"] / a["profile"]["answers_per_s"]
+    size = b["compile"]["bytes"] / a["compile"]["bytes"]
     speaker.console().print(
-        f"compiled: {b['profile']['answers_per_s'] / a['profile']['answers_per_s']:.2f} x the answers "
-        f"a second, {b['compile']['bytes'] / a['compile']['bytes']:.2f} x the size. Drift compares a "
+        f"compiled: {speed:.2f} x the answers a second, {size:.2f} x the size. Drift compares a "
         "part with the source where its shapes survive, else with its own graph.\n"
         f"energy: {b['profile']['energy_note']}"
     )

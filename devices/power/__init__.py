@@ -15,8 +15,15 @@ from edgevlm.compiler.errors import UsageFault
 from edgevlm.devices.power.base import Energy, Meter, window
 from edgevlm.devices.power.rapl import Rapl
 
-__all__ = ["IDLE_TOLERANCE", "METERS", "Energy", "EnergyResult", "Meter", "find_meter",
-           "measure_energy"]
+__all__ = [
+    "IDLE_TOLERANCE",
+    "METERS",
+    "Energy",
+    "EnergyResult",
+    "Meter",
+    "find_meter",
+    "measure_energy",
+]
 
 # Every meter, the one to prefer first.
 METERS: dict[str, Callable[[], Meter]] = {"rapl": Rapl}
@@ -32,9 +39,12 @@ def find_meter(kind: str = "auto") -> tuple[Meter | None, str | None]:
     if kind == "none":
         return None, "no meter was asked for"
     if kind != "auto" and kind not in METERS:
-        raise UsageFault("EV402", f"unknown power meter {kind!r}",
-                         f"there are auto, none, {', '.join(METERS)}",
-                         "edgevlm doctor, which says what each meter needs")
+        raise UsageFault(
+            "EV402",
+            f"unknown power meter {kind!r}",
+            f"there are auto, none, {', '.join(METERS)}",
+            "edgevlm doctor, which says what each meter needs",
+        )
     reasons = []
     for name in METERS if kind == "auto" else (kind,):
         meter = METERS[name]()
@@ -68,8 +78,13 @@ class EnergyResult:
         return dataclasses.asdict(self)
 
 
-def measure_energy(meter: Meter, work: Callable[[], int], *, idle_s: float = 5.0,
-                   prepare: Callable[[], object] | None = None) -> EnergyResult:
+def measure_energy(
+    meter: Meter,
+    work: Callable[[], int],
+    *,
+    idle_s: float = 5.0,
+    prepare: Callable[[], object] | None = None,
+) -> EnergyResult:
     """Read idle for `idle_s` seconds, run `prepare` unmetered, meter `work`, read idle again.
 
     `work` returns how many answers it gave. `prepare` is the warm-up: it comes after the first
@@ -99,8 +114,10 @@ def _judge(before: Energy, spent: Energy, after: Energy, answers: int) -> Energy
     elif low is None or high is None or spent.watts is None:
         rejected = "a window had no length"
     elif abs(high - low) > IDLE_TOLERANCE * min(low, high):
-        rejected = (f"idle power was {low:.2f} W before and {high:.2f} W after, more than "
-                    f"{IDLE_TOLERANCE:.0%} apart: something else ran on the machine")
+        rejected = (
+            f"idle power was {low:.2f} W before and {high:.2f} W after, more than "
+            f"{IDLE_TOLERANCE:.0%} apart: something else ran on the machine"
+        )
     total = above = None
     if rejected:
         note = f"rejected: {rejected}"
@@ -108,8 +125,11 @@ def _judge(before: Energy, spent: Energy, after: Energy, answers: int) -> Energy
         idle_w = (low + high) / 2
         total = spent.joules / answers
         above = (spent.joules - idle_w * spent.seconds) / answers
-        note = (f"{spent.meter}, {spent.how}, {answers} answers in {spent.seconds:.2f} s, idle "
-                f"{idle_w:.2f} W included, {above:.3g} J an answer above idle")
+        note = (
+            f"{spent.meter}, {spent.how}, {answers} answers in {spent.seconds:.2f} s, idle "
+            f"{idle_w:.2f} W included, {above:.3g} J an answer above idle"
+        )
         note += f"; {spent.note}" if spent.note else ""
-    return EnergyResult(total, above, answers, spent.seconds, low, high, spent.how, spent.meter,
-                        note)
+    return EnergyResult(
+        total, above, answers, spent.seconds, low, high, spent.how, spent.meter, note
+    )

@@ -27,8 +27,10 @@ __all__ = ["MAX_WATTS", "Rapl", "advance"]
 
 # No package sustains this; it only decides how early the watching thread wakes.
 MAX_WATTS = 1000.0
-_NOTE = ("CPU packages only: DRAM, disks, fans, other chips and losses in the supply are not in "
-         "this figure")
+_NOTE = (
+    "CPU packages only: DRAM, disks, fans, other chips and losses in the supply are not in "
+    "this figure"
+)
 
 
 def advance(before: int, after: int, full: int) -> int:
@@ -44,8 +46,9 @@ class Rapl:
 
     name = "rapl"
 
-    def __init__(self, root: Path = Path("/sys/class/powercap"),
-                 max_watts: float = MAX_WATTS) -> None:
+    def __init__(
+        self, root: Path = Path("/sys/class/powercap"), max_watts: float = MAX_WATTS
+    ) -> None:
         self._root, self._max_watts = root, max_watts
         self._packages: dict[Path, int] = {}  # folder -> max_energy_range_uj
         self._last: dict[Path, int] = {}  # folder -> the newest reading, in uJ
@@ -63,13 +66,17 @@ class Rapl:
                 _number(folder / "energy_uj")
         except PermissionError:
             # Readable by root only since https://nvd.nist.gov/vuln/detail/CVE-2020-8694
-            return ("the RAPL energy counters are readable by root alone (CVE-2020-8694); run as "
-                    "root, or let an administrator make energy_uj of intel-rapl:* readable")
+            return (
+                "the RAPL energy counters are readable by root alone (CVE-2020-8694); run as "
+                "root, or let an administrator make energy_uj of intel-rapl:* readable"
+            )
         except (OSError, ValueError) as error:
             return f"the RAPL counters cannot be read ({type(error).__name__})"
         if not packages:
-            return ("this machine shows no RAPL package counters: a virtual machine, a container "
-                    "or a processor other than Intel's and AMD's")
+            return (
+                "this machine shows no RAPL package counters: a virtual machine, a container "
+                "or a processor other than Intel's and AMD's"
+            )
         return None
 
     def start(self) -> None:
@@ -99,8 +106,9 @@ class Rapl:
         self._watcher.join()
         self._watcher = None
         if self._failure:
-            raise _fault(f"a RAPL counter went away inside the window "
-                         f"({type(self._failure).__name__})")
+            raise _fault(
+                f"a RAPL counter went away inside the window ({type(self._failure).__name__})"
+            )
         return Energy(self._total_uj / 1e6, seconds, "measured-host", self.name, _NOTE)
 
     def _watch(self, period_s: float) -> None:
@@ -121,9 +129,12 @@ class Rapl:
     def _find(self) -> dict[Path, int]:
         """The top-level zones named package-..., each with its counter's range in uJ."""
         zones = sorted(self._root.glob("intel-rapl:*")) if self._root.is_dir() else []
-        return {zone: _number(zone / "max_energy_range_uj") for zone in zones
-                if re.fullmatch(r"intel-rapl:\d+", zone.name)
-                and _text(zone / "name").startswith("package")}
+        return {
+            zone: _number(zone / "max_energy_range_uj")
+            for zone in zones
+            if re.fullmatch(r"intel-rapl:\d+", zone.name)
+            and _text(zone / "name").startswith("package")
+        }
 
 
 def _text(path: Path) -> str:
@@ -135,5 +146,6 @@ def _number(path: Path) -> int:
 
 
 def _fault(why: str) -> JobFault:
-    return JobFault("EV402", "power meter rapl", why,
-                    "edgevlm doctor, or profile again without a meter")
+    return JobFault(
+        "EV402", "power meter rapl", why, "edgevlm doctor, or profile again without a meter"
+    )

@@ -54,10 +54,17 @@ def _easy_scenes(split: str, data_dir: Path | None) -> Dataset:
 
     check_split("easy-scenes", split, ("test",))
     if data_dir is not None:
-        raise UsageFault("EV132", f"dataset easy-scenes, data_dir {data_dir}",
-                         "it is generated and reads no folder", "leave the data folder out")
-    rows = (Row(scene.image, question, answer, questions.kind(answer))
-            for scene, asked in scenes.easy_scenes() for question, answer in asked)
+        raise UsageFault(
+            "EV132",
+            f"dataset easy-scenes, data_dir {data_dir}",
+            "it is generated and reads no folder",
+            "leave the data folder out",
+        )
+    rows = (
+        Row(scene.image, question, answer, questions.kind(answer))
+        for scene, asked in scenes.easy_scenes()
+        for question, answer in asked
+    )
     return Dataset("easy-scenes", split, tuple(rows), "Apache-2.0", ("colour", "shape", "yes-no"))
 
 
@@ -67,8 +74,9 @@ DATASETS: dict[str, Callable[[str, Path | None], Dataset]] = {
 }
 
 
-def load_dataset(name: str, split: str, *, limit: int | None = None,
-                 data_dir: Path | None = None) -> Dataset:
+def load_dataset(
+    name: str, split: str, *, limit: int | None = None, data_dir: Path | None = None
+) -> Dataset:
     """One split, with at most `limit` rows, always the same ones.
 
     The rows kept are spread evenly over the split, not its first ones: the first hundred rows of
@@ -79,11 +87,19 @@ def load_dataset(name: str, split: str, *, limit: int | None = None,
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=3, cutoff=0.4)
         known = f"known are {', '.join(DATASETS)}"
-        raise UsageFault("EV130", f"dataset {name}", f"there is none of that name; {known}",
-                         f"did you mean {' or '.join(near or DATASETS)}?")
+        raise UsageFault(
+            "EV130",
+            f"dataset {name}",
+            f"there is none of that name; {known}",
+            f"did you mean {' or '.join(near or DATASETS)}?",
+        )
     if limit is not None and (isinstance(limit, bool) or limit < 1):
-        raise UsageFault("EV132", f"dataset {name}, limit {limit}", "at least 1 row is needed",
-                         "give a positive number, or none for all rows")
+        raise UsageFault(
+            "EV132",
+            f"dataset {name}, limit {limit}",
+            "at least 1 row is needed",
+            "give a positive number, or none for all rows",
+        )
     dataset = DATASETS[name](split, data_dir)
     total = len(dataset.rows)
     if limit is None or limit >= total:
@@ -94,8 +110,12 @@ def load_dataset(name: str, split: str, *, limit: int | None = None,
 def check_split(name: str, split: str, known: tuple[str, ...]) -> None:
     """Raises UsageFault EV132 unless `split` is one of `known`."""
     if split not in known:
-        raise UsageFault("EV132", f"dataset {name}, split {split}", "there is no such split",
-                         f"use {' or '.join(known)}")
+        raise UsageFault(
+            "EV132",
+            f"dataset {name}, split {split}",
+            "there is no such split",
+            f"use {' or '.join(known)}",
+        )
 
 
 def _spread(total: int, limit: int) -> Iterator[int]:

@@ -46,8 +46,9 @@ def load(split: str, data_dir: Path | None = None) -> Dataset:
     for image in images.values():
         if not image.is_file():
             raise _malformed(file, f"it names the missing image {image}")
-    made = tuple(Row(images[number], question, answer, kind(answer))
-                 for question, answer, number in rows)
+    made = tuple(
+        Row(images[number], question, answer, kind(answer)) for question, answer, number in rows
+    )
     return Dataset(NAME, split, made, "MIT", ("colour", "shape", "yes-no"))
 
 
@@ -86,9 +87,12 @@ def _parse(file: Path) -> list[tuple[str, str, int]]:
 def _is_sound(entry: object) -> bool:
     match entry:
         case [str(question), str(answer), int(number)]:
-            return (0 < len(question) <= MAX_QUESTION_CHARACTERS
-                    and answer in YES_NO | SHAPES | COLOURS
-                    and number >= 0 and not isinstance(number, bool))
+            return (
+                0 < len(question) <= MAX_QUESTION_CHARACTERS
+                and answer in YES_NO | SHAPES | COLOURS
+                and number >= 0
+                and not isinstance(number, bool)
+            )
     return False
 
 

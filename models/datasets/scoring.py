@@ -50,8 +50,13 @@ class Score:
     def as_json(self) -> dict[str, float | int | None]:
         """Accuracy, interval and counts; `accuracy` is None when nothing was asked."""
         low, high = self.interval
-        return {"n": self.n, "correct": self.correct, "low": low, "high": high,
-                "accuracy": self.accuracy if self.n else None}
+        return {
+            "n": self.n,
+            "correct": self.correct,
+            "low": low,
+            "high": high,
+            "accuracy": self.accuracy if self.n else None,
+        }
 
 
 @dataclass
@@ -71,8 +76,10 @@ class Tally:
     @property
     def overall(self) -> Score:
         """All kinds together."""
-        return Score(sum(n for n, _ in self._counts.values()),
-                     sum(correct for _, correct in self._counts.values()))
+        return Score(
+            sum(n for n, _ in self._counts.values()),
+            sum(correct for _, correct in self._counts.values()),
+        )
 
     @property
     def by_kind(self) -> dict[str, Score]:
@@ -81,8 +88,10 @@ class Tally:
 
     def as_json(self) -> dict[str, dict]:
         """Plain data for a report: {"overall": ..., "kinds": {kind: ...}}."""
-        return {"overall": self.overall.as_json(),
-                "kinds": {kind: score.as_json() for kind, score in self.by_kind.items()}}
+        return {
+            "overall": self.overall.as_json(),
+            "kinds": {kind: score.as_json() for kind, score in self.by_kind.items()},
+        }
 
 
 def _plain(text: str) -> str:

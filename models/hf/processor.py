@@ -1,4 +1,4 @@
-"""The processor of a checkpoint as plain data: image settings, prompt, end tokens, tokenizer.json."""
+"""A checkpoint's processor as plain data: image settings, prompt, end tokens, tokenizer."""
 
 from __future__ import annotations
 

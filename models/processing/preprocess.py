@@ -30,15 +30,32 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 HALF = (0.5, 0.5, 0.5)
 SQUARE, SHORTEST = {"height": 224, "width": 224}, {"shortest_edge": 224}
 # What a preprocessor_config.json of a kind leaves out; `int_size` is what a bare number means.
-CLIP_LIKE = {"size": SHORTEST, "crop_size": SQUARE, "do_center_crop": True, "resample": 3,
-             "image_mean": CLIP_MEAN, "image_std": CLIP_STD, "int_size": "shortest_edge"}
+CLIP_LIKE = {
+    "size": SHORTEST,
+    "crop_size": SQUARE,
+    "do_center_crop": True,
+    "resample": 3,
+    "image_mean": CLIP_MEAN,
+    "image_std": CLIP_STD,
+    "int_size": "shortest_edge",
+}
 KINDS = {
     "CLIPImageProcessor": CLIP_LIKE,
     "BitImageProcessor": CLIP_LIKE,  # DINOv2
-    "SiglipImageProcessor": {"size": SQUARE, "resample": 3, "image_mean": HALF, "image_std": HALF,
-                             "int_size": "shortest_edge"},
-    "ViTImageProcessor": {"size": SQUARE, "resample": 2, "image_mean": HALF, "image_std": HALF,
-                          "int_size": "square"},
+    "SiglipImageProcessor": {
+        "size": SQUARE,
+        "resample": 3,
+        "image_mean": HALF,
+        "image_std": HALF,
+        "int_size": "shortest_edge",
+    },
+    "ViTImageProcessor": {
+        "size": SQUARE,
+        "resample": 2,
+        "image_mean": HALF,
+        "image_std": HALF,
+        "int_size": "square",
+    },
 }
 STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
 
@@ -78,9 +95,12 @@ class ImageProcessor(BaseModel):
         narrow that scaling its shorter side would give more than 64 million pixels.
         """
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-            raise UsageFault("EV116", f"image array {rgb.dtype} {list(rgb.shape)}",
-                             "uint8 [H, W, 3] RGB is needed",
-                             "read it with edgevlm.models.processing.image.load_image")
+            raise UsageFault(
+                "EV116",
+                f"image array {rgb.dtype} {list(rgb.shape)}",
+                "uint8 [H, W, 3] RGB is needed",
+                "read it with edgevlm.models.processing.image.load_image",
+            )
         pixels = _centre_crop(self._resized(rgb), self.height, self.width)
         # float64 first and float32 after: the rounding of transformers, step by step.
         scale = self.rescale_factor if self.do_rescale else 1.0
@@ -99,9 +119,12 @@ class ImageProcessor(BaseModel):
             tall = rgb.shape[0] >= rgb.shape[1]
             height, width = (longer, self.shortest_edge)[:: 1 if tall else -1]
         if height * width > MAX_RESIZED_PIXELS:
-            raise JobFault("EV113", f"image of {rgb.shape[1]} x {rgb.shape[0]} pixels",
-                           f"so narrow that resizing makes it {width} x {height}",
-                           "crop the picture nearer to a square")
+            raise JobFault(
+                "EV113",
+                f"image of {rgb.shape[1]} x {rgb.shape[0]} pixels",
+                f"so narrow that resizing makes it {width} x {height}",
+                "crop the picture nearer to a square",
+            )
         picture = Image.fromarray(np.ascontiguousarray(rgb))
         return np.asarray(picture.resize((width, height), FILTERS[self.resample]))
 
@@ -136,8 +159,11 @@ class ImageProcessor(BaseModel):
 
 def _fields(hf: dict, number_means: str) -> dict:
     """Our field names and values for one complete Hugging Face configuration."""
-    fields = {key: hf[key] for key in ("do_resize", "do_rescale", "do_normalize", "rescale_factor")
-              if key in hf}
+    fields = {
+        key: hf[key]
+        for key in ("do_resize", "do_rescale", "do_normalize", "rescale_factor")
+        if key in hf
+    }
     names = {filter_.value: name for name, filter_ in FILTERS.items()}
     if not isinstance(hf["resample"], int) or hf["resample"] not in names:
         raise _refused(f"resample {hf['resample']}", f"known filters are {names}")
@@ -171,13 +197,17 @@ def _centre_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     if pixels.shape[:2] == (height, width):
         return pixels
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    piece = pixels[max(top, 0):max(top, 0) + height, max(left, 0):max(left, 0) + width]
+    piece = pixels[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
     result = np.zeros((height, width, 3), pixels.dtype)
     rows, columns = piece.shape[:2]
-    result[max(-top, 0):max(-top, 0) + rows, max(-left, 0):max(-left, 0) + columns] = piece
+    result[max(-top, 0) : max(-top, 0) + rows, max(-left, 0) : max(-left, 0) + columns] = piece
     return result
 
 
 def _refused(what: str, why: str) -> JobFault:
-    return JobFault("EV103", f"preprocessor_config.json: {what}"[:300], why,
-                    "use a checkpoint with a CLIP, SigLIP or ViT processor of one fixed size")
+    return JobFault(
+        "EV103",
+        f"preprocessor_config.json: {what}"[:300],
+        why,
+        "use a checkpoint with a CLIP, SigLIP or ViT processor of one fixed size",
+    )

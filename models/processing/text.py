@@ -65,8 +65,14 @@ class TextProcessor:
     JobFault EV104: tokenizer.json broken or over 64 MB, or without one of the named tokens.
     """
 
-    def __init__(self, tokenizer_json: bytes, template: PromptTemplate, image_token: str,
-                 eos_ids: tuple[int, ...], bos_id: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer_json: bytes,
+        template: PromptTemplate,
+        image_token: str,
+        eos_ids: tuple[int, ...],
+        bos_id: int | None = None,
+    ) -> None:
         self.template, self.image_token = template, image_token
         self.eos_ids, self.bos_id = tuple(eos_ids), bos_id
         self._tokenizer = _read(tokenizer_json)
@@ -84,8 +90,9 @@ class TextProcessor:
         self._control_texts = sorted(self._tokenizer.id_to_token(i) for i in control)
         # A character out of the vocabulary is no attack, though its token is a special one.
         unknown = self._tokenizer.encode(UNKNOWN_TO_ALL, add_special_tokens=False).ids
-        unknown.append(self._tokenizer.token_to_id(getattr(
-            self._tokenizer.model, "unk_token", None) or ""))
+        unknown.append(
+            self._tokenizer.token_to_id(getattr(self._tokenizer.model, "unk_token", None) or "")
+        )
         self._control = frozenset(control.difference(unknown) | {self.image_id})
         self._of_template = self._controls(self._ids("x"))
         if self._of_template[self.image_id] != 1:
@@ -110,7 +117,7 @@ class TextProcessor:
         if len(ids) - 1 > capacity:
             raise _too_long(question, f"the prompt has {len(ids) - 1} text tokens", capacity)
         place = ids.index(self.image_id)
-        return Prompt(tuple(ids[:place]), tuple(ids[place + 1:]))
+        return Prompt(tuple(ids[:place]), tuple(ids[place + 1 :]))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, stripped; special and end tokens and unknown ids are dropped."""
@@ -161,7 +168,7 @@ class StreamDecoder:
 
     def _new(self, text: str) -> str:
         # Decoded from the start each time: answers are short, and decoders look back.
-        new = text[len(self._given):]
+        new = text[len(self._given) :]
         self._given += new
         return new
 
@@ -181,28 +188,47 @@ def _read(tokenizer_json: bytes) -> Tokenizer:
 
 def _check(question: str) -> None:
     if not question.strip():
-        raise UsageFault("EV121", "the question is empty", "there is nothing to answer",
-                         'give one: --prompt "What is this?"')
+        raise UsageFault(
+            "EV121",
+            "the question is empty",
+            "there is nothing to answer",
+            'give one: --prompt "What is this?"',
+        )
     if len(question) > MAX_QUESTION_CHARACTERS:
         raise _too_long(question, f"it has {len(question)} characters", MAX_QUESTION_CHARACTERS)
     try:
         question.encode()
     except UnicodeEncodeError as error:
-        raise UsageFault("EV123", "the question is not valid Unicode", str(error),
-                         "check the encoding of the terminal or file it comes from") from error
+        raise UsageFault(
+            "EV123",
+            "the question is not valid Unicode",
+            str(error),
+            "check the encoding of the terminal or file it comes from",
+        ) from error
 
 
 def _too_long(question: str, why: str, capacity: int) -> UsageFault:
-    return UsageFault("EV120", f"question {question[:40]!r}", f"{why}, the capacity is {capacity}",
-                      "shorten the question, or compile with a larger prompt capacity")
+    return UsageFault(
+        "EV120",
+        f"question {question[:40]!r}",
+        f"{why}, the capacity is {capacity}",
+        "shorten the question, or compile with a larger prompt capacity",
+    )
 
 
 def _injected(question: str, text: str) -> UsageFault:
-    return UsageFault("EV122", f"question {question[:40]!r}",
-                      f"it contains or alters the control token {text}",
-                      f"remove {text}, and what reads like it, from the question")
+    return UsageFault(
+        "EV122",
+        f"question {question[:40]!r}",
+        f"it contains or alters the control token {text}",
+        f"remove {text}, and what reads like it, from the question",
+    )
 
 
 def _unusable(why: str) -> JobFault:
-    return JobFault("EV104", "tokenizer.json", why[:300],
-                    "take the tokenizer.json of the checkpoint, and the tokens its config names")
+    return JobFault(
+        "EV104",
+        "tokenizer.json",
+        why[:300],
+        "take the tokenizer.json of the checkpoint, and the tokens its config names",
+    )

@@ -57,8 +57,13 @@ def printed(render, *args) -> str:
 
 def test_rows_hold_the_identity_of_every_device():
     row = next(row for row in list_rows() if row["id"] == "host-cpu")
-    assert row == {"id": "host-cpu", "name": "The CPU of this machine", "aliases": ["cpu", "host"],
-                   "family": "cpu", "runtime": "ort"}
+    assert row == {
+        "id": "host-cpu",
+        "name": "The CPU of this machine",
+        "aliases": ["cpu", "host"],
+        "family": "cpu",
+        "runtime": "ort",
+    }
     assert json.loads(json.dumps(list_rows())) == list_rows()
 
 
@@ -91,8 +96,10 @@ def test_a_board_shows_every_claim_with_unit_source_and_confidence(monkeypatch):
     assert line("traps.cma: the pool ends here", "950", "MB", "https://example.org/e")
     assert line("ViT-B/16", "3.5", "ms", "200", "measured-device", "2026-01-31", "trtexec")
     assert line("name", "Board 8 [rev B]")
-    claimed, measured = (next(i for i, text in enumerate(lines) if text.strip() == title)
-                         for title in ("claimed", "measured"))
+    claimed, measured = (
+        next(i for i, text in enumerate(lines) if text.strip() == title)
+        for title in ("claimed", "measured")
+    )
     assert claimed < measured and "ViT-B/16" not in "\n".join(lines[claimed:measured])
 
 

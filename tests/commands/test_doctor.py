@@ -29,8 +29,9 @@ def installed(monkeypatch):
         real = metadata.metadata("edgevlm")
         monkeypatch.setattr(metadata, "metadata", lambda name: real)
         monkeypatch.setattr(metadata, "requires", lambda name: requirements)
-        monkeypatch.setattr(host_module, "tool_versions",
-                            lambda names: {name: versions.get(name) for name in names})
+        monkeypatch.setattr(
+            host_module, "tool_versions", lambda names: {name: versions.get(name) for name in names}
+        )
 
     return pretend
 
@@ -43,8 +44,19 @@ def test_every_requirement_of_the_package_has_a_line():
     checks = by_name()
     for text in metadata.requires("edgevlm"):
         assert Requirement(text).name in checks
-    assert {"python", "cores", "memory", "clock governor", "disk, current folder", "disk, cache",
-            "temporary folder", "energy meter rapl", "chromium", "verilator", "g++"} <= set(checks)
+    assert {
+        "python",
+        "cores",
+        "memory",
+        "clock governor",
+        "disk, current folder",
+        "disk, cache",
+        "temporary folder",
+        "energy meter rapl",
+        "chromium",
+        "verilator",
+        "g++",
+    } <= set(checks)
 
 
 def test_versions_and_ranges_come_from_the_installed_package():
@@ -67,15 +79,23 @@ def test_every_line_that_is_not_true_says_what_to_do():
 def test_a_missing_or_old_base_package_stops_everything(installed):
     installed(["numpy<3,>=1.26", "onnx<2,>=1.20"], {"onnx": "1.19.1"})
     checks = by_name()
-    assert checks["numpy"] == Check("numpy", False, "not installed (<3,>=1.26)", "everything",
-                                    'pip install "numpy<3,>=1.26"')
+    assert checks["numpy"] == Check(
+        "numpy", False, "not installed (<3,>=1.26)", "everything", 'pip install "numpy<3,>=1.26"'
+    )
     assert (checks["onnx"].ok, checks["onnx"].found) == (False, "1.19.1, not <2,>=1.20")
     assert not doctor().ok
 
 
 def test_a_missing_extra_stops_only_the_devices_that_need_it(installed):
-    installed(['torch==2.13.0; extra == "torch"', 'torch==2.13.0; extra == "coreml"',
-               'scipy>=1.11; extra == "fpga"', 'old; python_version < "3"'], {"torch": "2.12.0"})
+    installed(
+        [
+            'torch==2.13.0; extra == "torch"',
+            'torch==2.13.0; extra == "coreml"',
+            'scipy>=1.11; extra == "fpga"',
+            'old; python_version < "3"',
+        ],
+        {"torch": "2.12.0"},
+    )
     checks = by_name()
     assert (checks["torch"].ok, checks["torch"].found) == (None, "2.12.0, not ==2.13.0")
     assert checks["torch"].needed_for == f"{module._EXTRAS['torch']}; {module._EXTRAS['coreml']}"
@@ -89,9 +109,14 @@ def test_a_local_build_of_a_pinned_version_fits(installed):
     assert by_name()["torch"].ok is True
 
 
-@pytest.mark.parametrize(("governor", "ok", "advice"), [
-    ("performance", True, None), ("powersave", None, "cpupower"), (None, None, "out of reach"),
-])
+@pytest.mark.parametrize(
+    ("governor", "ok", "advice"),
+    [
+        ("performance", True, None),
+        ("powersave", None, "cpupower"),
+        (None, None, "out of reach"),
+    ],
+)
 def test_the_governor_is_judged(monkeypatch, governor, ok, advice):
     made_up = replace(host_module.describe_host(), governor=governor)
     monkeypatch.setattr(host_module, "describe_host", lambda: made_up)
@@ -133,10 +158,17 @@ def test_the_cache_folder_need_not_exist_yet(tmp_path, monkeypatch):
     assert module.cache_root() == tmp_path / "edgevlm"
 
 
-@pytest.mark.parametrize(("names", "found", "ok"), [
-    ({"g++", "google-chrome"}, {"chromium": "google-chrome", "verilator": "not installed"}, True),
-    (set(), {"chromium": "not installed", "g++": "not installed"}, None),
-])
+@pytest.mark.parametrize(
+    ("names", "found", "ok"),
+    [
+        (
+            {"g++", "google-chrome"},
+            {"chromium": "google-chrome", "verilator": "not installed"},
+            True,
+        ),
+        (set(), {"chromium": "not installed", "g++": "not installed"}, None),
+    ],
+)
 def test_programs_are_looked_for_by_all_their_names(monkeypatch, names, found, ok):
     monkeypatch.setattr(shutil, "which", lambda name: name if name in names else None)
     checks = by_name()
@@ -144,8 +176,9 @@ def test_programs_are_looked_for_by_all_their_names(monkeypatch, names, found, o
     assert checks["chromium"].ok is ok and checks["verilator"].ok is None
 
 
-@pytest.mark.parametrize("broken", ["_python", "_packages", "_machine", "_disk", "_meters",
-                                    "_programs"])
+@pytest.mark.parametrize(
+    "broken", ["_python", "_packages", "_machine", "_disk", "_meters", "_programs"]
+)
 def test_a_check_that_breaks_becomes_a_line(monkeypatch, broken):
     def burst(*_):
         raise RuntimeError("/home/somebody/secret")

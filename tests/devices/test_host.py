@@ -30,9 +30,12 @@ def tree(tmp_path, monkeypatch):
 
 
 def test_an_intel_machine(tree):
-    tree("proc/cpuinfo", "processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n"
-                         "flags\t\t: fpu avx2 avx512f avx512_vnni amx_int8 sse\n\n"
-                         "processor\t: 1\nmodel name\t: Other\n")
+    tree(
+        "proc/cpuinfo",
+        "processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n"
+        "flags\t\t: fpu avx2 avx512f avx512_vnni amx_int8 sse\n\n"
+        "processor\t: 1\nmodel name\t: Other\n",
+    )
     tree("proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 1 kB\n")
     tree("etc/os-release", 'NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
     tree("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n")

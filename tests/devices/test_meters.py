@@ -55,8 +55,9 @@ class Scripted:
 def test_energy_is_charged_with_and_without_idle():
     meter = Scripted((10, 5), (40, 10), (11, 5))  # idle 2 W, work, idle 2.2 W
     log = meter.log
-    result = measure_energy(meter, lambda: log.append("work") or 8, idle_s=0,
-                            prepare=lambda: log.append("warm-up"))
+    result = measure_energy(
+        meter, lambda: log.append("work") or 8, idle_s=0, prepare=lambda: log.append("warm-up")
+    )
     assert log == ["start", "stop", "warm-up", "start", "work", "stop", "start", "stop"]
     assert result.joules_per_answer == 5.0
     assert result.joules_above_idle_per_answer == pytest.approx((40 - 2.1 * 10) / 8)
@@ -66,10 +67,17 @@ def test_energy_is_charged_with_and_without_idle():
     assert result.as_json()["joules_per_answer"] == 5.0
 
 
-@pytest.mark.parametrize(("before", "after", "good"), [
-    (10, 12, True), (12, 10, True), (10, 12.1, False), (12.1, 10, False), (0, 0, True),
-    (0, 1, False),
-])
+@pytest.mark.parametrize(
+    ("before", "after", "good"),
+    [
+        (10, 12, True),
+        (12, 10, True),
+        (10, 12.1, False),
+        (12.1, 10, False),
+        (0, 0, True),
+        (0, 1, False),
+    ],
+)
 def test_idle_powers_more_than_a_fifth_apart_give_no_figure(before, after, good):
     result = measure_energy(Scripted((before, 1), (30, 1), (after, 1)), lambda: 1, idle_s=0)
     assert (result.joules_per_answer is not None) is good
@@ -78,11 +86,14 @@ def test_idle_powers_more_than_a_fifth_apart_give_no_figure(before, after, good)
     assert result.idle_w_after == after  # the reader sees what the judgement rests on
 
 
-@pytest.mark.parametrize(("readings", "answers", "why"), [
-    (((1, 1), (1, 1), (1, 1)), 0, "no answer"),
-    (((1, 0), (1, 1), (1, 1)), 1, "no length"),
-    (((1, 1), (1, 0), (1, 1)), 1, "no length"),
-])
+@pytest.mark.parametrize(
+    ("readings", "answers", "why"),
+    [
+        (((1, 1), (1, 1), (1, 1)), 0, "no answer"),
+        (((1, 0), (1, 1), (1, 1)), 1, "no length"),
+        (((1, 1), (1, 0), (1, 1)), 1, "no length"),
+    ],
+)
 def test_a_window_that_says_nothing_gives_no_figure(readings, answers, why):
     result = measure_energy(Scripted(*readings), lambda: answers, idle_s=0)
     assert result.joules_per_answer is None and why in result.note

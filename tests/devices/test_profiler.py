@@ -15,24 +15,46 @@ from edgevlm.devices import profiler
 from edgevlm.devices.power import Energy
 from edgevlm.devices.profiler import STAGES, profile
 
-VLM = {"preprocess": [0.125], "vision": [0.25], "connector": [0.125], "prefill": [0.5],
-       "decode": [0.0625, 0.125, 0.0625], "end_to_end": [1.25]}
+VLM = {
+    "preprocess": [0.125],
+    "vision": [0.25],
+    "connector": [0.125],
+    "prefill": [0.5],
+    "decode": [0.0625, 0.125, 0.0625],
+    "end_to_end": [1.25],
+}
 
 
 def test_every_figure_of_a_vlm():
     result = profile(lambda i: VLM, warmup=0, n=4)
     data = result.as_json()
-    assert list(data) == ["stages", "fps", "tokens_per_s", "ttft_ms", "answers_per_s",
-                          "energy_j_per_answer", "energy_note", "warmup", "n", "peak_rss_mb",
-                          "host"]
+    assert list(data) == [
+        "stages",
+        "fps",
+        "tokens_per_s",
+        "ttft_ms",
+        "answers_per_s",
+        "energy_j_per_answer",
+        "energy_note",
+        "warmup",
+        "n",
+        "peak_rss_mb",
+        "host",
+    ]
     assert tuple(data["stages"]) == STAGES
     assert data["fps"] == 1 / (0.125 + 0.25 + 0.125)
     assert data["ttft_ms"] == (0.125 + 0.25 + 0.125 + 0.5) * 1e3
     assert data["tokens_per_s"] == 16.0
     assert data["answers_per_s"] == 0.8
-    assert data["stages"]["vision"] == {"p50_ms": 250, "p90_ms": 250, "p99_ms": 250,
-                                        "min_ms": 250, "mean_ms": 250, "n": 4,
-                                        "how": "measured-host"}
+    assert data["stages"]["vision"] == {
+        "p50_ms": 250,
+        "p90_ms": 250,
+        "p99_ms": 250,
+        "min_ms": 250,
+        "mean_ms": 250,
+        "n": 4,
+        "how": "measured-host",
+    }
     assert data["stages"]["decode"]["n"] == 12  # one a token, over all requests
     assert data["stages"]["decode"]["mean_ms"] == pytest.approx(250 / 3)
     assert (data["warmup"], data["n"]) == (0, 4)
@@ -44,9 +66,11 @@ def test_every_figure_of_a_vlm():
 
 def test_sums_are_taken_within_each_request_before_the_median():
     # The medians of the stages are 1 and 1, but no request took 2 s: they took 10, 6 and 10 s.
-    rows = [{"preprocess": [1.0], "vision": [9.0], "prefill": [0.0]},
-            {"preprocess": [5.0], "vision": [1.0], "prefill": [6.0]},
-            {"preprocess": [9.0], "vision": [1.0], "prefill": [3.0]}]
+    rows = [
+        {"preprocess": [1.0], "vision": [9.0], "prefill": [0.0]},
+        {"preprocess": [5.0], "vision": [1.0], "prefill": [6.0]},
+        {"preprocess": [9.0], "vision": [1.0], "prefill": [3.0]},
+    ]
     result = profile(lambda i: rows[i], warmup=0, n=3)
     assert result.fps == 1 / 10
     assert result.ttft_ms == 12e3  # of 10, 12 and 13 s
@@ -90,21 +114,35 @@ def test_warm_up_is_not_timed_and_timed_requests_count_from_zero():
     assert result.answers_per_s == 1.0 and result.stages["end_to_end"].n == 3
 
 
-@pytest.mark.parametrize(("warmup", "n", "name"), [
-    (-1, 1, "warmup"), (0, 0, "n"), (0, -3, "n"), (0, 1.5, "n"), (0, True, "n"), ("1", 1, "warmup"),
-])
+@pytest.mark.parametrize(
+    ("warmup", "n", "name"),
+    [
+        (-1, 1, "warmup"),
+        (0, 0, "n"),
+        (0, -3, "n"),
+        (0, 1.5, "n"),
+        (0, True, "n"),
+        ("1", 1, "warmup"),
+    ],
+)
 def test_bad_counts_are_a_wrong_call(warmup, n, name):
     with pytest.raises(UsageFault) as caught:
         profile(lambda i: VLM, warmup=warmup, n=n)
     assert caught.value.code == "EV410" and caught.value.what.startswith(f"profile with {name} =")
 
 
-@pytest.mark.parametrize(("rows", "message"), [
-    ([{"vison": [1.0]}], "request 0 timed unknown stages: vison"),
-    ([{"vision": [1.0, 1.0]}], "request 0 timed vision 2 times"),
-    ([{"vision": [1.0]}, {"vision": []}], "request 1 timed other stages than request 0: vision"),
-    ([{"vision": [-1.0]}], "negative or not finite"),
-])
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"vison": [1.0]}], "request 0 timed unknown stages: vison"),
+        ([{"vision": [1.0, 1.0]}], "request 0 timed vision 2 times"),
+        (
+            [{"vision": [1.0]}, {"vision": []}],
+            "request 1 timed other stages than request 0: vision",
+        ),
+        ([{"vision": [-1.0]}], "negative or not finite"),
+    ],
+)
 def test_times_that_break_the_rules_are_refused(rows, message):
     with pytest.raises(ValueError, match=message):
         profile(lambda i: rows[i], warmup=0, n=len(rows))
@@ -114,14 +152,18 @@ def test_a_label_that_is_not_a_measurement_is_refused():
     with pytest.raises(ValueError, match="cannot be 'predicted'"):
         profile(lambda i: VLM, warmup=0, n=1, how="predicted")
     assert profile(lambda i: VLM, warmup=0, n=1, how="measured-device").stages["vision"].how == (
-        "measured-device")
+        "measured-device"
+    )
 
 
 def test_the_clock_is_the_one_after_the_last_timed_request(monkeypatch):
     order = []
     described = profiler.describe_host()
-    monkeypatch.setattr(profiler, "describe_host",
-                        lambda: order.append("host") or replace(described, clock_mhz=800.0))
+    monkeypatch.setattr(
+        profiler,
+        "describe_host",
+        lambda: order.append("host") or replace(described, clock_mhz=800.0),
+    )
     monkeypatch.setattr(profiler, "clock_mhz", lambda: order.append("clock") or 3600.0)
     result = profile(lambda i: order.append(i) or VLM, warmup=1, n=2)
     assert order == ["host", 0, 0, 1, "clock"] and result.host.clock_mhz == 3600.0

@@ -135,12 +135,15 @@ def test_permission_denied_is_a_sentence_with_its_reason(two_packages, monkeypat
     assert caught.value.code == "EV402" and caught.value.why == reason
 
 
-@pytest.mark.parametrize("build", [
-    lambda root: root / "absent",
-    lambda root: root,
-    lambda root: zone(root, "intel-rapl:0", "psys", 1).parents[1],
-    lambda root: zone(root, "dtpm:0", "package-0", 1).parents[1],
-])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda root: root / "absent",
+        lambda root: root,
+        lambda root: zone(root, "intel-rapl:0", "psys", 1).parents[1],
+        lambda root: zone(root, "dtpm:0", "package-0", 1).parents[1],
+    ],
+)
 def test_a_machine_without_packages_says_so(tmp_path, build):
     assert "no RAPL package counters" in Rapl(build(tmp_path)).available()
 

@@ -87,34 +87,53 @@ def test_a_device_cannot_be_changed():
         device.name = "other"
 
 
-@pytest.mark.parametrize(("old", "new", "field", "why"), [
-    ("dram = {value = 8,", 'dram = {value = 8, unit = "GiB",', "memory.dram", "GB, not GiB"),
-    ("value = 8,", "value = true,", "memory.dram.value", "number"),
-    ("value = 8,", 'value = "8",', "memory.dram.value", "number"),
-    ("value = 8,", "value = inf,", "memory.dram.value", "finite"),
-    ("value = 8,", "value = 0,", "memory.dram", "leave the field out"),
-    (f"dram = {{value = 8, {SOURCED}}}", 'dram = {value = 8, confidence = "A"}',
-     "memory.dram.source", "required"),
-    (f"dram = {{value = 8, {SOURCED}}}", "dram = 8", "memory.dram", "object"),
-    (f"dram = {{value = 8, {SOURCED}}}", 'dram = {value = 8, source = "a sheet", confidence = "A"}',
-     "memory.dram.source", "pattern"),
-    ('confidence = "B"}\nbandwidth', 'confidence = "D"}\nbandwidth', "memory.dram.confidence",
-     "'A', 'B' or 'C'"),
-    ("value = 33", "value = 68", "dtypes.int8", "swapped"),
-    ("[dtypes.int8]", "[dtypes.int7]", "dtypes.int7", "int8"),
-    ('id = "board-8"', 'id = "Board_8"', "id", "pattern"),
-    ('id = "board-8"', 'id = "board-9"', "id", "board-9.toml"),
-    ('aliases = ["board"]', 'aliases = ["board-8"]', "file as a whole", "repeats the id"),
-    ('family = "jetson"', 'family = "jetson"\ncolour = "green"', "colour", "not permitted"),
-    ('how = "measured-device"', 'how = "predicted"', "measured.0.how", "measured-host"),
-    ("n = 200", "n = 0", "measured.0.n", "greater than or equal to 1"),
-    ("date = 2026-01-31", "date = 2026-01-31T10:00:00", "file as a whole", "datetime"),
-    ('jetpack = ">=6.1,<8"', 'jetpack = "6.1"', "toolchain.jetpack", "pattern"),
-    ('runtime = "tensorrt"', 'runtime = "tensort"', "runtime", "tensorrt"),
-    ("[memory]", "[memory", "file as a whole", "line"),
-    ('runtime = "tensorrt"', 'runtime = "tensorrt"\nhost = true', "file as a whole",
-     "memory, dtypes, power_modes, rails, measured must go"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "field", "why"),
+    [
+        ("dram = {value = 8,", 'dram = {value = 8, unit = "GiB",', "memory.dram", "GB, not GiB"),
+        ("value = 8,", "value = true,", "memory.dram.value", "number"),
+        ("value = 8,", 'value = "8",', "memory.dram.value", "number"),
+        ("value = 8,", "value = inf,", "memory.dram.value", "finite"),
+        ("value = 8,", "value = 0,", "memory.dram", "leave the field out"),
+        (
+            f"dram = {{value = 8, {SOURCED}}}",
+            'dram = {value = 8, confidence = "A"}',
+            "memory.dram.source",
+            "required",
+        ),
+        (f"dram = {{value = 8, {SOURCED}}}", "dram = 8", "memory.dram", "object"),
+        (
+            f"dram = {{value = 8, {SOURCED}}}",
+            'dram = {value = 8, source = "a sheet", confidence = "A"}',
+            "memory.dram.source",
+            "pattern",
+        ),
+        (
+            'confidence = "B"}\nbandwidth',
+            'confidence = "D"}\nbandwidth',
+            "memory.dram.confidence",
+            "'A', 'B' or 'C'",
+        ),
+        ("value = 33", "value = 68", "dtypes.int8", "swapped"),
+        ("[dtypes.int8]", "[dtypes.int7]", "dtypes.int7", "int8"),
+        ('id = "board-8"', 'id = "Board_8"', "id", "pattern"),
+        ('id = "board-8"', 'id = "board-9"', "id", "board-9.toml"),
+        ('aliases = ["board"]', 'aliases = ["board-8"]', "file as a whole", "repeats the id"),
+        ('family = "jetson"', 'family = "jetson"\ncolour = "green"', "colour", "not permitted"),
+        ('how = "measured-device"', 'how = "predicted"', "measured.0.how", "measured-host"),
+        ("n = 200", "n = 0", "measured.0.n", "greater than or equal to 1"),
+        ("date = 2026-01-31", "date = 2026-01-31T10:00:00", "file as a whole", "datetime"),
+        ('jetpack = ">=6.1,<8"', 'jetpack = "6.1"', "toolchain.jetpack", "pattern"),
+        ('runtime = "tensorrt"', 'runtime = "tensort"', "runtime", "tensorrt"),
+        ("[memory]", "[memory", "file as a whole", "line"),
+        (
+            'runtime = "tensorrt"',
+            'runtime = "tensorrt"\nhost = true',
+            "file as a whole",
+            "memory, dtypes, power_modes, rails, measured must go",
+        ),
+    ],
+)
 def test_a_broken_file_names_file_field_and_cause(old: str, new: str, field: str, why: str):
     assert old in BOARD
     fault = fault_of(BOARD.replace(old, new, 1))
@@ -181,7 +200,9 @@ def test_a_file_that_is_not_text_is_refused_without_its_path(tmp_path):
 
 
 def test_importing_devices_loads_no_heavy_package():
-    code = ("import sys, edgevlm.devices, edgevlm.devices.profiler, edgevlm.commands.doctor\n"
-            "print(sorted({'onnx', 'onnxruntime', 'torch', 'numpy'} & set(sys.modules)))")
+    code = (
+        "import sys, edgevlm.devices, edgevlm.devices.profiler, edgevlm.commands.doctor\n"
+        "print(sorted({'onnx', 'onnxruntime', 'torch', 'numpy'} & set(sys.modules)))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

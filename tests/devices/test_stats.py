@@ -16,10 +16,24 @@ seconds = st.lists(st.floats(min_value=0, max_value=1e6), min_size=1, max_size=2
 
 def test_a_summary_by_hand():
     summary = summarise([0.004, 0.001, 0.002, 0.003, 0.005], "measured-host")
-    assert summary == Summary(p50_ms=3.0, p90_ms=pytest.approx(4.6), p99_ms=pytest.approx(4.96),
-                              min_ms=1.0, mean_ms=3.0, n=5, how="measured-host")
-    assert list(summary.as_json()) == ["p50_ms", "p90_ms", "p99_ms", "min_ms", "mean_ms", "n",
-                                       "how"]
+    assert summary == Summary(
+        p50_ms=3.0,
+        p90_ms=pytest.approx(4.6),
+        p99_ms=pytest.approx(4.96),
+        min_ms=1.0,
+        mean_ms=3.0,
+        n=5,
+        how="measured-host",
+    )
+    assert list(summary.as_json()) == [
+        "p50_ms",
+        "p90_ms",
+        "p99_ms",
+        "min_ms",
+        "mean_ms",
+        "n",
+        "how",
+    ]
 
 
 def test_one_sample_is_every_percentile():
@@ -47,14 +61,28 @@ def test_impossible_times_are_refused(bad):
         summarise(bad, "measured-host")
 
 
-@pytest.mark.parametrize("how", ["measured-device", "measured-host", "estimated-vela",
-                                 "estimated-trt-rtx_1.7", "predicted"])
+@pytest.mark.parametrize(
+    "how",
+    ["measured-device", "measured-host", "estimated-vela", "estimated-trt-rtx_1.7", "predicted"],
+)
 def test_known_labels_pass(how):
     assert check_how(how) == how and summarise([1.0], how).how == how
 
 
-@pytest.mark.parametrize("how", ["", "measured", "estimated", "estimated-", "estimated-<tool>",
-                                 "Predicted", "predicted ", "predicted\n", None])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "",
+        "measured",
+        "estimated",
+        "estimated-",
+        "estimated-<tool>",
+        "Predicted",
+        "predicted ",
+        "predicted\n",
+        None,
+    ],
+)
 def test_other_labels_are_refused_with_the_list(how):
     with pytest.raises(ValueError, match=HOW[2]):
         check_how(how)

@@ -25,7 +25,9 @@ __all__ = ["agreement", "packing_gap"]
 
 @torch.no_grad()
 def packing_gap(
-    model: LlavaForConditionalGeneration, packer: packing.Packer, images: torch.Tensor,
+    model: LlavaForConditionalGeneration,
+    packer: packing.Packer,
+    images: torch.Tensor,
     rows: list[evaluate.Pairs],
 ) -> float:
     """Largest difference of a logit between packed rows and separate prompts."""
@@ -40,13 +42,15 @@ def packing_gap(
             told = len(packer.tokenizer.encode(f" {answer}"))
             text = text.replace("<image>", "<image>" * config.IMAGE_TOKENS)
             ids = torch.tensor([packer.tokenizer.encode(text)])
-            slow.append(model(input_ids=ids, pixel_values=pixels[i:i + 1]).logits[0, -told - 1:])
+            slow.append(model(input_ids=ids, pixel_values=pixels[i : i + 1]).logits[0, -told - 1 :])
     return (fast - torch.cat(slow)).abs().max().item()
 
 
 @torch.no_grad()
 def agreement(
-    model: LlavaForConditionalGeneration, processor: ProcessorMixin, images: torch.Tensor,
+    model: LlavaForConditionalGeneration,
+    processor: ProcessorMixin,
+    images: torch.Tensor,
     rows: list[evaluate.Pairs],
 ) -> tuple[int, int]:
     """How many answers the two ways agree on, and how many there are."""
@@ -60,7 +64,7 @@ def agreement(
                 [{"role": "user", "content": content}], add_generation_prompt=True
             )
             inputs = processor(images=picture, text=text, return_tensors="pt")
-            made = model.generate(**inputs, do_sample=False)[0, inputs["input_ids"].shape[1]:]
+            made = model.generate(**inputs, do_sample=False)[0, inputs["input_ids"].shape[1] :]
             same += processor.decode(made, skip_special_tokens=True).strip() == answer
             total += 1
     return same, total
@@ -76,7 +80,7 @@ def main() -> None:
     model.eval()
     processor = AutoProcessor.from_pretrained(args.checkpoint)
     images, rows = data.read_split(args.data or data.installed_data(), "test")
-    images, rows = images[:args.images], rows[:args.images]
+    images, rows = images[: args.images], rows[: args.images]
     gap = packing_gap(model, packing.Packer(processor.tokenizer), images, rows)
     same, total = agreement(model, processor, images, rows)
     print(json.dumps({"packing_gap": gap, "same_answers": same, "questions": total}))

@@ -19,8 +19,16 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-__all__ = ["CHAT_TEMPLATE", "IMAGE_TOKENS", "PREFIX", "build_model", "build_processor",
-           "build_tokenizer", "prompt", "suffix"]
+__all__ = [
+    "CHAT_TEMPLATE",
+    "IMAGE_TOKENS",
+    "PREFIX",
+    "build_model",
+    "build_processor",
+    "build_tokenizer",
+    "prompt",
+    "suffix",
+]
 
 SPECIALS = ("<pad>", "<s>", "</s>", "<image>")  # ids 0 to 3
 PAD, BOS, EOS, IMAGE = range(4)
@@ -101,20 +109,38 @@ def build_model(tokens: int) -> LlavaForConditionalGeneration:
     """The untrained model, from the current torch seed; ids from `tokens` on are idle padding."""
     ids = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
     vision = CLIPVisionConfig(
-        image_size=SIDE, patch_size=PATCH, hidden_size=128, intermediate_size=512,
-        num_hidden_layers=4, num_attention_heads=4, hidden_act="gelu",
+        image_size=SIDE,
+        patch_size=PATCH,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        hidden_act="gelu",
         projection_dim=128,
     )
     text = LlamaConfig(
-        vocab_size=-(-tokens // 8) * 8, hidden_size=128, intermediate_size=384, num_hidden_layers=4,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=32, tie_word_embeddings=True,
-        max_position_embeddings=256, rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+        vocab_size=-(-tokens // 8) * 8,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        tie_word_embeddings=True,
+        max_position_embeddings=256,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
         **ids,
     )
     whole = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_id=IMAGE, projector_hidden_act="gelu",
-        vision_feature_layer=-1, vision_feature_select_strategy="default",
-        image_seq_length=IMAGE_TOKENS, tie_word_embeddings=True, **ids,
+        vision_config=vision,
+        text_config=text,
+        image_token_id=IMAGE,
+        projector_hidden_act="gelu",
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        image_seq_length=IMAGE_TOKENS,
+        tie_word_embeddings=True,
+        **ids,
     )
     model = LlavaForConditionalGeneration(whole)
     model.generation_config = GenerationConfig(**ids, do_sample=False, max_new_tokens=8)

@@ -17,8 +17,17 @@ from PIL import Image
 
 from edgevlm.models.zoo.easyvqa import facts, questions, scenes
 
-__all__ = ["IGNORE", "Batch", "Drawn", "Real", "hold_out", "installed_data", "joined",
-           "normalise", "read_split"]
+__all__ = [
+    "IGNORE",
+    "Batch",
+    "Drawn",
+    "Real",
+    "hold_out",
+    "installed_data",
+    "joined",
+    "normalise",
+    "read_split",
+]
 
 IGNORE = -100  # a patch label that no loss counts
 Pairs = list[tuple[str, str]]
@@ -68,8 +77,10 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 
 def joined(parts: list[Batch]) -> Batch:
     """One batch out of several."""
-    tensors = [torch.cat([getattr(part, name) for part in parts])
-               for name in ("images", "facts", "patch_shape", "patch_colour")]
+    tensors = [
+        torch.cat([getattr(part, name) for part in parts])
+        for name in ("images", "facts", "patch_shape", "patch_colour")
+    ]
     return Batch(tensors[0], [row for part in parts for row in part.rows], *tensors[1:])
 
 
@@ -87,12 +98,14 @@ class Real:
         moves = torch.from_numpy(low + (rng.random((count, 2)) * (high - low + 1)).astype(int))
         base = torch.arange(scenes.SIDE)
         down, right = ((base - moves[:, k, None]) % scenes.SIDE for k in (0, 1))
-        moved = self.images[torch.from_numpy(chosen)[:, None, None], :,
-                            down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2)
+        moved = self.images[
+            torch.from_numpy(chosen)[:, None, None], :, down[:, :, None], right[:, None, :]
+        ].permute(0, 3, 1, 2)
         blank = torch.full((count, 8, 8), IGNORE)
         images, shape, colour = _turn(rng, moved, blank, blank)
-        picked = [[self.rows[i][j] for j in rng.permutation(len(self.rows[i]))[:asked]]
-                  for i in chosen]
+        picked = [
+            [self.rows[i][j] for j in rng.permutation(len(self.rows[i]))[:asked]] for i in chosen
+        ]
         return Batch(images, _typed(rng, picked), self.facts[chosen], shape, colour)
 
 
@@ -122,8 +135,11 @@ def _typed(rng: np.random.Generator, rows: list[Pairs]) -> list[Pairs]:
 
 def _turn(rng: np.random.Generator, *grids: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Mirror (1/2), stand on the head (1/4), swap the axes (1/4): each row of all grids alike."""
-    for chance, operation in ((0.5, lambda x: x.flip(-1)), (0.25, lambda x: x.flip(-2)),
-                              (0.25, lambda x: x.transpose(-1, -2))):
+    for chance, operation in (
+        (0.5, lambda x: x.flip(-1)),
+        (0.25, lambda x: x.flip(-2)),
+        (0.25, lambda x: x.transpose(-1, -2)),
+    ):
         hit = torch.from_numpy(rng.random(len(grids[0])) < chance)
         grids = tuple(
             torch.where(hit.view(-1, *[1] * (grid.dim() - 1)), operation(grid), grid)

@@ -42,11 +42,13 @@ def answers(
             by_length[len(ids)].append((i, j, ids))
     for length, prompts in sorted(by_length.items()):
         for start in range(0, len(prompts), BATCH):
-            some = prompts[start:start + BATCH]
+            some = prompts[start : start + BATCH]
             ids = torch.tensor([p[2] for p in some])
             pixels = data.normalise(images[[p[0] for p in some]])
             made = model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels,
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                pixel_values=pixels,
                 do_sample=False,
             )
             for (i, j, _), tokens in zip(some, made[:, length:], strict=True):

@@ -44,7 +44,7 @@ def told(pairs: Pairs) -> torch.Tensor:
     for known, names in ((shape, SHAPES), (colour, COLOURS)):
         if known:
             start = 0 if names is SHAPES else len(SHAPES)
-            facts[start:start + len(names)] = 0.0
+            facts[start : start + len(names)] = 0.0
             facts[start + names.index(known)] = 1.0
     return facts
 

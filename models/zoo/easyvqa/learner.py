@@ -57,7 +57,7 @@ class Learner(nn.Module):
         cut = len(SHAPES)
         return {
             "cls_shape": _share(~wrong[:, :cut].any(1)),
-            "cls_colour": _share(~wrong[:, cut:cut + len(COLOURS)].any(1)),
+            "cls_colour": _share(~wrong[:, cut : cut + len(COLOURS)].any(1)),
         }
 
     @torch.no_grad()

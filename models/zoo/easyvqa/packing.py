@@ -40,8 +40,11 @@ class Packer:
         self.tokenizer = tokenizer
         self.seen: dict[str, list[int]] = {}
         image = config.IMAGE
-        self.prefix = [i for token in self._encode(config.PREFIX)
-                       for i in [token] * (config.IMAGE_TOKENS if token == image else 1)]
+        self.prefix = [
+            i
+            for token in self._encode(config.PREFIX)
+            for i in [token] * (config.IMAGE_TOKENS if token == image else 1)
+        ]
 
     def pack(self, rows: list[list[tuple[str, str]]]) -> Packed:
         start, table, segments, positions, places = len(self.prefix), [], [], [], []
@@ -67,8 +70,15 @@ class Packer:
         order = torch.arange(segment.shape[1])
         same = segment[:, :, None] == segment[:, None, :]
         mask = (same | (segment == 0)[:, None, :]) & (order[:, None] >= order[None, :])
-        return Packed(_pad(table, config.PAD), _pad(positions, 0), mask[:, None], row, column,
-                      target, question)
+        return Packed(
+            _pad(table, config.PAD),
+            _pad(positions, 0),
+            mask[:, None],
+            row,
+            column,
+            target,
+            question,
+        )
 
     def _encode(self, text: str) -> list[int]:
         if text not in self.seen:

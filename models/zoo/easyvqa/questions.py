@@ -13,14 +13,25 @@ __all__ = ["COLOURS", "SHAPES", "ask", "kind", "named", "negated", "vary"]
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("blue", "brown", "red", "gray", "green", "black", "teal", "yellow")
 
-EXISTS = ("is there a {}?", "is there a {} in the image?", "does the image contain a {}?",
-          "is a {} present?")
-EXISTS_NOT = ("is there not a {}?", "is there not a {} in the image?",
-              "does the image not contain a {}?", "is no {} present?")
+EXISTS = (
+    "is there a {}?",
+    "is there a {} in the image?",
+    "does the image contain a {}?",
+    "is a {} present?",
+)
+EXISTS_NOT = (
+    "is there not a {}?",
+    "is there not a {} in the image?",
+    "does the image not contain a {}?",
+    "is no {} present?",
+)
 COLOUR_OF = ("what color is the {}?", "what is the color of the {}?")
 SHAPE_OF = ("what is the {} shape?",)
-SHAPE_ALONE = ("what shape is in the image?", "what shape is present?",
-               "what shape does the image contain?")
+SHAPE_ALONE = (
+    "what shape is in the image?",
+    "what shape is present?",
+    "what shape does the image contain?",
+)
 WHAT_SHARE = 0.45  # of the questions asked are what-questions, where one is unambiguous
 FLAW_RATE = 0.12  # of the questions start with a capital, and as many lack the question mark
 
@@ -56,8 +67,10 @@ def vary(rng: np.random.Generator, question: str) -> str:
 def named(question: str) -> tuple[str | None, str | None]:
     """The shape and the colour that a question names, each None if it names none."""
     words = question.rstrip("?").lower().split()
-    return (next((w for w in words if w in SHAPES), None),
-            next((w for w in words if w in COLOURS), None))
+    return (
+        next((w for w in words if w in SHAPES), None),
+        next((w for w in words if w in COLOURS), None),
+    )
 
 
 def negated(question: str) -> bool:

@@ -14,8 +14,18 @@ import numpy as np
 
 from edgevlm.models.zoo.easyvqa import questions
 
-__all__ = ["COLOUR_RGB", "EASY", "SIDE", "TRAIN", "VALIDATION", "Scene", "Thing", "easy_scenes",
-           "make_scene", "patch_labels"]
+__all__ = [
+    "COLOUR_RGB",
+    "EASY",
+    "SIDE",
+    "TRAIN",
+    "VALIDATION",
+    "Scene",
+    "Thing",
+    "easy_scenes",
+    "make_scene",
+    "patch_labels",
+]
 
 SIDE = 64  # px, of the square image
 PATCH = 8  # px, side of the squares that `patch_labels` describes
@@ -119,8 +129,10 @@ def _draw_thing(rng: np.random.Generator, size: tuple[float, float]) -> Thing:
 
 
 def _apart(a: Thing, b: Thing) -> bool:
-    clear = (abs(a.cx - b.cx) > (a.width + b.width) / 2 + GAP
-             or abs(a.cy - b.cy) > (a.height + b.height) / 2 + GAP)
+    clear = (
+        abs(a.cx - b.cx) > (a.width + b.width) / 2 + GAP
+        or abs(a.cy - b.cy) > (a.height + b.height) / 2 + GAP
+    )
     return clear and (a.shape, a.colour) != (b.shape, b.colour)
 
 

@@ -79,14 +79,26 @@ def main() -> None:
     drawn_held = data.Drawn(scenes.VALIDATION, VALIDATION_SCENES)
     args.log.write_text("")
     run = Run(
-        args, learner, copy.deepcopy(learner).eval().requires_grad_(False), packer,
-        (data.Real(images[training], [rows[i] for i in training]),
-         data.Drawn(scenes.TRAIN, args.scenes)),
+        args,
+        learner,
+        copy.deepcopy(learner).eval().requires_grad_(False),
+        packer,
+        (
+            data.Real(images[training], [rows[i] for i in training]),
+            data.Drawn(scenes.TRAIN, args.scenes),
+        ),
         {"validation": _plain(real_held, packer), "scenes": _plain(drawn_held, packer)},
-        np.random.default_rng(args.seed), args.log,
+        np.random.default_rng(args.seed),
+        args.log,
     )
-    run.record(stage="start", parameters=learner.parameter_count(), tokens=len(tokenizer),
-               train_images=len(training), validation_images=len(held), scenes=args.scenes)
+    run.record(
+        stage="start",
+        parameters=learner.parameter_count(),
+        tokens=len(tokenizer),
+        train_images=len(training),
+        validation_images=len(held),
+        scenes=args.scenes,
+    )
     _stage(run, "tower", args.tower_steps, args.tower_batch)
     _stage(run, "joint", args.joint_steps, args.joint_batch)
     _finish(run, root, tokenizer, real_held)
@@ -95,8 +107,9 @@ def main() -> None:
 def _stage(run: Run, name: str, steps: int, batch: int) -> None:
     args, learner = run.args, run.learner
     asked = args.questions if name == "joint" else 0
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=args.rate, betas=(0.9, 0.98),
-                                  weight_decay=0.05)
+    optimiser = torch.optim.AdamW(
+        learner.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.05
+    )
     means: dict[str, float] = {}
     for step in range(1, steps + 1):
         rate = args.rate * min(1, step / WARM_UP) * _cosine(step / steps)
@@ -106,8 +119,9 @@ def _stage(run: Run, name: str, steps: int, batch: int) -> None:
         packed = run.packer.pack(whole.rows) if asked else None
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             losses = learner.losses(whole, packed)
-        total = sum(WEIGHTS[k] * (1.0 if k == "answer" else AUXILIARY[name]) * v
-                    for k, v in losses.items())
+        total = sum(
+            WEIGHTS[k] * (1.0 if k == "answer" else AUXILIARY[name]) * v for k, v in losses.items()
+        )
         optimiser.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
@@ -146,11 +160,19 @@ def _finish(run: Run, root: Path, tokenizer: object, real_held: data.Real) -> No
     held_out = evaluate.accuracy(model, tokenizer, *evaluate.easy_scenes())
     test = evaluate.accuracy(model, tokenizer, *data.read_split(root, "test"))
     run.record(
-        stage="final", test=test, easy_scenes=held_out, validation=validation,
-        parameters=run.learner.parameter_count(), seed=run.args.seed, command=_command(run.args),
+        stage="final",
+        test=test,
+        easy_scenes=held_out,
+        validation=validation,
+        parameters=run.learner.parameter_count(),
+        seed=run.args.seed,
+        command=_command(run.args),
         checkpoint_bytes=sum(path.stat().st_size for path in run.args.out.iterdir()),
-        versions={"python": platform.python_version(), "torch": torch.__version__,
-                  "transformers": transformers.__version__},
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
     )
 
 
@@ -177,8 +199,11 @@ def _follow(average: Learner, learner: Learner, decay: float) -> None:
 def _command(args: argparse.Namespace) -> str:
     """The command that repeats this run, without the paths of the machine it ran on."""
     skip = ("data", "out", "log")
-    options = [f"--{k.replace('_', '-')} {v}" for k, v in vars(args).items()
-               if k not in skip and not isinstance(v, bool)]
+    options = [
+        f"--{k.replace('_', '-')} {v}"
+        for k, v in vars(args).items()
+        if k not in skip and not isinstance(v, bool)
+    ]
     options.append("--bf16" if args.bf16 else "--no-bf16")
     return " ".join(["python -m edgevlm.models.zoo.easyvqa.train", *options])
 

@@ -12,6 +12,9 @@ agrees(model, found)                        every value: term sizes = static sha
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -188,6 +191,16 @@ def agrees():
 @pytest.fixture(scope="session")
 def resized():
     return resize_clone
+
+
+@pytest.fixture(scope="session")
+def random_graphs():
+    """The module random_graphs.py; under importlib mode a test file cannot import its neighbour."""
+    path = Path(__file__).with_name("random_graphs.py")
+    spec = importlib.util.spec_from_file_location("axes_random_graphs", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -16,10 +16,16 @@ from edgevlm.models.datasets import DATASETS, Dataset, Row, load_dataset
 from edgevlm.models.datasets.easy_vqa import COLOURS, INSTALL, SHAPES
 from edgevlm.models.processing.image import load_image
 
-installed = pytest.mark.skipif(importlib.util.find_spec("easy_vqa") is None,
-                               reason=f"the easy-VQA pictures are not here: {INSTALL}")
-ROWS = [["what shape is present?", "circle", 0], ["is there a circle?", "yes", 0],
-        ["what color is the circle?", "gray", 0], ["is no red shape present?", "no", 7]]
+installed = pytest.mark.skipif(
+    importlib.util.find_spec("easy_vqa") is None,
+    reason=f"the easy-VQA pictures are not here: {INSTALL}",
+)
+ROWS = [
+    ["what shape is present?", "circle", 0],
+    ["is there a circle?", "yes", 0],
+    ["what color is the circle?", "gray", 0],
+    ["is no red shape present?", "no", 7],
+]
 
 
 @pytest.fixture
@@ -49,12 +55,31 @@ def test_a_folder_is_read(folder):
     assert load_image(data.rows[3].image)[0, 0].tolist() == [7, 0, 0]
 
 
-@pytest.mark.parametrize("broken", [
-    "", "[", "{}", "null", "[]", "[[]]", '[["q", "circle"]]', '[["q", "circle", 0, 1]]',
-    '[["q", "circle", "0"]]', '[["q", "circle", "../../x"]]', '[["q", "circle", true]]',
-    '[["q", "circle", -1]]', '[["q", "circle", 0.0]]', '[["q", "purple", 0]]', '[["", "red", 0]]',
-    '[[1, "red", 0]]', '[["q", "red", 3]]', '[["q", ["red"], 0]]', "[" * 100_000,
-    json.dumps([["q" * 2000, "red", 0]])])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "",
+        "[",
+        "{}",
+        "null",
+        "[]",
+        "[[]]",
+        '[["q", "circle"]]',
+        '[["q", "circle", 0, 1]]',
+        '[["q", "circle", "0"]]',
+        '[["q", "circle", "../../x"]]',
+        '[["q", "circle", true]]',
+        '[["q", "circle", -1]]',
+        '[["q", "circle", 0.0]]',
+        '[["q", "purple", 0]]',
+        '[["", "red", 0]]',
+        '[[1, "red", 0]]',
+        '[["q", "red", 3]]',
+        '[["q", ["red"], 0]]',
+        "[" * 100_000,
+        json.dumps([["q" * 2000, "red", 0]]),
+    ],
+)
 def test_malformed_questions(folder, broken):
     (folder / "test" / "questions.json").write_text(broken)
     error = fault(JobFault, "easy-vqa", "test", data_dir=folder)
@@ -110,8 +135,9 @@ def test_limit_takes_one_row_of_each_stretch(total, limit):
 
 
 @installed
-@pytest.mark.parametrize(("split", "questions", "pictures"), [
-    ("train", 38_575, 4000), ("test", 9673, 1000)])
+@pytest.mark.parametrize(
+    ("split", "questions", "pictures"), [("train", 38_575, 4000), ("test", 9673, 1000)]
+)
 def test_the_published_counts(split, questions, pictures):
     data = load_dataset("easy-vqa", split)
     assert len(data.rows) == questions and len({r.image for r in data.rows}) == pictures

@@ -10,16 +10,35 @@ from hypothesis import strategies as st
 from edgevlm.models.datasets.scoring import Score, Tally, exact_match
 
 
-@pytest.mark.parametrize(("prediction", "answer"), [
-    ("yes", "yes"), ("Yes.", "yes"), (" YES \n", "yes"), ("yes .", "Yes"),
-    ("dark  blue", "Dark blue"), ("straße", "STRASSE"), ("3.5", "3.5"), ("", "")])
+@pytest.mark.parametrize(
+    ("prediction", "answer"),
+    [
+        ("yes", "yes"),
+        ("Yes.", "yes"),
+        (" YES \n", "yes"),
+        ("yes .", "Yes"),
+        ("dark  blue", "Dark blue"),
+        ("straße", "STRASSE"),
+        ("3.5", "3.5"),
+        ("", ""),
+    ],
+)
 def test_the_same_answer(prediction, answer):
     assert exact_match(prediction, answer) and exact_match(answer, prediction)
 
 
-@pytest.mark.parametrize(("prediction", "answer"), [
-    ("no", "yes"), ("yes..", "yes"), ("yes it is", "yes"), ("", "yes"), ("3.5", "35"),
-    ("darkblue", "dark blue"), (".yes", "yes")])
+@pytest.mark.parametrize(
+    ("prediction", "answer"),
+    [
+        ("no", "yes"),
+        ("yes..", "yes"),
+        ("yes it is", "yes"),
+        ("", "yes"),
+        ("3.5", "35"),
+        ("darkblue", "dark blue"),
+        (".yes", "yes"),
+    ],
+)
 def test_another_answer(prediction, answer):
     assert not exact_match(prediction, answer)
 
@@ -31,8 +50,12 @@ def test_an_answer_matches_itself_however_spaced(answer):
 
 def test_published_intervals():
     # R. G. Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3, to four digits.
-    for correct, n, low, high in [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605),
-                                  (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)]:
+    for correct, n, low, high in [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ]:
         assert Score(n, correct).interval == pytest.approx((low, high), abs=6e-5)
 
 

@@ -29,7 +29,23 @@ SPECIALS = (
     "<global-img>",
     "<pad>",
 )
-WORDS = ["User", ":", "Assistant", "What", "is", "in", "the", "picture", "how", "many", "red", "a", "of", "?", "\n"]
+WORDS = [
+    "User",
+    ":",
+    "Assistant",
+    "What",
+    "is",
+    "in",
+    "the",
+    "picture",
+    "how",
+    "many",
+    "red",
+    "a",
+    "of",
+    "?",
+    "\n",
+]
 TEMPLATE = (
     "<|im_start|>{% for m in messages %}User:{% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}<image>{% else %} {{ c['text'] }}{% endif %}{% endfor %}"

@@ -16,9 +16,17 @@ from edgevlm.models.processing import image as image_module
 from edgevlm.models.processing.image import FORMATS, load_image
 
 LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "TIFF": {}}
-SAVED = {"PNG": {}, "JPEG": {}, "JPEG progressive": {"progressive": True}, "WEBP": {},
-         "WEBP lossless": {"lossless": True}, "BMP": {}, "GIF": {}, "TIFF": {},
-         "TIFF lzw": {"compression": "tiff_lzw"}}
+SAVED = {
+    "PNG": {},
+    "JPEG": {},
+    "JPEG progressive": {"progressive": True},
+    "WEBP": {},
+    "WEBP lossless": {"lossless": True},
+    "BMP": {},
+    "GIF": {},
+    "TIFF": {},
+    "TIFF lzw": {"compression": "tiff_lzw"},
+}
 
 
 def picture(height=24, width=31, seed=0):
@@ -95,7 +103,8 @@ def test_turned_pictures_keep_their_pixels(orientation, kind):
     loaded = load_image(encode(picture(3, 5), kind, exif=exif, **LOSSLESS[kind]))
     assert loaded.shape == ((3, 5, 3) if orientation < 5 else (5, 3, 3))
     assert sorted(map(tuple, loaded.reshape(-1, 3))) == sorted(
-        map(tuple, picture(3, 5).reshape(-1, 3)))
+        map(tuple, picture(3, 5).reshape(-1, 3))
+    )
 
 
 # Where the stored row 0 and the stored column 0 belong in the upright picture, as the EXIF standard
@@ -174,7 +183,8 @@ def test_palette_with_transparency_shows_white(kind):
     held.putpalette([255, 0, 0, 0, 0, 255])
     held.putpixel((1, 0), 1)
     assert load_image(encode(held, kind, transparency=0)).tolist() == [
-        [[255, 255, 255], [0, 0, 255]]]
+        [[255, 255, 255], [0, 0, 255]]
+    ]
 
 
 def test_palette_with_graded_transparency():
@@ -209,7 +219,7 @@ def test_a_jpeg_of_several_pictures_is_a_jpeg():
 @pytest.mark.parametrize("saved", SAVED)
 def test_a_truncated_file_is_refused(saved, tenth):
     data = encode(picture(), saved.split()[0], **SAVED[saved])
-    assert fault(data[:len(data) * tenth // 10]).code == "EV112"
+    assert fault(data[: len(data) * tenth // 10]).code == "EV112"
 
 
 @pytest.mark.parametrize("saved", SAVED)
@@ -244,8 +254,20 @@ def test_a_damaged_png_is_never_shown(place, change):
 
 
 @settings(deadline=None)
-@given(st.binary(min_size=1, max_size=200), st.sampled_from(
-    [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP", b"BM", b"GIF89a", b"II*\0"]))
+@given(
+    st.binary(min_size=1, max_size=200),
+    st.sampled_from(
+        [
+            b"",
+            b"\x89PNG\r\n\x1a\n",
+            b"\xff\xd8\xff",
+            b"RIFF\0\0\0\0WEBP",
+            b"BM",
+            b"GIF89a",
+            b"II*\0",
+        ]
+    ),
+)
 def test_random_bytes_are_refused_in_our_words(noise, start):
     assert fault(start + noise).code in ("EV112", "EV113", "EV114")
 
@@ -288,9 +310,16 @@ def test_empty(tmp_path):
     assert fault(b"").code == "EV111"
 
 
-@pytest.mark.parametrize("data", [b"hello world, not a picture", b"%PDF-1.7 ...",
-                                  b"RIFF0000WAVEfmt ", b"%!PS-Adobe-3.0 EPSF-3.0\n",
-                                  b"P6 1 1 255\nabc"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello world, not a picture",
+        b"%PDF-1.7 ...",
+        b"RIFF0000WAVEfmt ",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        b"P6 1 1 255\nabc",
+    ],
+)
 def test_other_formats_are_named_unsupported(data):
     error = fault(data)
     assert error.code == "EV114"

@@ -14,18 +14,28 @@ from edgevlm.models.processing.preprocess import ImageProcessor
 
 CLIP = {
     "image_processor_type": "CLIPImageProcessor",
-    "do_resize": True, "size": {"shortest_edge": 336}, "resample": 3,
-    "do_center_crop": True, "crop_size": {"height": 336, "width": 336},
-    "do_rescale": True, "rescale_factor": 0.00392156862745098,
-    "do_normalize": True, "do_convert_rgb": True,
+    "do_resize": True,
+    "size": {"shortest_edge": 336},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 336, "width": 336},
+    "do_rescale": True,
+    "rescale_factor": 0.00392156862745098,
+    "do_normalize": True,
+    "do_convert_rgb": True,
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 SIGLIP = {
     "image_processor_type": "SiglipImageProcessor",
-    "do_resize": True, "size": {"height": 384, "width": 256}, "resample": 2,
-    "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
-    "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+    "do_resize": True,
+    "size": {"height": 384, "width": 256},
+    "resample": 2,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
 }
 PICTURES = arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3)))
 
@@ -35,11 +45,20 @@ def ramp(height, width):
 
 
 @settings(deadline=None)
-@given(PICTURES, st.integers(1, 24), st.integers(1, 24),
-       st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]), st.booleans())
+@given(
+    PICTURES,
+    st.integers(1, 24),
+    st.integers(1, 24),
+    st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]),
+    st.booleans(),
+)
 def test_shape_type_and_range(rgb, height, width, resample, keep_aspect):
-    processor = ImageProcessor(height=height, width=width, resample=resample,
-                               shortest_edge=max(height, width) if keep_aspect else None)
+    processor = ImageProcessor(
+        height=height,
+        width=width,
+        resample=resample,
+        shortest_edge=max(height, width) if keep_aspect else None,
+    )
     tensor = processor(rgb)
     assert tensor.shape == (1, 3, height, width) and tensor.dtype == np.float32
     assert tensor.flags.c_contiguous
@@ -58,12 +77,13 @@ def test_the_right_size_is_only_rescaled_and_normalised(rgb):
 @settings(deadline=None)
 @given(PICTURES, st.integers(1, 50), st.integers(1, 50))
 def test_crop_keeps_the_middle_and_pads_with_zeros(rgb, height, width):
-    processor = ImageProcessor(height=height, width=width, do_resize=False, do_rescale=False,
-                               do_normalize=False)
+    processor = ImageProcessor(
+        height=height, width=width, do_resize=False, do_rescale=False, do_normalize=False
+    )
     tensor = processor(rgb)[0].transpose(1, 2, 0)
     if height <= rgb.shape[0] and width <= rgb.shape[1]:
         top, left = (rgb.shape[0] - height) // 2, (rgb.shape[1] - width) // 2
-        assert np.array_equal(tensor, rgb[top:top + height, left:left + width])
+        assert np.array_equal(tensor, rgb[top : top + height, left : left + width])
     elif height >= rgb.shape[0] and width >= rgb.shape[1]:
         assert tensor.sum() == rgb.sum()
 
@@ -83,17 +103,30 @@ def test_the_input_is_left_alone_and_may_be_a_view():
 
 
 def test_shortest_edge_keeps_the_aspect():
-    processor = ImageProcessor(height=10, width=10, shortest_edge=10, do_rescale=False,
-                               do_normalize=False, resample="nearest")
+    processor = ImageProcessor(
+        height=10,
+        width=10,
+        shortest_edge=10,
+        do_rescale=False,
+        do_normalize=False,
+        resample="nearest",
+    )
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 255  # exactly the middle third is what the crop keeps
     assert (processor(wide) == 255).all()
     assert (processor(wide.transpose(1, 0, 2)) == 255).all()
 
 
-@pytest.mark.parametrize("array", [
-    np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8),
-    np.zeros((3, 4, 4, 3), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 4, 4, 3), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
 def test_other_arrays_are_a_wrong_call(array):
     with pytest.raises(UsageFault) as caught:
         ImageProcessor(height=4, width=4)(array)
@@ -106,12 +139,27 @@ def test_a_thread_of_pixels_cannot_fill_the_memory():
     assert caught.value.code == "EV113"
 
 
-@pytest.mark.parametrize("wrong", [
-    {"height": 0}, {"height": 4097}, {"width": 2.0}, {"width": True}, {"width": "8"},
-    {"resample": "box"}, {"std": (0.0, 1.0, 1.0)}, {"std": (1.0, 1.0)}, {"std": (1e-50, 1.0, 1.0)},
-    {"mean": (float("nan"), 0.0, 0.0)}, {"rescale_factor": float("inf")}, {"rescale_factor": -1.0},
-    {"shortest_edge": 8, "resize_to": (8, 8)}, {"shortest_edge": 8, "do_resize": False},
-    {"resize_to": (8, 0)}, {"surprise": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"height": 0},
+        {"height": 4097},
+        {"width": 2.0},
+        {"width": True},
+        {"width": "8"},
+        {"resample": "box"},
+        {"std": (0.0, 1.0, 1.0)},
+        {"std": (1.0, 1.0)},
+        {"std": (1e-50, 1.0, 1.0)},
+        {"mean": (float("nan"), 0.0, 0.0)},
+        {"rescale_factor": float("inf")},
+        {"rescale_factor": -1.0},
+        {"shortest_edge": 8, "resize_to": (8, 8)},
+        {"shortest_edge": 8, "do_resize": False},
+        {"resize_to": (8, 0)},
+        {"surprise": 1},
+    ],
+)
 def test_settings_out_of_range(wrong):
     with pytest.raises(ValidationError):
         ImageProcessor(**{"height": 8, "width": 8} | wrong)
@@ -126,18 +174,29 @@ def test_frozen_and_round_trip():
 
 def test_from_hf_clip():
     assert ImageProcessor.from_hf(CLIP) == ImageProcessor(
-        height=336, width=336, shortest_edge=336, resample="bicubic",
-        rescale_factor=0.00392156862745098, mean=CLIP["image_mean"], std=CLIP["image_std"])
+        height=336,
+        width=336,
+        shortest_edge=336,
+        resample="bicubic",
+        rescale_factor=0.00392156862745098,
+        mean=CLIP["image_mean"],
+        std=CLIP["image_std"],
+    )
 
 
 def test_from_hf_siglip():
-    assert ImageProcessor.from_hf(SIGLIP) == ImageProcessor(height=384, width=256,
-                                                            resample="bilinear")
+    assert ImageProcessor.from_hf(SIGLIP) == ImageProcessor(
+        height=384, width=256, resample="bilinear"
+    )
 
 
 def test_from_hf_first_configurations():
-    old = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 224, "crop_size": 224,
-           "resample": 3}
+    old = {
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "size": 224,
+        "crop_size": 224,
+        "resample": 3,
+    }
     new = {"image_processor_type": "CLIPImageProcessorFast"}
     assert ImageProcessor.from_hf(old) == ImageProcessor.from_hf(new)
     vit = ImageProcessor.from_hf({"feature_extractor_type": "ViTFeatureExtractor", "size": 32})
@@ -152,26 +211,29 @@ def test_from_hf_resize_then_crop_and_crop_alone():
     assert not crop.do_resize and crop.shortest_edge is None and crop.width == 336
 
 
-@pytest.mark.parametrize(("config", "named"), [
-    ({"image_processor_type": "Idefics3ImageProcessor"}, "Idefics3ImageProcessor"),
-    ({}, "None"),
-    (CLIP | {"do_pad": True}, "do_pad"),
-    (CLIP | {"do_image_splitting": True}, "do_image_splitting"),
-    (CLIP | {"use_square_size": True}, "use_square_size"),
-    (CLIP | {"do_center_crop": False}, "size"),
-    (CLIP | {"do_center_crop": "no"}, "do_center_crop"),
-    (SIGLIP | {"do_resize": False}, "do_resize"),
-    (SIGLIP | {"size": {"shortest_edge": 224, "longest_edge": 448}}, "size"),
-    (SIGLIP | {"size": {"height": 10**9, "width": 8}}, "height"),
-    (SIGLIP | {"size": [8, 8]}, "size"),
-    (CLIP | {"crop_size": {"shortest_edge": 8}}, "size"),
-    (SIGLIP | {"resample": 5}, "resample"),
-    (SIGLIP | {"resample": [3]}, "resample"),
-    (SIGLIP | {"image_std": [0.5, 0.0, 0.5]}, "std"),
-    (SIGLIP | {"image_mean": "grey"}, "mean"),
-    (SIGLIP | {"image_processor_type": ["CLIPImageProcessor"]}, "CLIPImageProcessor"),
-    ([1, 2], "file"),
-])
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"image_processor_type": "Idefics3ImageProcessor"}, "Idefics3ImageProcessor"),
+        ({}, "None"),
+        (CLIP | {"do_pad": True}, "do_pad"),
+        (CLIP | {"do_image_splitting": True}, "do_image_splitting"),
+        (CLIP | {"use_square_size": True}, "use_square_size"),
+        (CLIP | {"do_center_crop": False}, "size"),
+        (CLIP | {"do_center_crop": "no"}, "do_center_crop"),
+        (SIGLIP | {"do_resize": False}, "do_resize"),
+        (SIGLIP | {"size": {"shortest_edge": 224, "longest_edge": 448}}, "size"),
+        (SIGLIP | {"size": {"height": 10**9, "width": 8}}, "height"),
+        (SIGLIP | {"size": [8, 8]}, "size"),
+        (CLIP | {"crop_size": {"shortest_edge": 8}}, "size"),
+        (SIGLIP | {"resample": 5}, "resample"),
+        (SIGLIP | {"resample": [3]}, "resample"),
+        (SIGLIP | {"image_std": [0.5, 0.0, 0.5]}, "std"),
+        (SIGLIP | {"image_mean": "grey"}, "mean"),
+        (SIGLIP | {"image_processor_type": ["CLIPImageProcessor"]}, "CLIPImageProcessor"),
+        ([1, 2], "file"),
+    ],
+)
 def test_from_hf_refuses(config, named):
     with pytest.raises(JobFault) as caught:
         ImageProcessor.from_hf(config)
@@ -179,11 +241,14 @@ def test_from_hf_refuses(config, named):
 
 
 WORDS = ["", "224", "no", "\x00"]
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats()
-                    | st.sampled_from(WORDS),
-                    lambda inner: st.lists(inner, max_size=3)
-                    | st.dictionaries(st.sampled_from(["height", "width", "shortest_edge"]), inner),
-                    max_leaves=4)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["height", "width", "shortest_edge"]), inner)
+    ),
+    max_leaves=4,
+)
 
 
 @settings(deadline=None)

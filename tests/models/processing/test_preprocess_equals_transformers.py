@@ -7,31 +7,65 @@ import pytest
 
 from edgevlm.models.processing.preprocess import ImageProcessor
 
-pytest.importorskip("transformers", reason="transformers is what the result is compared with: "
-                                           "pip install 'transformers>=5.10,<6'")
+pytest.importorskip(
+    "transformers",
+    reason="transformers is what the result is compared with: pip install 'transformers>=5.10,<6'",
+)
 
 # (height, width) of pictures: square, odd, extreme, smaller than the crop, already right.
-SIZES = [(224, 224), (225, 224), (64, 64), (97, 311), (311, 97), (480, 641), (1, 1), (7, 300),
-         (30, 30), (31, 29)]
-FAMILIES = {"CLIPImageProcessor": "clip", "SiglipImageProcessor": "siglip",
-            "ViTImageProcessor": "vit", "BitImageProcessor": "bit"}
+SIZES = [
+    (224, 224),
+    (225, 224),
+    (64, 64),
+    (97, 311),
+    (311, 97),
+    (480, 641),
+    (1, 1),
+    (7, 300),
+    (30, 30),
+    (31, 29),
+]
+FAMILIES = {
+    "CLIPImageProcessor": "clip",
+    "SiglipImageProcessor": "siglip",
+    "ViTImageProcessor": "vit",
+    "BitImageProcessor": "bit",
+}
 VARIANTS = {
     "defaults": {},
-    "odd crop": {"size": {"shortest_edge": 33}, "crop_size": {"height": 31, "width": 28},
-                 "do_center_crop": True},
-    "crop larger than the picture": {"size": {"shortest_edge": 20}, "do_center_crop": True,
-                                     "crop_size": {"height": 33, "width": 26}},
-    "oblong, then crop": {"size": {"height": 40, "width": 51}, "do_center_crop": True,
-                          "crop_size": {"height": 33, "width": 32}},
-    "crop alone": {"do_resize": False, "do_center_crop": True,
-                   "crop_size": {"height": 32, "width": 45}},
+    "odd crop": {
+        "size": {"shortest_edge": 33},
+        "crop_size": {"height": 31, "width": 28},
+        "do_center_crop": True,
+    },
+    "crop larger than the picture": {
+        "size": {"shortest_edge": 20},
+        "do_center_crop": True,
+        "crop_size": {"height": 33, "width": 26},
+    },
+    "oblong, then crop": {
+        "size": {"height": 40, "width": 51},
+        "do_center_crop": True,
+        "crop_size": {"height": 33, "width": 32},
+    },
+    "crop alone": {
+        "do_resize": False,
+        "do_center_crop": True,
+        "crop_size": {"height": 32, "width": 45},
+    },
     "bilinear": {"size": {"height": 30, "width": 30}, "resample": 2, "do_center_crop": False},
     "lanczos": {"size": {"height": 30, "width": 50}, "resample": 1, "do_center_crop": False},
     "nearest": {"size": {"height": 50, "width": 30}, "resample": 0, "do_center_crop": False},
-    "no normalisation": {"size": {"height": 30, "width": 30}, "do_normalize": False,
-                         "do_center_crop": False},
-    "no rescaling": {"size": {"height": 30, "width": 30}, "do_rescale": False,
-                     "do_center_crop": False},
+    "no normalisation": {
+        "size": {"height": 30, "width": 30},
+        "do_normalize": False,
+        "do_center_crop": False,
+    },
+    "no rescaling": {
+        "size": {"height": 30, "width": 30},
+        "do_rescale": False,
+        "do_center_crop": False,
+    },
     "a number for the size": {"size": 32, "crop_size": 30, "do_center_crop": True},
 }
 
@@ -67,8 +101,10 @@ def test_same_numbers(kind, variant):
 
 
 def test_what_transformers_saves_is_read(tmp_path):
-    theirs = reference("CLIPImageProcessor", {"size": {"shortest_edge": 48},
-                                              "crop_size": {"height": 40, "width": 44}})
+    theirs = reference(
+        "CLIPImageProcessor",
+        {"size": {"shortest_edge": 48}, "crop_size": {"height": 40, "width": 44}},
+    )
     ours = ImageProcessor.from_hf(theirs.to_dict())
     rgb = picture(97, 311)
     assert np.array_equal(ours(rgb), theirs(rgb, return_tensors="np")["pixel_values"])

@@ -32,9 +32,15 @@ def byte_level(post_processor=True):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(
-        vocab_size=320, special_tokens=SPECIALS, show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(
+            vocab_size=320,
+            special_tokens=SPECIALS,
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     if post_processor:
         tokenizer.post_processor = processors.TemplateProcessing("<s> $A", None, [("<s>", BOS)])
     return tokenizer
@@ -47,10 +53,16 @@ def byte_fallback():
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
     tokenizer.add_special_tokens(SPECIALS)
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence([
-        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
-        decoders.Strip(" ", 1, 0)])
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
     return tokenizer
 
 
@@ -87,24 +99,37 @@ LEVEL, FALLBACK = processor(), processor(byte_fallback())
 
 def test_template_replaces_literally():
     assert LLAVA.fill("{question} {0} %s {", "<image>") == (
-        "USER: <image>\n{question} {0} %s { ASSISTANT:")
+        "USER: <image>\n{question} {0} %s { ASSISTANT:"
+    )
     other = PromptTemplate(text="{question} [IMG]", image="[IMG]")
     assert other.fill("what [IMG]", "<image>") == "what [IMG] <image>"
 
 
-@pytest.mark.parametrize("wrong", [
-    {"text": "USER: {question}"}, {"text": "<image>"}, {"text": "<image><image>{question}"},
-    {"text": "<image>{question}{question}"}, {"text": "<image> {question}", "image": "{question}"},
-    {"text": "{question} q", "image": "q"}, {"text": "<image>{question}", "image": ""},
-    {"text": "<image>{question}" + "x" * 70_000}, {"text": "<image>{question}", "extra": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": "USER: {question}"},
+        {"text": "<image>"},
+        {"text": "<image><image>{question}"},
+        {"text": "<image>{question}{question}"},
+        {"text": "<image> {question}", "image": "{question}"},
+        {"text": "{question} q", "image": "q"},
+        {"text": "<image>{question}", "image": ""},
+        {"text": "<image>{question}" + "x" * 70_000},
+        {"text": "<image>{question}", "extra": 1},
+    ],
+)
 def test_templates_that_are_refused(wrong):
     with pytest.raises(ValidationError):
         PromptTemplate(**wrong)
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
-    lambda q: q.strip() and not any(s in q for s in SPECIALS)))
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
+        lambda q: q.strip() and not any(s in q for s in SPECIALS)
+    )
+)
 def test_the_halves_are_the_whole_prompt_cut_at_the_image(question):
     prompt = LEVEL.encode(question, 1000)
     whole = ids_of(f"USER: <image>\n{question} ASSISTANT:")
@@ -148,9 +173,19 @@ def test_too_long():
     assert f"{n} text tokens" in caught.value.why and f"capacity is {n - 1}" in caught.value.why
 
 
-@pytest.mark.parametrize(("question", "code"), [
-    ("", "EV121"), (" \n\t", "EV121"), ("x" * 70_000, "EV120"), ("a\ud800b", "EV123"),
-    ("what <image>", "EV122"), ("</s>what", "EV122"), ("a<s>b", "EV122"), ("<unk>", "EV122")])
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [
+        ("", "EV121"),
+        (" \n\t", "EV121"),
+        ("x" * 70_000, "EV120"),
+        ("a\ud800b", "EV123"),
+        ("what <image>", "EV122"),
+        ("</s>what", "EV122"),
+        ("a<s>b", "EV122"),
+        ("<unk>", "EV122"),
+    ],
+)
 def test_questions_that_are_refused(question, code):
     with pytest.raises(UsageFault) as caught:
         LEVEL.encode(question, 10**6)
@@ -164,8 +199,7 @@ def test_what_only_looks_like_a_token_is_allowed():
 
 
 def test_a_token_that_only_the_normaliser_brings_about():
-    lower = word_level(normalizers.Lowercase(),
-                       [AddedToken("</s>", normalized=True, special=True)])
+    lower = word_level(normalizers.Lowercase(), [AddedToken("</s>", normalized=True, special=True)])
     plain = processor(lower, PromptTemplate(text="<image> {question}"))
     assert plain.encode("WHAT is the", 9) == Prompt((), (5, 6, 7))
     with pytest.raises(UsageFault) as caught:
@@ -175,8 +209,9 @@ def test_a_token_that_only_the_normaliser_brings_about():
 
 def test_a_question_that_destroys_the_image_token():
     # U+0338 behind ">" composes to one character, and <image> is then no longer there.
-    composing = word_level(normalizers.NFC(),
-                           [AddedToken("<image>", normalized=True, special=True)])
+    composing = word_level(
+        normalizers.NFC(), [AddedToken("<image>", normalized=True, special=True)]
+    )
     with pytest.raises(UsageFault) as caught:
         processor(composing, PromptTemplate(text="<image>{question}")).encode("\u0338what", 9)
     assert caught.value.code == "EV122" and "<image>" in caught.value.why
@@ -187,8 +222,10 @@ def test_an_unknown_word_is_no_attack():
     assert plain.encode("what is zebra ?", 9) == Prompt((), (5, 6, UNK, 8))
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff\xfe", b"[" * 100_000, b"null",
-                                  b'{"model": {"type": "Pickle"}}'])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"[]", b"\xff\xfe", b"[" * 100_000, b"null", b'{"model": {"type": "Pickle"}}'],
+)
 def test_a_broken_tokenizer(data):
     with pytest.raises(JobFault) as caught:
         TextProcessor(data, LLAVA, "<image>", (1,))
@@ -199,17 +236,23 @@ def test_a_tokenizer_cut_short_or_too_big(monkeypatch):
     data = byte_level().to_str().encode()
     for tenth in range(10):
         with pytest.raises(JobFault):
-            TextProcessor(data[:len(data) * tenth // 10], LLAVA, "<image>", (EOS,))
+            TextProcessor(data[: len(data) * tenth // 10], LLAVA, "<image>", (EOS,))
     monkeypatch.setattr(text_module, "MAX_TOKENIZER_BYTES", 100)
     with pytest.raises(JobFault) as caught:
         TextProcessor(data, LLAVA, "<image>", (EOS,))
     assert caught.value.code == "EV104" and "bigger" in caught.value.why
 
 
-@pytest.mark.parametrize(("image_token", "eos", "bos", "named"), [
-    ("<picture>", EOS, None, "<picture>"), ("e", EOS, None, "e"),
-    ("<image>", 10**6, None, "1000000"), ("<image>", -1, None, "-1"),
-    ("<image>", EOS, 10**6, "bos")])
+@pytest.mark.parametrize(
+    ("image_token", "eos", "bos", "named"),
+    [
+        ("<picture>", EOS, None, "<picture>"),
+        ("e", EOS, None, "e"),
+        ("<image>", 10**6, None, "1000000"),
+        ("<image>", -1, None, "-1"),
+        ("<image>", EOS, 10**6, "bos"),
+    ],
+)
 def test_tokens_that_the_tokenizer_lacks(image_token, eos, bos, named):
     template = PromptTemplate(text="[img] {question}", image="[img]")
     with pytest.raises(JobFault) as caught:
@@ -225,8 +268,11 @@ def test_a_template_that_names_the_image_token_twice():
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(
-    lambda t: not any(s in t for s in SPECIALS)))
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(
+        lambda t: not any(s in t for s in SPECIALS)
+    )
+)
 def test_decode_undoes_encode(text):
     ids = ids_of(text)
     assert LEVEL.decode([*ids, EOS, 10**6]) == text.strip()
@@ -249,8 +295,11 @@ def test_streamed_pieces_are_the_decoded_whole(ids, used):
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), max_size=20)
-       .filter(lambda t: not any(s in t for s in SPECIALS)))
+@given(
+    st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), max_size=20
+    ).filter(lambda t: not any(s in t for s in SPECIALS))
+)
 def test_valid_text_is_never_streamed_in_halves(text):
     stream = StreamDecoder(LEVEL)
     pieces = [stream.push(i) for i in ids_of(text, False)]
