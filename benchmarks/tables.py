@@ -163,7 +163,7 @@ def scale() -> str:
     return "\n\n".join(
         [
             "## A model of full size",
-            f"The architecture of SmolVLM-256M ({result['parameters'] / 1e6:.0f} million parameters) "
+            f"The architecture of SmolVLM-256M ({result['parameters'] / 1e6:.0f} million weights) "
             "with random weights: what a compile takes. Peak memory counts mapped weight "
             "files, which the system may drop.",
             grid(["compile", "s", "peak MB", "bundle MB"], runs),

@@ -128,15 +128,22 @@ def test_many_problems_are_counted(verify, own_bundle):
 
 
 @pytest.mark.parametrize("name", ["ort/weights.bin", "ort/decode.onnx", "goldens/003.png"])
-def test_a_truncated_file_is_three_lines_whatever_is_asked(process, own_bundle, picture, name):
-    """In a process of its own: ONNX Runtime must not get to print its stack."""
+def test_a_truncated_file_is_three_lines_whatever_is_asked(edgevlm, own_bundle, picture, name):
     os.truncate(own_bundle / name, 100)
     for verb in (("run", "--image", picture, "--prompt", "x"), ("inspect",), ("profile", "-n", "1"),
                  ("eval", "--dataset", "easy-scenes", "--limit", "1")):  # fmt: skip
-        ended = process(verb[0], own_bundle, *verb[1:])
+        ended = edgevlm(verb[0], own_bundle, *verb[1:])
         assert (ended.status, ended.code, ended.out) == (1, "EV330", "")
         assert len(ended.err.splitlines()) == 3
         assert f"{name}: has 100 bytes, " in ended.err
+
+
+def test_truncated_weights_do_not_let_onnx_runtime_speak(process, own_bundle, picture):
+    """In a process of its own: it would print its stack past sys.stderr."""
+    os.truncate(own_bundle / "ort" / "weights.bin", 100)
+    ended = process("run", own_bundle, "--image", picture, "--prompt", "is it red?")
+    assert (ended.status, ended.code, ended.out) == (1, "EV330", "")
+    assert len(ended.err.splitlines()) == 3 and "onnxruntime" not in ended.err
 
 
 def test_answers_that_differ_are_told(verify, edgevlm, own_bundle, resign):
