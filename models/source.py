@@ -86,7 +86,7 @@ def _nothing(name: str, kind: str) -> JobFault | UsageFault:
         fix = (
             f"edgevlm inspect {shlex.quote(name)}" if kind == "bundle" else "edgevlm compile --help"
         )
-        return JobFault("EV100", f"{name} is not a model", why, fix)
+        return JobFault("EV100", f"{name or '.'} is not a model", why, fix)
     near = get_close_matches(name[:100], BUNDLED, n=3, cutoff=0.4) or list(BUNDLED)
     return UsageFault(
         "EV100",

@@ -115,7 +115,15 @@ def analyse(graph: ir.Graph, signature: Signature | None = None) -> Analysis:
                 f"without a rule its axes would be a guess; known ops: {known}",
                 "add a rule in compiler/axes/rules (CONTRIBUTING.md, 'add an op')",
             )
-        for value, dims in zip(node.outputs, rule(found, node), strict=False):
+        try:
+            results = rule(found, node)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise fail(
+                who(node),
+                f"{node.op_type} is malformed, its rule cannot read it ({type(error).__name__}: "
+                f"{error})",
+            ) from error
+        for value, dims in zip(node.outputs, results, strict=False):
             found.terms[value] = dims
             _check(node, value, dims)
     for value in graph.outputs:

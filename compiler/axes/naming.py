@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
-
 from edgevlm.compiler.axes.axis import Axis, Term, expand, label, stronger
 from edgevlm.compiler.axes.equations import parts_of
-from edgevlm.compiler.axes.rules.common import attribute, is_constant
+from edgevlm.compiler.axes.rules.common import attribute, is_stored
 
 if TYPE_CHECKING:
     from edgevlm.compiler.axes.analysis import Analysis
 
 __all__ = ["name_of", "name_the_rest"]
-
-#: ops that hand a stored matrix on: a quantised weight is a DequantizeLinear away from its MatMul
-CARRIERS = frozenset({"Cast", "DequantizeLinear", "Identity", "Reshape", "Transpose"})
 
 
 def name_of(term: Term) -> str:
@@ -31,7 +26,8 @@ def name_the_rest(found: Analysis) -> None:
     """An axis between two weight matrices is `hidden`; parts of a sum share its name."""
     rows, columns = set[Axis](), set[Axis]()
     for node in found.graph:
-        if node.op_type not in ("MatMul", "Gemm") or not _is_stored(node.inputs[1]):
+        # a quantised matrix is a DequantizeLinear away from its MatMul
+        if node.op_type not in ("MatMul", "Gemm") or not is_stored(node.inputs[1]):
             continue
         dims = found.input(node, 1)
         if len(dims) == 2:
@@ -47,14 +43,6 @@ def name_the_rest(found: Analysis) -> None:
 def _alone(term: Term) -> list[Axis]:
     """The atoms that are a whole dimension, or a whole part of a concatenated one."""
     return [part[0] for part in parts_of(term) if len(part) == 1]
-
-
-def _is_stored(value: ir.Value) -> bool:
-    node = value.producer()
-    while node is not None and node.op_type in CARRIERS:
-        value = node.inputs[0]
-        node = value.producer()
-    return is_constant(value)
 
 
 def _sums(found: Analysis) -> list[Axis]:

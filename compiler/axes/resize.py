@@ -62,10 +62,10 @@ def resize(
         raise _refuse(axis.origin, f"{axis!r} cannot have {size} elements")
     if axis.size == size:
         return []
-    for each in above:
-        if each.pinned:
-            node, why = each.pinned
-            raise _refuse(node, f"{axis!r} cannot change: {why}")
+    pins = sorted(each.pinned for each in above if each.pinned)
+    if pins:
+        node, why = pins[0]
+        raise _refuse(node, f"{axis!r} cannot change: {why}")
 
     cuts = [
         (node, position, [_kept(t, axis, above, index, node, position) for t in dims])

@@ -45,6 +45,9 @@ def attention(found: Analysis, node: ir.Node) -> list[Dims]:
         unify(past_k[2], past_v[2], name)
         label(past_k[2], "kv")
         total = concatenate([past_k[2], k[2]], name)
+    filled = found.input(node, 6)  # opset 24: rows that count, one number for each of the batch
+    if filled is not None:
+        meet(node, [[batch], filled])
     mask = found.input(node, 3)
     if mask is not None:
         meet(node, [[batch, q[1], q[2], total], mask])

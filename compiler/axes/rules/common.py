@@ -20,6 +20,7 @@ __all__ = [
     "constant",
     "inputs",
     "is_constant",
+    "is_stored",
     "meet",
     "normal_axis",
     "sizes",
@@ -45,6 +46,20 @@ def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
 def is_constant(value: ir.Value) -> bool:
     """Whether a value is an initializer."""
     return value.const_value is not None and value.producer() is None
+
+
+def is_stored(value: ir.Value) -> bool:
+    """Whether a value is known when compiling: an initializer, or computed from nothing else."""
+    waiting, seen = [value], {value}
+    while waiting:
+        value = waiting.pop()
+        node = value.producer()
+        if node is None and not is_constant(value):
+            return False
+        more = {v for v in node.inputs if v is not None} - seen if node is not None else set()
+        seen |= more
+        waiting.extend(more)
+    return True
 
 
 def constant(node: ir.Node, position: int) -> np.ndarray | None:

@@ -1,8 +1,8 @@
 """Ops that pick or write elements by index.
 
-An index that is computed at run time is the graph's own business. One that is stored is a number
-that counts elements of an axis, so that axis must keep its size, unless the index is a plain run
-(then what it picks is a section, and the run is counted anew).
+An index that depends on a graph input is the graph's own business. One that is known when compiling
+counts elements of an axis, so that axis must keep its size, unless the index is stored as a plain
+run (then what it picks is a section, and the run is counted anew).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from edgevlm.compiler.axes.rules.common import (
     attribute,
     constant,
     is_constant,
+    is_stored,
     normal_axis,
     who,
 )
@@ -35,7 +36,9 @@ def gather(found: Analysis, node: ir.Node) -> list[Dims]:
     axis = normal_axis(attribute(node, "axis", 0), len(x))
     lead, tail = x[:axis], x[axis + 1 :]
     if not is_constant(node.inputs[1]):
-        if is_constant(node.inputs[0]):
+        if is_stored(node.inputs[1]):
+            pin(x[axis], name, "it picks stored positions of it")
+        elif is_stored(node.inputs[0]):
             label(x[axis], "class")  # rows of an embedding table
         return [[*lead, *found.input(node, 1), *tail]]
     picked = constant(node, 1)
@@ -77,7 +80,7 @@ def _along(node: ir.Node, x: Dims, index: Dims, axis: int) -> None:
     for place, (a, b) in enumerate(zip(x, index, strict=True)):
         if place != axis:
             unify(section(a, 0, size_of(b), who(node)), b, who(node))
-    if is_constant(node.inputs[1]):
+    if is_stored(node.inputs[1]):
         pin(x[axis], who(node), "it counts stored positions of it")
 
 
@@ -88,7 +91,7 @@ def scatter_nd(found: Analysis, node: ir.Node) -> list[Dims]:
     for a, b in zip(updates, [*index[:-1], *x[depth:]], strict=True):
         unify(a, b, name)
     pin(index[-1], name, "it is a coordinate")
-    if depth > 1 or is_constant(node.inputs[1]):
+    if depth > 1 or is_stored(node.inputs[1]):
         for term in x[:depth]:
             pin(term, name, "it writes to coordinates in it")
     return [list(x)]
@@ -104,7 +107,7 @@ def tensor_scatter(found: Analysis, node: ir.Node) -> list[Dims]:
     rows = found.input(node, 2)
     if rows is not None:
         unify(cache[0], rows[0], who(node))
-        if is_constant(node.inputs[2]):
+        if is_stored(node.inputs[2]):
             pin(cache[axis], who(node), "it writes to stored positions of it")
     return [list(cache)]
 

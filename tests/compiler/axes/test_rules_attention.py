@@ -138,6 +138,16 @@ def test_masks_broadcast(mask, new_net, agrees, refused):
     assert refused(model) == set()
 
 
+def test_the_rows_that_count_belong_to_the_batch(new_net, resized, agrees):
+    """Opset 24: nonpad_kv_seqlen [batch]."""
+    net = new_net(24)
+    q, k, v = qkv(net, 4, heads=2, kv_heads=2)
+    filled = net.input("filled", 2, dtype="INT64")
+    model = net.build(net("Attention", q, k, v, None, None, None, filled))
+    agrees(model, analyse(model.graph))
+    assert list(resized(model, "q", 0, 1).graph.inputs[3].shape) == [1]
+
+
 @pytest.mark.parametrize("counts", [{}, {"q_num_heads": 5, "kv_num_heads": 2}])
 def test_heads_that_do_not_divide_are_refused_with_the_node(counts, new_net):
     net = new_net()

@@ -103,6 +103,22 @@ def test_stored_positions_that_are_no_run_pin_what_they_count(new_net, resized):
     assert caught.value.code == "EV211" and "shuffle" in caught.value.what
 
 
+@pytest.mark.parametrize("op", ["Gather", "GatherElements", "ScatterElements", "ScatterND"])
+def test_positions_computed_from_stored_ones_are_stored_ones(op, new_net, resized):
+    """Cast(arange) is known when compiling: the axis it counts cannot shrink under it unnoticed."""
+    net = new_net()
+    shape = (3, 1) if op == "ScatterND" else (3,) if op == "Gather" else (3, 4)
+    index = net("Cast", net.weight(np.zeros(shape, np.int32)), to=7)
+    operands = [net.input("x", 10, 4), index]
+    if op.startswith("Scatter"):
+        operands.append(net.input("new", 3, 4))
+    model = net.build(net(op, *operands, name="fixed"))
+    with pytest.raises(JobFault, match="cannot change") as caught:
+        resized(model, "x", 0, 9, np.arange(9))
+    assert caught.value.code == "EV211" and "fixed" in caught.value.what
+    assert list(resized(model, "x", 1, 3, [0, 1, 3]).graph.inputs[0].shape) == [10, 3]
+
+
 def test_the_positions_themselves_are_cut_where_their_result_is(new_net, resized, run):
     net, keep = new_net(), [0, 2]
     table = np.arange(40, dtype=np.float32).reshape(10, 4)

@@ -97,6 +97,24 @@ def test_a_shape_computed_at_run_time_is_refused_with_the_node(new_net):
     assert caught.value.code == "EV211" and "runtime_shape" in caught.value.what
 
 
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("Transpose", {"perm": [0, 7]}),
+        ("Concat", {}),
+        ("DepthToSpace", {}),
+        ("ArgMax", {"axis": "x"}),
+    ],
+)
+def test_a_malformed_node_is_refused_in_our_words(op, attributes, new_net):
+    """A hostile or broken file must not end in a traceback."""
+    net = new_net()
+    y = net(op, net.input("x", 3, 4), name="broken", **attributes)
+    with pytest.raises(JobFault, match=f"{op} is malformed") as caught:
+        analyse(net.build(y).graph)
+    assert caught.value.code == "EV211" and "broken" in caught.value.what
+
+
 def test_a_shared_initializer_has_other_axes_at_every_use(new_net, value_of):
     net = new_net()
     ones = net.weight([1.0] * 4, "ones")

@@ -1,10 +1,10 @@
-"""Time by op: every node is counted once, shares add up, and the times are near the real ones."""
+"""Time by op: every node is counted once, and the sums are those of ONNX Runtime's profiler."""
 
 from __future__ import annotations
 
-import statistics
+import json
 from collections import defaultdict
-from time import perf_counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,18 +42,23 @@ def test_nodes_are_those_that_onnx_runtime_made(rows):
     assert not any(row.op == "DequantizeLinear" for row in rows["prefill"] + rows["vision"])
 
 
-@pytest.mark.parametrize("role", ["vision", "prefill"])
-def test_the_sum_is_near_the_time_of_a_run(rows, small, role):
-    """The profiler costs something a node, so the sum is compared within a factor of three."""
+@pytest.mark.parametrize("role", ["vision", "decode"])
+def test_the_sums_are_those_of_the_profilers_own_events(small, monkeypatch, role):
+    """Whatever else runs on this machine: no microsecond is lost, added or counted twice."""
+    events: list[dict] = []
+    real = json.loads
+    monkeypatch.setattr(op_profile.json, "loads", lambda text: events.extend(real(text)) or events)
     artifact = next(a for a in small.manifest.artifacts if a.role == role)
-    session = open_part(small.folder / artifact.file, artifact.settings)
-    feeds, seconds = zero_feeds(session), []
-    for _ in range(30):
-        start = perf_counter()
-        session.run(None, feeds)
-        seconds.append(perf_counter() - start)
-    real, told = 1000 * statistics.median(seconds), sum(row.ms for row in rows[role])
-    assert real / 3 < told < real * 3
+    rows = profile_part(small.folder / artifact.file, role, artifact.settings, RUNS)
+    nodes = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+    per_run = len({e["name"] for e in nodes})
+    assert len(nodes) == per_run * (3 + RUNS) and sum(row.nodes for row in rows) == per_run
+    counted = sorted(nodes, key=lambda e: e["ts"])[3 * per_run :]
+    assert sum(row.ms for row in rows) * RUNS * 1000 == pytest.approx(
+        sum(e["dur"] for e in counted)
+    )
+    runs = [e["dur"] for e in events if e["name"] == "model_run"]
+    assert len(runs) == 3 + RUNS and sum(e["dur"] for e in counted) < sum(runs[3:])
 
 
 def test_warm_up_runs_are_left_out(small, monkeypatch):
@@ -70,8 +75,6 @@ def test_warm_up_runs_are_left_out(small, monkeypatch):
             pass
 
         def end_profiling(self) -> str:
-            import json
-
             events = [{"cat": "Session", "name": "model_run", "dur": 99}]
             for run in range(5):
                 for node in ("a", "b"):
@@ -82,8 +85,6 @@ def test_warm_up_runs_are_left_out(small, monkeypatch):
                 events.append({"cat": "Node", "name": "a_fence_before", "dur": 5, "args": {}})
             self.file.write_text(json.dumps(events))
             return str(self.file)
-
-    from pathlib import Path
 
     def fake(path: Path, settings: dict, profile_to: str) -> Session:
         return Session(Path(profile_to + ".json"))
