@@ -2,6 +2,7 @@
 
 The code says whose problem it is, so that a script can act on it:
 
+    EV0xx  the command line itself
     EV1xx  the source: model, checkpoint, image, prompt, dataset
     EV2xx  a pass: options, structure it does not know, drift over tolerance
     EV3xx  the target: unknown name, capability, bundle

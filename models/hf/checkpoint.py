@@ -52,7 +52,7 @@ def export_checkpoint(folder: Path, capacity: Capacity | None = None) -> Exporte
     """
     capacity = capacity or Capacity()
     config = read_config(folder)
-    family = _family(folder, str(config.get("model_type")))
+    family = _family(folder, str(config.get("model_type", "unnamed")))
     digest = _digest(folder)
     made_from = [
         digest,

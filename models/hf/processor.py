@@ -28,7 +28,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
         value = json.loads(path.read_text())
         if not isinstance(value, dict):
             raise ValueError("is not a JSON object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise JobFault(
             "EV109",
             f"{name} of {folder.name} cannot be read",
