@@ -11,6 +11,9 @@ Models are shared by all tests of a session and must not be edited: clone a part
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import tempfile
 
 import numpy as np
 import onnx_ir as ir
@@ -196,6 +199,15 @@ def _words() -> bytes:
 
 def _inputs(model: ExportedModel) -> list[ProbeInput]:
     return probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+
+
+def pytest_configure() -> None:
+    """A cache of our own; and children that can be stopped, where nohup or `&` started the run."""
+    os.environ["EDGEVLM_CACHE"] = tempfile.mkdtemp(prefix="edgevlm-tests-")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, own)
 
 
 @pytest.fixture(scope="session")
