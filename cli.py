@@ -16,6 +16,7 @@ from edgevlm import __version__
 from edgevlm.commands.calling import call, examples, speaks
 from edgevlm.commands.listing import devices, doctor, passes
 from edgevlm.commands.output import Speaker
+from edgevlm.commands.sweep_verb import sweep
 
 __all__ = ["cli", "main"]
 
@@ -51,10 +52,12 @@ def cli(context: click.Context) -> None:
 @click.argument("model")
 @click.option("--target", required=True, help="Device or alias; see `edgevlm devices list`.")
 @click.option("-o", "--out", required=True, type=ANY, help="Bundle folder to write.")
-@click.option("--tokens", type=int, help="Image tokens to keep, 1..N; all by default.")
-@click.option("--select", help="How they are chosen: dart (default), stride.")
+@click.option("--tokens", help="Image tokens to keep: 64, 25%, or one a site: 50%,25%.")
+@click.option("--prune", help="How they are chosen: METHOD[:option=value,...]; dart by default.")
+@click.option("--prune-at", help="Where: vision:6, vision-out, connector-out, llm:2,llm:16.")
+@click.option("--positions", help="original (default), renumber, run-end-pad.")
 @click.option("--quant", help="Weights: none (default), w8.")
-@click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens, --select, --quant.")
+@click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens, --prune..., --quant.")
 @click.option("--max-prompt", type=TOKENS, help="Text tokens of a prompt; 64 by default.")
 @click.option("--max-answer", type=TOKENS, help="Tokens of an answer; 32 by default.")
 @click.option("--probes", type=FOLDER, help="Pictures to check every pass on.")
@@ -194,6 +197,7 @@ def verify(speaker: Speaker, bundle: Path, run: bool) -> None:
     speaker.emit(report)
 
 
+cli.add_command(sweep)
 cli.add_command(passes)
 cli.add_command(devices)
 cli.add_command(doctor)

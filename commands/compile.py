@@ -29,6 +29,7 @@ from edgevlm.models.answer import probe_inputs
 from edgevlm.models.source import SourceOptions, open_source
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
+from edgevlm.passes.tokens.schedule import parse_asked
 from edgevlm.runtimes import find_runtime
 from edgevlm.runtimes.base import Runtime
 
@@ -55,8 +56,10 @@ def options_of(
     target: str,
     out: Path,
     *,
-    tokens: int | None = None,
-    select: str | None = None,
+    tokens: str | None = None,
+    prune: str | None = None,
+    prune_at: str | None = None,
+    positions: str | None = None,
     quant: str | None = None,
     recipe: Path | None = None,
     max_prompt: int | None = None,
@@ -69,22 +72,15 @@ def options_of(
 
     Raises EV220 for options that would be passed over in silence.
     """
-    if recipe and (tokens, select, quant) != (None, None, None):
+    if recipe and (tokens, prune, prune_at, positions, quant) != (None,) * 5:
         raise UsageFault(
             "EV220",
-            "--recipe with --tokens, --select or --quant",
+            "--recipe with --tokens, --prune, --prune-at, --positions or --quant",
             "a recipe says all of that itself, so these would do nothing",
             "leave them out, or edit the recipe: it is TOML",
         )
-    if select is not None and tokens is None:
-        raise UsageFault(
-            "EV220",
-            f"--select {select} without --tokens",
-            "all image tokens are kept then, and nothing is selected",
-            f"add a budget: --tokens 16 --select {select}",
-        )
-    default = Flags()
-    flags = Flags(tokens, select or default.select, quant or default.quant)
+    reduction = parse_asked(tokens, prune, prune_at, positions)
+    flags = Flags(reduction, quant or Flags().quant)
     source = SourceOptions(max_prompt, max_answer, probes)
     return CompileOptions(target, out, flags, recipe, source, force, min_sqnr)
 
@@ -101,11 +97,15 @@ def compile_model(
     runtime = find_runtime(device.runtime)
     toolchain = runtime.toolchain()
     check_target(options.out, options.force)
-    recipe = _recipe(options, device)
-    passes = make_passes(recipe)
+    _check_floor(options.min_sqnr)
+    recipe = None if options.recipe is None else _recipe(options, device)
+    passes = None if recipe is None else make_passes(recipe)  # a broken one is told at once
 
     progress("read source")
     original = open_source(source, options.source)
+    if recipe is None:
+        recipe = compose(device.id, device.runtime, options.flags, original)
+        passes = make_passes(recipe)
     probes = probe_inputs(
         original.contract, original.processor, original.tokenizer, original.probes
     )
@@ -144,17 +144,18 @@ def compile_model(
     }
 
 
-def _recipe(options: CompileOptions, device: Device) -> Recipe:
-    """From the file or from the flags. Raises EV202, EV205, EV220, EV301."""
-    if not math.isfinite(options.min_sqnr):
+def _check_floor(min_sqnr: float) -> None:
+    if not math.isfinite(min_sqnr):
         raise UsageFault(
             "EV202",
-            f"--min-sqnr {options.min_sqnr}",
+            f"--min-sqnr {min_sqnr}",
             "with it nothing would be checked",
             "give a number of dB, such as 15",
         )
-    if options.recipe is None:
-        return compose(device.id, device.runtime, options.flags)
+
+
+def _recipe(options: CompileOptions, device: Device) -> Recipe:
+    """The recipe of a file. Raises EV205, EV220, EV301."""
     recipe = Recipe.read(options.recipe)
     wanted = find_device(recipe.target)
     if wanted.id != device.id:

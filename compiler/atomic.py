@@ -26,7 +26,7 @@ from pathlib import Path
 
 from edgevlm.compiler.errors import JobFault, UsageFault
 
-__all__ = ["atomic_folder", "check_target"]
+__all__ = ["atomic_file", "atomic_folder", "check_target", "disk_fault"]
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
@@ -62,7 +62,7 @@ def check_target(target: Path, force: bool) -> None:
             f"mkdir -p {shlex.quote(str(parent))}",
         )
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise _disk(target, PermissionError(errno.EACCES, f"{parent} cannot be written to"))
+        raise disk_fault(target, PermissionError(errno.EACCES, f"{parent} cannot be written to"))
 
 
 def _in_the_way(target: Path, what: str, why: str, fix: str = "choose another -o") -> UsageFault:
@@ -117,7 +117,26 @@ def atomic_folder(target: Path, force: bool = False) -> Iterator[Path]:
                 _put(draft, target)
             _sync(target.parent)
         except OSError as error:
-            raise _disk(target, error) from error
+            raise disk_fault(target, error) from error
+
+
+def atomic_file(target: Path, data: bytes) -> None:
+    """Replace one file: a reader sees the old bytes or the new ones. Raises EV311.
+
+    The caller holds a lock of its own; a draft that is left behind has that name with `.part`.
+    """
+    draft = target.with_name(f".{target.name}.part")
+    try:
+        draft.unlink(missing_ok=True)
+        with draft.open("xb") as file:  # x: never through a link that somebody laid there
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise disk_fault(target, error) from error
 
 
 @contextlib.contextmanager
@@ -211,13 +230,14 @@ def _rename(a: Path, b: Path, flag: int) -> bool:
     raise OSError(number, os.strerror(number), str(b))
 
 
-def _disk(target: Path, error: OSError) -> JobFault:
+def disk_fault(target: Path, error: OSError) -> JobFault:
+    """EV311 for what the operating system said about writing `target`."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     why = "the disk is full" if full else f"{type(error).__name__}: {error.strerror or error}"
     parent = shlex.quote(str(target.absolute().parent))
     return JobFault(
         "EV311",
-        f"bundle {target.name} could not be written",
+        f"{target.name} could not be written",
         f"{why}; nothing was changed",
         f"df -h {parent}  then free some space" if full else f"ls -ld {parent}",
     )

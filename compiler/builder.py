@@ -52,6 +52,26 @@ class GraphBuilder:
         self.graph.register_initializer(value)
         return value
 
+    def copy(self, value: ir.Value, instead: dict[ir.Value, ir.Value]) -> ir.Value:
+        """What `value` would be with other values `instead` of some; what they do not reach stays.
+
+        New nodes join `instead`, so that two calls share them.
+        """
+        node = value.producer()
+        if value in instead or node is None:
+            return instead.get(value, value)
+        inputs = [v if v is None else self.copy(v, instead) for v in node.inputs]
+        if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
+            return value
+        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        made = self(node.op_type, *inputs, outputs=len(node.outputs), **attributes)
+        for old, new in zip(
+            node.outputs, made if isinstance(made, tuple) else (made,), strict=True
+        ):
+            new.shape, new.dtype = old.shape, old.dtype
+            instead[old] = new
+        return instead[value]
+
     def finish(self) -> None:
         """Put the graph in topological order and fill in shapes."""
         self.graph.sort()

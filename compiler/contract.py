@@ -6,42 +6,51 @@
     inputs_embeds [1,1,D], position_ids, attention_mask, past_key_i, past_value_i
                                                       -> decode -> logits [1,V], key_i, value_i
 
-The image grid has N tokens of which K are kept. Text behind the image keeps the positions it had
-with all N, so that a pruned prompt means the same to the decoder. Where K < N, `connector` has a
-second output `image_index` [K] (int64, ascending): which tokens of the grid were kept.
+The image grid has N tokens of which K reach prefill. Text behind the image keeps the positions it
+had with all N, so that a pruned prompt means the same to the decoder. A part that drops tokens has
+one more output, `image_index` (int64, ascending): which of the tokens it was given it kept.
 
 The KV cache is explicit. prefill returns key_i [1,kv_heads,K+T,head_dim]; decode reads
 past_key_i [1,kv_heads,C,head_dim] with C = kv_capacity and returns the one new row; the caller
 writes it. attention_mask [1,1,1,C+1] (bool, true = attend) covers the C slots and the new token.
+
+Tokens may also leave in front of decoder layers (`sites`). prefill then takes `image_start` [1],
+the row of the first image token, and returns `image_index_<layer>`; layer i caches
+`layer_tokens[i]` image tokens, so its K and C are smaller by what is gone, and decode has one mask
+for each length.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgevlm.compiler.axes import Signature
+from edgevlm.compiler.ports import Port, input_ports, output_ports
 
-__all__ = ["CLASSIFIER_ROLES", "VLM_ROLES", "Contract", "Port", "Role"]
+__all__ = ["CLASSIFIER_ROLES", "VLM_ROLES", "Contract", "LayerSite", "Port", "Role"]
 
 Role = Literal["vision", "connector", "embed", "prefill", "decode"]
 VLM_ROLES: tuple[Role, ...] = ("vision", "connector", "embed", "prefill", "decode")
 CLASSIFIER_ROLES: tuple[Role, ...] = ("vision",)
 
 Count = Annotated[int, Field(ge=1, le=10**7)]
+Few = Annotated[int, Field(ge=0, le=10**7)]
 
 
-class Port(BaseModel):
-    """One graph input or output as the contract wants it."""
+class LayerSite(BaseModel):
+    """In front of decoder layer `layer`, `tokens` of the `given` image tokens are chosen.
 
-    model_config = ConfigDict(frozen=True)
+    Where they `return`, the others pass that one layer by and are there again behind it.
+    """
 
-    name: str
-    dtype: str  # onnx name: FLOAT, INT64, BOOL
-    shape: tuple[int, ...]
-    axes: tuple[str | None, ...]
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    layer: Few
+    given: Few
+    tokens: Few
+    returns: bool = False
 
 
 class Contract(BaseModel):
@@ -49,7 +58,7 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["vlm", "classifier"] = "vlm"
+    kind: Literal["vlm", "classifier", "dense"] = "vlm"
     family: str = Field(max_length=64)
     image_height: Count  # pixels
     image_width: Count  # pixels
@@ -65,11 +74,29 @@ class Contract(BaseModel):
     kv_heads: Count
     head_dim: Count
     vocabulary: Count  # V; classes for a classifier
+    vision_kept: Count | None = None  # image tokens that leave the vision part, where it drops any
+    sites: Annotated[tuple[LayerSite, ...], Field(strict=False)] = ()  # ascending
+    layer_tokens: Annotated[tuple[Few, ...], Field(strict=False)] = ()  # a layer; () is K in all
+    image_positions: Literal["original", "renumber"] = "original"
+    map_channels: Count | None = None  # of a dense model's output
+    map_height: Count | None = None  # pixels
+    map_width: Count | None = None  # pixels
 
     @model_validator(mode="after")
     def _consistent(self) -> Contract:
-        if self.kept_image_tokens > self.image_tokens:
-            raise ValueError(f"keeps {self.kept_image_tokens} of {self.image_tokens} image tokens")
+        if not self.kept_image_tokens <= self.given_tokens <= self.image_tokens:
+            raise ValueError(
+                f"keeps {self.kept_image_tokens} of {self.given_tokens} of {self.image_tokens} "
+                "image tokens"
+            )
+        if self.kind == "dense" and None in (self.map_channels, self.map_height, self.map_width):
+            raise ValueError("a dense model states the size of its map")
+        if self.layer_tokens and len(self.layer_tokens) != self.layers:
+            raise ValueError(f"layer_tokens has {len(self.layer_tokens)} of {self.layers} layers")
+        if any(site.layer >= self.layers for site in self.sites) or any(
+            tokens > self.kept_image_tokens for tokens in self.layer_tokens
+        ):
+            raise ValueError("sites and layer_tokens ask for more than there is")
         if self.kind == "vlm" and self.kv_capacity <= self.prefill_length:
             raise ValueError(
                 f"kv_capacity {self.kv_capacity} leaves no row for an answer behind "
@@ -83,109 +110,41 @@ class Contract(BaseModel):
         return self.kept_image_tokens + self.prompt_capacity
 
     @property
+    def given_tokens(self) -> int:
+        """Image tokens the connector is given."""
+        return self.image_tokens if self.vision_kept is None else self.vision_kept
+
+    def tokens_at(self, layer: int) -> int:
+        """Image tokens in the KV cache of a decoder layer."""
+        return self.layer_tokens[layer] if self.layer_tokens else self.kept_image_tokens
+
+    def given_at(self, layer: int) -> int:
+        """Image tokens in the stream in front of a decoder layer, before what its own site does."""
+        before = [site for site in self.sites if site.layer < layer and not site.returns]
+        return before[-1].tokens if before else self.kept_image_tokens
+
+    def capacity_at(self, layer: int) -> int:
+        """Rows of the KV cache of a decoder layer."""
+        return self.kv_capacity - (self.kept_image_tokens - self.tokens_at(layer))
+
+    @property
+    def masks(self) -> dict[int, str]:
+        """Inputs of decode by the image tokens of the layers they serve, first layer first."""
+        counts = dict.fromkeys(self.tokens_at(layer) for layer in range(self.layers))
+        return {n: f"attention_mask_{i}" if i else "attention_mask" for i, n in enumerate(counts)}
+
+    @property
     def roles(self) -> tuple[Role, ...]:
         return VLM_ROLES if self.kind == "vlm" else CLASSIFIER_ROLES
 
     def inputs(self, role: Role) -> list[Port]:
         """Input ports of a part, in order."""
-        d = self.width
-        match role:
-            case "vision":
-                return [
-                    _f(
-                        "pixel_values",
-                        (1, 3, self.image_height, self.image_width),
-                        "batch",
-                        None,
-                        "pixel",
-                        "pixel",
-                    )
-                ]
-            case "connector":
-                return [
-                    _f(
-                        "image_features",
-                        (1, self.vision_tokens, self.vision_width),
-                        "batch",
-                        "token",
-                        "channel",
-                    )
-                ]
-            case "embed":
-                return [_i("input_ids", (1, self.prompt_capacity), "batch", "token")]
-            case "prefill":
-                rows = self.prefill_length
-                return [
-                    _f("inputs_embeds", (1, rows, d), "batch", "token", "channel"),
-                    _i("position_ids", (1, rows), "batch", "token"),
-                    _i("last_index", (1,), None),
-                ]
-            case "decode":
-                mask = Port(
-                    name="attention_mask",
-                    dtype="BOOL",
-                    shape=(1, 1, 1, self.kv_capacity + 1),
-                    axes=("batch", None, None, "kv"),
-                )
-                return [
-                    _f("inputs_embeds", (1, 1, d), "batch", "token", "channel"),
-                    _i("position_ids", (1, 1), "batch", "token"),
-                    mask,
-                    *self._cache("past_", self.kv_capacity, "kv"),
-                ]
+        return input_ports(self, role)
 
     def outputs(self, role: Role) -> list[Port]:
         """Output ports of a part, in order."""
-        logits = _f("logits", (1, self.vocabulary), "batch", "class")
-        match role:
-            case "vision" if self.kind == "classifier":
-                return [logits]
-            case "vision":
-                return [
-                    _f(
-                        "image_features",
-                        (1, self.vision_tokens, self.vision_width),
-                        "batch",
-                        "token",
-                        "channel",
-                    )
-                ]
-            case "connector":
-                kept = self.kept_image_tokens
-                ports = [_f("image_embeds", (1, kept, self.width), "batch", "token", "channel")]
-                index = [_i("image_index", (kept,), "token")] if kept < self.image_tokens else []
-                return ports + index
-            case "embed":
-                return [
-                    _f(
-                        "text_embeds",
-                        (1, self.prompt_capacity, self.width),
-                        "batch",
-                        "token",
-                        "channel",
-                    )
-                ]
-            case "prefill":
-                return [logits, *self._cache("", self.prefill_length, "token")]
-            case "decode":
-                return [logits, *self._cache("", 1, "token")]
+        return output_ports(self, role)
 
     def signature(self, role: Role) -> Signature:
         """Names of the dimensions of a part's ports, for the axis analysis."""
         return {p.name: p.axes for p in (*self.inputs(role), *self.outputs(role))}
-
-    def _cache(self, prefix: str, rows: int, axis: str) -> list[Port]:
-        shape = (1, self.kv_heads, rows, self.head_dim)
-        return [
-            _f(f"{prefix}{kind}_{layer}", shape, "batch", "head", axis, "head_dim")
-            for layer in range(self.layers)
-            for kind in ("key", "value")
-        ]
-
-
-def _f(name: str, shape: tuple[int, ...], *axes: str | None) -> Port:
-    return Port(name=name, dtype=ir.DataType.FLOAT.name, shape=shape, axes=axes)
-
-
-def _i(name: str, shape: tuple[int, ...], *axes: str | None) -> Port:
-    return Port(name=name, dtype=ir.DataType.INT64.name, shape=shape, axes=axes)

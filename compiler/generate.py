@@ -15,6 +15,7 @@ import numpy as np
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import Feeds, PartCaller
+from edgevlm.compiler.promise import check_choice
 
 __all__ = ["ImageTokens", "Trace", "classify", "encode_image", "generate"]
 
@@ -50,18 +51,22 @@ def encode_image(
 ) -> ImageTokens:
     """pixel_values float32 [1,3,H,W] -> the image tokens the decoder will read."""
     trace = trace or Trace()
-    features = trace.timed("vision", parts, "vision", {"pixel_values": pixel_values})
-    out = trace.timed("connector", parts, "connector", features)
-    index = out.get("image_index")
-    return ImageTokens(
-        out["image_embeds"], np.arange(contract.image_tokens) if index is None else index
-    )
+    seen = trace.timed("vision", parts, "vision", {"pixel_values": pixel_values})
+    places, given = np.arange(contract.image_tokens), contract.given_tokens
+    if "image_index" in seen:
+        places = check_choice("vision", seen.pop("image_index"), given, len(places))
+    out = trace.timed("connector", parts, "connector", seen)
+    if "image_index" in out:
+        kept = contract.kept_image_tokens
+        places = places[check_choice("the connector", out["image_index"], kept, given)]
+    return ImageTokens(out["image_embeds"], places)
 
 
 def classify(parts: PartCaller, pixel_values: np.ndarray, trace: Trace | None = None) -> np.ndarray:
-    """Logits [1,classes] of a plain ViT."""
+    """Logits [1,classes] of a plain ViT, or the map [1,channels,H,W] of a dense one."""
     trace = trace or Trace()
-    return trace.timed("vision", parts, "vision", {"pixel_values": pixel_values})["logits"]
+    seen = trace.timed("vision", parts, "vision", {"pixel_values": pixel_values})
+    return seen["map" if "map" in seen else "logits"]
 
 
 def generate(
@@ -98,9 +103,10 @@ def generate(
     feeds = _prompt(contract, parts, image, before, after)
     out = trace.timed("prefill", parts, "prefill", feeds)
     trace.seconds["prefill"][-1] = perf_counter() - start  # looking up the embeddings included
+    _check_sites(contract, out)
     cache = _Cache(contract, out)
     # behind all N tokens, even where the image ends the prompt and its last token was dropped
-    position = len(before) + contract.image_tokens + len(after) - 1
+    position = len(before) + _span(contract) + len(after) - 1
     for step in range(limit):
         if on_logits:
             on_logits(out["logits"])
@@ -144,36 +150,64 @@ def _prompt(
     embeds[:, :head] = text[:, :head]
     embeds[:, head : head + kept] = image.embeds
     embeds[:, head + kept : head + kept + tail] = text[:, head : head + tail]
-    behind = head + contract.image_tokens  # position of the first token after the image
+    behind = head + _span(contract)  # position of the first token after the image
     padding = contract.prefill_length - head - kept - tail
+    places = image.index if contract.image_positions == "original" else np.arange(kept)
     positions = np.concatenate(
-        [np.arange(head), head + image.index, np.arange(behind, behind + tail + padding)]
+        [np.arange(head), head + places, np.arange(behind, behind + tail + padding)]
     )
-    return {
+    feeds = {
         "inputs_embeds": embeds,
         "position_ids": positions[None].astype(np.int64),
         "last_index": np.array([head + kept + tail - 1]),
     }
+    return feeds | ({"image_start": np.array([head])} if contract.sites else {})
+
+
+def _check_sites(contract: Contract, prefill: dict[str, np.ndarray]) -> None:
+    for site in contract.sites:
+        if site.tokens:
+            index = prefill[f"image_index_{site.layer}"]
+            check_choice(f"decoder layer {site.layer}", index, site.tokens, site.given)
+
+
+def _span(contract: Contract) -> int:
+    """Positions the image takes up."""
+    renumbered = contract.image_positions == "renumber"
+    return contract.kept_image_tokens if renumbered else contract.image_tokens
 
 
 class _Cache:
     """Key and value rows of all layers, written in place."""
 
     def __init__(self, contract: Contract, prefill: dict[str, np.ndarray]) -> None:
-        shape = (1, contract.kv_heads, contract.kv_capacity, contract.head_dim)
-        self.mask = np.zeros((1, 1, 1, contract.kv_capacity + 1), bool)
         self.rows: dict[str, np.ndarray] = {}
-        for name, value in prefill.items():
-            if name != "logits":
-                self.rows[name] = np.zeros(shape, value.dtype)
-                self.rows[name][:, :, : value.shape[2]] = value
+        self.gone: dict[str, int] = {}  # image tokens dropped before the layer
+        for layer in range(contract.layers):
+            shape = (1, contract.kv_heads, contract.capacity_at(layer), contract.head_dim)
+            for name in (f"key_{layer}", f"value_{layer}"):
+                self.rows[name] = np.zeros(shape, prefill[name].dtype)
+                self.rows[name][:, :, : prefill[name].shape[2]] = prefill[name]
+                self.gone[name] = contract.kept_image_tokens - contract.tokens_at(layer)
+        self.masks = {
+            port.name: np.zeros(port.shape, bool)
+            for port in contract.inputs("decode")
+            if port.name in contract.masks.values()
+        }
+        for tokens, name in contract.masks.items():
+            self.gone[name] = contract.kept_image_tokens - tokens
 
     def feeds(self, filled: int) -> dict[str, np.ndarray]:
-        """Inputs of decode when `filled` rows hold tokens; the last mask entry is the new token."""
-        self.mask[..., :filled] = True
-        self.mask[..., -1] = True
-        return {"attention_mask": self.mask, **{f"past_{k}": v for k, v in self.rows.items()}}
+        """Inputs of decode when `filled` rows of an unpruned layer hold tokens.
+
+        The last entry of a mask is the new token.
+        """
+        for name, mask in self.masks.items():
+            mask[..., : filled - self.gone[name]] = True
+            mask[..., -1] = True
+        return {**self.masks, **{f"past_{k}": v for k, v in self.rows.items()}}
 
     def write(self, row: int, decode: dict[str, np.ndarray]) -> None:
         for name, cached in self.rows.items():
-            cached[:, :, row : row + 1] = decode[name]
+            at = row - self.gone[name]
+            cached[:, :, at : at + 1] = decode[name]

@@ -143,7 +143,7 @@ def probe_inputs(
 ) -> list[ProbeInput]:
     """Probes as tensors and token ids."""
     images = image_processor(contract, processor)
-    if contract.kind == "classifier":
+    if contract.kind != "vlm":
         return [ProbeInput(images(p.image)) for p in probes]
     text = text_processor(processor, tokenizer)
     prompts = [text.encode(p.question, contract.prompt_capacity) for p in probes]

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.recipe import Recipe, Step
+from edgevlm.passes.tokens.schedule import Asked
 
 __all__ = ["PIPELINES", "QUANT_SCHEMES", "Flags", "Group", "compose"]
 
@@ -17,8 +19,7 @@ __all__ = ["PIPELINES", "QUANT_SCHEMES", "Flags", "Group", "compose"]
 class Flags:
     """What the command line asks for."""
 
-    tokens: int | None = None  # image tokens to keep; None keeps all
-    select: str = "dart"
+    reduction: Asked | None = None  # of image tokens; None keeps all
     quant: str = "none"
 
 
@@ -50,8 +51,11 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
 QUANT_SCHEMES = {"none": None, "w8": "quantize-weights"}
 
 
-def compose(target: str, runtime: str, flags: Flags) -> Recipe:
-    """The recipe for a target's runtime and flags. Raises EV202 for an unknown scheme."""
+def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None = None) -> Recipe:
+    """The recipe for a target's runtime and flags. Raises EV202, EV203, EV209.
+
+    model: needed where tokens are dropped, since sites and budgets are the model's.
+    """
     if flags.quant not in QUANT_SCHEMES:
         raise UsageFault(
             "EV202",
@@ -59,15 +63,10 @@ def compose(target: str, runtime: str, flags: Flags) -> Recipe:
             f"schemes: {', '.join(QUANT_SCHEMES)}",
             "edgevlm compile --help",
         )
-    asked: dict[str, dict[str, object] | None] = {
-        "keep-tokens": None
-        if flags.tokens is None
-        else {"keep": flags.tokens, "method": flags.select},
-        "quantize-weights": {} if QUANT_SCHEMES[flags.quant] else None,
+    asked: dict[str, list[dict[str, object]]] = {
+        "keep-tokens": flags.reduction.steps(model, runtime) if flags.reduction else [],
+        "quantize-weights": [{}] if QUANT_SCHEMES[flags.quant] else [],
     }
-    steps = []
-    for name in (name for group in PIPELINES[runtime] for name in group.passes):
-        options = asked.get(name, {})
-        if options is not None:
-            steps.append(Step(name, dict(options)))
+    names = [name for group in PIPELINES[runtime] for name in group.passes]
+    steps = [Step(name, dict(o)) for name in names for o in asked.get(name, [{}])]
     return Recipe(target, tuple(steps))

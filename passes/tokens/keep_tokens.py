@@ -1,144 +1,166 @@
-"""Keep a fixed number of image tokens, chosen inside the graph.
+"""Keep a fixed number of image tokens at one site, chosen inside the graph.
 
-    before: connector -> image_embeds [1,N,D]           prefill [1,N+T,D]   decode cache C
-    after:  connector -> select -> Gather -> [1,K,D]    prefill [1,K+T,D]   decode cache C - (N - K)
-                         `-> image_index [K]
+    before: ... [1,N,D] -> everything behind
+    after:  ... [1,N,D] -> method -> index [K] -> Gather [1,K,D] -> everything behind, re-shaped
 
-Text and kept tokens keep their original positions, so a pruned prompt equals the full prompt with
-the dropped keys masked (test T1). prefill and decode are re-shaped by the axis analysis alone.
-Methods: `stride`, `dart` (arXiv 2502.11494). Refuses: K outside 1..N, a model that is pruned
-already, a graph in which the token axis is folded into another. Expected effect: prefill time and
-KV bytes fall with (K + T) / (N + T); accuracy falls with what the dropped tokens knew.
+Where (`at`): after any vision block, behind the encoder, behind the connector, in front of any
+decoder layer; several steps of a recipe make a schedule. How (`method`): `edgevlm passes list`.
+Text and kept tokens keep their original positions unless `position` says otherwise, so a pruned
+prompt equals the full prompt with the dropped keys masked (test T1). Shapes follow by the axis
+analysis alone. Refuses: a budget the site cannot have, taps the site does not have, a chain of
+steps the target cannot run. Expected effect: prefill time and KV bytes fall with (K + T) / (N + T)
+from the site on; accuracy falls with what the dropped tokens knew.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-import onnx_ir as ir
 from pydantic import Field
 
-from edgevlm.compiler.axes import analyse, resize
-from edgevlm.compiler.builder import GraphBuilder
-from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
-from edgevlm.passes.tokens.selectors import SELECTORS
+from edgevlm.passes.tokens.forms import find_form
+from edgevlm.passes.tokens.methods import METHODS, find_method
+from edgevlm.passes.tokens.placing import PLACES, Request
+from edgevlm.passes.tokens.sites import list_sites, parse_site
 
 __all__ = ["KeepTokens"]
 
 
 class KeepTokensOptions(PassOptions):
-    keep: int = Field(description="image tokens that stay, 1..N")
-    method: Literal["stride", "dart"] = Field("dart", description="how they are chosen")
+    keep: int = Field(description="image tokens that stay, 1..N; 0 is possible at llm:L")
+    method: str = Field("dart", description="how they are chosen, one of `edgevlm passes list`")
+    at: str = Field("connector-out", description="vision:B, vision-out, connector-out or llm:L")
+    options: dict[str, Any] = Field({}, description="of the method")
+    position: Literal["original", "renumber", "run-end-pad"] = Field(
+        "original", description="positions of kept tokens, and what marks dropped ones"
+    )
+    form: str = Field("ort", description="how selectors are written; the target chooses it")
 
 
 class KeepTokens(Pass):
     name = "keep-tokens"
-    summary = "keep K of N image tokens between connector and prefill"
+    summary = "keep K of N image tokens at one site, by a published method"
     effect = Effect.STRUCTURAL
-    paper = "2502.11494"
     after = ("fold-constants", "merge-duplicates", "drop-zero-masks")
     Options = KeepTokensOptions
 
+    def __init__(self, /, **options: object) -> None:
+        super().__init__(**options)
+        self.site = parse_site(self.options.at)
+        self.form = find_form(self.options.form)
+        self.method = find_method(self.options.method)(**self.options.options)
+
     def requires(self, model: ExportedModel) -> None:
-        contract, keep = model.contract, self.options.keep
-        if contract.kind != "vlm":
+        self._check_site(model)
+        self._check_target()
+        keep, count, whole = self.options.keep, self._count(model), model.contract.image_tokens
+        least = 0 if self.site.kind == "llm" else 1
+        if keep > count and keep <= whole:
             raise UsageFault(
                 "EV203",
-                "keep-tokens works between connector and prefill",
-                f"a {contract.kind} has neither",
-                "leave --tokens out",
+                f"a schedule that grows from {count} to {keep} image tokens at {self.site}",
+                f"{count} are left in front of it; what is gone does not come back",
+                "let the budgets fall from site to site",
             )
-        if not 1 <= keep <= contract.image_tokens:
+        if not least <= keep <= count:
             raise UsageFault(
                 "EV203",
                 f"a budget of {keep} image tokens",
-                f"this model has {contract.image_tokens}; the budget is 1 to "
-                f"{contract.image_tokens}",
-                f"edgevlm compile ... --tokens {max(1, contract.image_tokens // 2)}",
+                f"this model has {count}; the budget is {least} to {count}",
+                f"edgevlm compile ... --tokens {max(1, count // 2)}",
             )
-        if contract.kept_image_tokens not in (contract.image_tokens, keep):
+        if keep and keep < self.method.least(self.site):
             raise UsageFault(
                 "EV203",
-                f"the model is pruned to {contract.kept_image_tokens} tokens",
-                "a second choice would look at the first one's leavings",
-                "compile from the unpruned source",
+                f"a budget of {keep} image tokens for {self.method.name}",
+                f"with these options it is defined from {self.method.least(self.site)} on",
+                f"edgevlm passes show {self.method.name}",
             )
+
+    def _check_site(self, model: ExportedModel) -> None:
+        method, kind = self.method, model.contract.kind
+        if kind != "vlm" and self.site.kind != "vision":
+            raise UsageFault(
+                "EV209",
+                f"{self.site} of a {kind}",
+                f"a {kind} has {', '.join(list_sites(model.contract, None)) or 'vision:B only'}",
+                "edgevlm compile ... --prune-at vision:1, or leave --tokens out",
+            )
+        if self.site.kind not in method.sites:
+            text_free = method.text_aware and self.site.kind != "llm"
+            raise UsageFault(
+                "EV230",
+                f"method {method.name} at {self.site}",
+                "it scores against the question, and no text is seen there"
+                if text_free
+                else f"it works at {', '.join(method.sites)}",
+                f"edgevlm compile ... --prune {method.name} --prune-at "
+                f"{'llm:0' if text_free else method.sites[0]}",
+            )
+        if self.options.position == "renumber" and self.site.kind == "llm":
+            raise UsageFault(
+                "EV230",
+                f"position renumber at {self.site}",
+                "keys in front of it are rotated by their original positions already",
+                "renumber at connector-out, or keep the original positions",
+            )
+
+    def _check_target(self) -> None:
+        method, form = self.method, self.form
+        why = ""
+        if (method.greedy and form.steps == 0) or (not form.float_ops and method.lowering in "DE"):
+            why = form.why
+        elif form.topk and self.options.keep > form.topk:
+            why = f"its TopK takes at most {form.topk}"
+        if why:
+            near = find_method(method.stand_in).name if method.stand_in else "stride"
+            raise UsageFault(
+                "EV231",
+                f"method {method.name} on a {form.name} target",
+                f"{why}; the nearest that runs there is {near}",
+                f"edgevlm compile ... --prune {near}",
+            )
+
+    def _count(self, model: ExportedModel) -> int:
+        contract = model.contract
+        if self.site.kind == "llm":
+            return contract.given_at(min(self.site.depth, contract.layers - 1))
+        return contract.given_tokens
 
     def run(self, model: ExportedModel) -> PassResult:
-        contract, keep = model.contract, self.options.keep
-        if keep == contract.kept_image_tokens:
-            return PassResult(
-                model,
-                False,
-                (
-                    Note(
-                        "skipped",
-                        "connector",
-                        f"{keep} of {contract.image_tokens} tokens are kept already",
-                    ),
-                ),
-            )
-        gone = contract.image_tokens - keep
-        pruned = contract.model_copy(
-            update={"kept_image_tokens": keep, "kv_capacity": contract.kv_capacity - gone}
-        )
-        connector = model.parts["connector"].clone()
-        self._select(connector)
-        notes = [
-            Note(
-                "matched",
-                "connector",
-                f"{keep} of {contract.image_tokens} by {self.options.method}",
-            )
-        ]
-        shorter = {}
-        for role in ("prefill", "decode"):
-            part, log = self._shorten(model, role, pruned)
-            shorter[role] = part
-            notes.append(Note("matched", role, f"{len(log)} constants follow the token axis"))
-        return PassResult(
-            model.with_parts(pruned, connector=connector, **shorter), True, tuple(notes)
-        )
+        keep, count = self.options.keep, self._count(model)
+        if keep == count or (
+            self.site.kind == "connector-out" and keep == model.contract.kept_image_tokens
+        ):
+            why = f"{keep} of {model.contract.image_tokens} tokens are kept already"
+            return PassResult(model, False, (Note("skipped", str(self.site), why),))
+        request = Request(model, self.site, self.method, keep, self.form, self.options.position)
+        placed = PLACES[self.site.kind](request)
+        return PassResult(placed, True, tuple(request.notes))
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:
-        """Exactly K embeddings leave the connector; prefill and decode are shorter by N - K."""
-        shape = after.parts["connector"].graph.outputs[0].shape
-        if list(shape) != [1, self.options.keep, after.contract.width]:
+        """Exactly K image tokens are behind the site, and the contract says so."""
+        contract, keep = after.contract, self.options.keep
+        match self.site.kind:
+            case "llm":
+                found = contract.tokens_at(self.site.depth)
+            case "connector-out":
+                found = int(after.parts["connector"].graph.outputs[0].shape[1])
+            case _:
+                index = next(
+                    v for v in after.parts["vision"].graph.outputs if v.name == "image_index"
+                )
+                found = int(index.shape[0])
+        if found != keep:
             raise JobFault(
                 "EV501",
-                "keep-tokens missed its budget",
-                f"image_embeds is {shape}",
+                f"keep-tokens missed its budget at {self.site}",
+                f"{found} tokens are behind it, {keep} were asked for",
                 "please report this",
             )
 
-    def _select(self, connector: ir.Model) -> None:
-        graph = connector.graph
-        tokens = graph.outputs[0]
-        build = GraphBuilder(connector, "keep_tokens")
-        index = SELECTORS[self.options.method](build, tokens, self.options.keep)
-        kept = build("Gather", tokens, index, axis=1)
-        for value, name in ((kept, "image_embeds"), (index, "image_index")):
-            clash = next((v for n in graph for v in n.outputs if v.name == name), None)
-            if clash is not None:
-                clash.name = f"{name}_all"
-            value.name = name
-        kept.dtype, index.dtype = tokens.dtype, ir.DataType.INT64
-        graph.outputs[0] = kept
-        graph.outputs.append(index)
-        build.finish()
 
-    def _shorten(
-        self, model: ExportedModel, role: str, pruned: Contract
-    ) -> tuple[ir.Model, list[str]]:
-        """prefill: the prompt axis of inputs_embeds; decode: the cache axis of past_key_0."""
-        part = model.parts[role].clone()
-        axes = analyse(part.graph, model.contract.signature(role))
-        port, dim, size = {
-            "prefill": ("inputs_embeds", 1, pruned.prefill_length),
-            "decode": ("past_key_0", 2, pruned.kv_capacity),
-        }[role]
-        value = next(v for v in part.graph.inputs if v.name == port)
-        return part, resize(axes, axes.of(value)[dim], size)
+assert "dart" in METHODS  # the default of `method`

@@ -91,7 +91,7 @@ def test_axes_name_what_passes_look_for():
         ({"width": True}, "valid integer"),
         ({"width": "6"}, "valid integer"),
         ({"grid": (3, 4, 5)}, "at most 2 items"),
-        ({"kind": "speech"}, "'vlm' or 'classifier'"),
+        ({"kind": "speech"}, "'vlm', 'classifier' or 'dense'"),
         ({"family": "f" * 65}, "at most 64"),
         ({"colour": 1}, "not permitted"),
     ],

@@ -1,0 +1,1 @@
+"""Pieces that methods share: scores, kernels, selectors, mergers. Each works on any view."""

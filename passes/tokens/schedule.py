@@ -1,0 +1,144 @@
+"""--tokens, --prune and --prune-at as steps of a recipe: which method, where, with which budget.
+
+--tokens 64 | 25% | 50%,25%          a budget a site; one number falls to itself by equal factors
+--prune dart:pivots=8                a method and its options
+--prune-at vision:6,llm:2            sites; the method's own where none are given
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from edgevlm.compiler.blocks import find_blocks
+from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.passes.tokens.method import Method
+from edgevlm.passes.tokens.methods import find_method
+from edgevlm.passes.tokens.sites import Site, parse_site
+
+__all__ = ["DEFAULT_METHOD", "Asked", "parse_asked"]
+
+DEFAULT_METHOD = "dart"
+BUDGET = re.compile(r"([0-9]{1,7})|([0-9]{1,3}(?:\.[0-9]{1,4})?)%")
+OPTION = re.compile(r"([a-z][a-z0-9_]{0,30})=([^=,]{1,200})")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A reduction as asked for on the command line, checked as far as it can be without a model."""
+
+    budgets: tuple[str, ...]
+    method: str
+    options: dict[str, str]
+    sites: tuple[Site, ...]  # empty: the method's own
+    position: str = "original"
+
+    def steps(self, model: ExportedModel, form: str) -> list[dict[str, object]]:
+        """Options of the keep-tokens steps for this model. Raises EV203 for impossible budgets."""
+        method = find_method(self.method)(**self.options)
+        vision = find_blocks(model.parts["vision"].graph)
+        sites = list(self.sites) or method.default_sites(model.contract.layers, len(vision))
+        count = model.contract.image_tokens
+        found = []
+        for site, keep in zip(sites, self._budgets(method, count, sites), strict=True):
+            step: dict[str, object] = {"keep": keep, "method": self.method, "at": str(site)}
+            if self.options:
+                step["options"] = method.options.model_dump(mode="json", exclude_unset=True)
+            if self.position != "original":
+                step["position"] = self.position
+            if form != "ort":
+                step["form"] = form
+            found.append(step)
+        return found
+
+    def _budgets(self, method: Method, count: int, sites: list[Site]) -> list[int]:
+        asked = [_tokens(text, count) for text in self.budgets]
+        if len(asked) == len(sites):
+            return asked
+        if len(asked) == 1:
+            if not 1 <= asked[0] <= count:
+                raise _impossible(asked[0], count)
+            return method.budgets(count, asked[0], sites)
+        raise UsageFault(
+            "EV203",
+            f"{len(asked)} budgets for {len(sites)} sites ({', '.join(map(str, sites))})",
+            "a schedule has one budget a site, or one number to fall to",
+            "edgevlm compile ... --tokens 50%,25% --prune-at llm:2,llm:16",
+        )
+
+
+def parse_asked(
+    tokens: str | None, prune: str | None, prune_at: str | None, positions: str | None = None
+) -> Asked | None:
+    """Raises EV201 (method), EV202 (its options), EV203 (budget), EV209 (site), EV220 (alone)."""
+    given = {"--prune": prune, "--prune-at": prune_at, "--positions": positions}
+    if tokens is None:
+        alone = [name for name, text in given.items() if text is not None]
+        if alone:
+            raise UsageFault(
+                "EV220",
+                f"{alone[0]} {given[alone[0]]} without --tokens",
+                "all image tokens are kept then, and nothing is selected",
+                f"add a budget: --tokens 16 {alone[0]} {given[alone[0]]}",
+            )
+        return None
+    budgets = tuple(re.split(r"[,+]", tokens))
+    for text in budgets:
+        if BUDGET.fullmatch(text.strip()) is None:
+            raise UsageFault(
+                "EV203",
+                f"a budget of {tokens[:60]!r} image tokens",
+                "a budget is a number or a share such as 25%, one or one a site",
+                "edgevlm compile ... --tokens 25%",
+            )
+    name, options = _method(prune or DEFAULT_METHOD)
+    find_method(name)(**options)
+    sites = tuple(parse_site(text.strip()) for text in prune_at.split(",")) if prune_at else ()
+    if list(sites) != sorted(set(sites)):
+        raise UsageFault(
+            "EV205",
+            f"--prune-at {prune_at}",
+            "sites are placed in the order in which tokens pass them, one at a place",
+            f"--prune-at {','.join(map(str, sorted(set(sites))))}",
+        )
+    return Asked(
+        tuple(text.strip() for text in budgets), name, options, sites, positions or "original"
+    )
+
+
+def _method(text: str) -> tuple[str, dict[str, str]]:
+    """`name:option=value,...`"""
+    name, _, rest = text.partition(":")
+    options: dict[str, str] = {}
+    for part in rest.split(",") if rest else []:
+        match = OPTION.fullmatch(part.strip())
+        if match is None:
+            raise UsageFault(
+                "EV202",
+                f"--prune {text[:80]}",
+                f"{part.strip()!r} is not option=value",
+                f"edgevlm passes show {name}",
+            )
+        options[match[1]] = match[2].strip()
+    return name.strip(), options
+
+
+def _tokens(text: str, count: int) -> int:
+    """Tokens of a budget; a share is of all N and at least one token."""
+    match = BUDGET.fullmatch(text)
+    if match[1] is not None:
+        return int(match[1])
+    share = float(match[2])
+    if not 0 < share <= 100:
+        raise _impossible(text, count)
+    return max(1, round(count * share / 100))
+
+
+def _impossible(asked: object, count: int) -> UsageFault:
+    return UsageFault(
+        "EV203",
+        f"a budget of {asked} image tokens",
+        f"this model has {count}; the budget is 1 to {count}",
+        f"edgevlm compile ... --tokens {max(1, count // 2)}",
+    )

@@ -1,0 +1,60 @@
+"""Taps inside the vision encoder and at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgevlm.passes.tokens.stream_view import StreamView
+
+__all__ = ["VisionView"]
+
+#: queries whose attention is averaged where there is no class token; a full column mean would need
+#: the N x N matrix
+PROXY_QUERIES = 16
+
+
+@dataclass
+class VisionView(StreamView):
+    """`first` rows in front of the patches are class or register tokens and always stay."""
+
+    first: int = 0
+
+    def image_rows(self, value: ir.Value, axis: int = 0) -> ir.Value:
+        bounds = (self.build.const([n]) for n in (self.first, self.first + self.count, axis))
+        return self.build("Slice", value, *bounds)
+
+    def class_attention(self) -> ir.Value:
+        """softmax(q_class k^T) over all rows, mean over heads, of the last block before the site.
+
+        Without a class token the mean over evenly spread patches' queries stands in (noted).
+        """
+        seen = self.attention(1)
+        if self.first:
+            queries = [0]
+        else:
+            few = min(PROXY_QUERIES, seen.rows)
+            queries = ((np.arange(few) + 0.5) * seen.rows / few).astype(np.int64).tolist()
+            self.note(
+                f"no class token: the mean attention of {few} evenly spread patches stands in"
+            )
+        return self.build(
+            "ReduceMean", self.paid(seen, queries), self.build.const([0, 1]), keepdims=0
+        )
+
+    def pixels(self) -> ir.Value:
+        """[N, 3*h*w] of the picture as the model is given it (normalised)."""
+        build, contract = self.build, self.model.contract
+        rows, columns = contract.grid
+        high, wide = contract.image_height // rows, contract.image_width // columns
+        if (rows * high, columns * wide) != (contract.image_height, contract.image_width):
+            raise self.missing(
+                "the pixels under each token", "the picture is no whole grid of them"
+            )
+        picture = next(v for v in build.graph.inputs if v.name == "pixel_values")
+        split = build("Reshape", picture, build.const([3, rows, high, columns, wide]))
+        turned = build("Transpose", split, perm=[1, 3, 0, 2, 4])
+        flat = build("Reshape", turned, build.const([rows * columns, 3 * high * wide]))
+        return flat if self.places is None else build("Gather", flat, self.places, axis=0)
