@@ -68,7 +68,14 @@ def cli(context: click.Context) -> None:
     show_default=True,
     help="dB below which an approximating pass stops the compile.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option(
+    "--payoff",
+    type=click.Choice(["none", "quick", "full"]),
+    default="quick",
+    show_default=True,
+    help="Time pruned against unpruned; full: at several sizes, too.",
+)
+@click.option("--force", is_flag=True, help="Replace a bundle; keep a schedule that does not pay.")
 @speaks
 def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
     """Compile MODEL into a bundle: a bundled name, an exported folder or a Hugging Face folder.
@@ -76,12 +83,14 @@ def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
     Every pass is checked on probe pictures. A compile that fails leaves an older bundle whole.
     """
     from edgevlm.commands.compile import compile_model, options_of
+    from edgevlm.commands.payoff_table import payoff_table
     from edgevlm.commands.tables import compile_table
 
     options = options_of(**asked)
     with speaker.stages(f"compile {model} for {options.target}") as progress:
         report = compile_model(model, options, progress)
     compile_table(speaker, report)
+    payoff_table(speaker, report["payoff"])
     speaker.emit(report)
 
 
@@ -153,12 +162,14 @@ def profile(speaker: Speaker, bundle: Path, **how: Any) -> None:
 
     The requests are the bundle's golden questions in turn, or one picture and prompt of yours.
     """
+    from edgevlm.commands.payoff_table import payoff_table
     from edgevlm.commands.profile import profile_bundle
     from edgevlm.commands.tables import profile_table
 
     with speaker.bar("profile") as advance:
         report = profile_bundle(bundle, **how, advance=advance)
     profile_table(speaker, report)
+    payoff_table(speaker, report["payoff"])
     speaker.emit(report)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
 from edgevlm.commands.writing import Proof, compile_report, write_manifest, write_processor
 from edgevlm.compiler.atomic import atomic_folder, check_target
 from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
@@ -50,6 +51,7 @@ class CompileOptions:
     source: SourceOptions = field(default_factory=SourceOptions)
     force: bool = False
     min_sqnr: float = 15.0  # dB, floor for passes that approximate
+    payoff: str = "quick"  # none, quick (before and after) or full (and the crossover)
 
 
 def options_of(
@@ -67,6 +69,7 @@ def options_of(
     probes: Path | None = None,
     min_sqnr: float = 15.0,
     force: bool = False,
+    payoff: str = "quick",
 ) -> CompileOptions:
     """The options of the command line, None where one was not given.
 
@@ -82,7 +85,7 @@ def options_of(
     reduction = parse_asked(tokens, prune, prune_at, positions)
     flags = Flags(reduction, quant or Flags().quant)
     source = SourceOptions(max_prompt, max_answer, probes)
-    return CompileOptions(target, out, flags, recipe, source, force, min_sqnr)
+    return CompileOptions(target, out, flags, recipe, source, force, min_sqnr, payoff)
 
 
 def compile_model(
@@ -126,9 +129,17 @@ def compile_model(
         parts = runtime.open(bundle)
         _check_artifacts(model, runtime, parts, proof, probes)
         proof.source_drift = _total_drift(original, model, parts, first)
+        payoff = None
+        if options.payoff != "none" and any(s.name in TOKEN_STEPS for s in recipe.steps):
+            progress("time it against no pruning")
+            full = options.payoff == "full"
+            sides = (model.contract, parts)
+            payoff = measure_payoff(original, recipe, runtime, sides, probes, crossover=full)
+            check_payoff(payoff, options.force)
         report = compile_report(model, bundle, proof, perf_counter() - start)
         record = {
             **report,
+            "payoff": payoff,
             "passes": [a.as_json() for a in applied],
             "host": describe_host().as_json(),
         }
@@ -139,6 +150,7 @@ def compile_model(
         "schema": 1,
         "bundle": str(options.out),
         **report,
+        "payoff": payoff,
         "seconds": round(perf_counter() - start, 2),
         "next": _next(options.out, model),
     }

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from edgevlm.commands.payoff_table import stored_payoff
 from edgevlm.commands.session import open_for_answers
+from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.devices.host import tool_versions
 from edgevlm.devices.power import find_meter
@@ -69,16 +71,14 @@ def profile_bundle(
         "schema": 1,
         "bundle": str(path),
         "bundle_mb": round(opened.bundle.bytes / 1e6, 3),
-        "image_tokens": {
-            "kept": opened.contract.kept_image_tokens,
-            "of": opened.contract.image_tokens,
-        },
+        "image_tokens": image_tokens(opened.contract),
         **data,
         "requests": len(requests),
         "tools": tool_versions(
             ["edgevlm", *opened.bundle.manifest.target.toolchain, "numpy", "pillow", "tokenizers"]
         ),
     }
+    report["payoff"] = stored_payoff(opened.bundle)
     if ops:
         runtime = find_runtime(opened.bundle.manifest.target.runtime)
         report["ops"] = [vars(row) for row in runtime.profile_ops(opened.bundle)]

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from edgevlm.commands.session import open_for_answers
+from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.generate import Trace
 from edgevlm.models.processing.image import load_image
 
@@ -47,10 +48,7 @@ def run_bundle(
         "token_ids": ids,
         "stages": {**stages, "end_to_end": round(1000 * total, 3)},
         "unit": "ms",
-        "image_tokens": {
-            "kept": opened.contract.kept_image_tokens,
-            "of": opened.contract.image_tokens,
-        },
+        "image_tokens": image_tokens(opened.contract),
         "how": "measured-host",
         "n": 1,
     }

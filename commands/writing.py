@@ -16,7 +16,7 @@ from PIL import Image
 
 from edgevlm.compiler.bundle import MANIFEST, Bundle, file_entries
 from edgevlm.compiler.contract import Role
-from edgevlm.compiler.cost import count
+from edgevlm.compiler.cost import count, image_tokens
 from edgevlm.compiler.drift import Drift
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import (
@@ -120,10 +120,7 @@ def compile_report(
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "bytes": bundle.bytes,
         "target": bundle.manifest.target.model_dump(),
-        "image_tokens": {
-            "kept": model.contract.kept_image_tokens,
-            "of": model.contract.image_tokens,
-        },
+        "image_tokens": image_tokens(model.contract),
         "parts": [_part(role, model, proof) for role in model.contract.roles],
         "answers": {
             "agree_with_source": proof.agree_source,

@@ -10,7 +10,9 @@ from math import prod
 
 import onnx_ir as ir
 
-__all__ = ["Cost", "count"]
+from edgevlm.compiler.contract import Contract
+
+__all__ = ["Cost", "count", "image_tokens"]
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,28 @@ def _macs(node: ir.Node) -> int:
             keys = k[-2] + (shape[4][2] if len(shape) > 4 and shape[4] else 0)
             return (prod(q) + prod(out)) * keys
     return 0
+
+
+def image_tokens(contract: Contract) -> dict[str, object]:
+    """What becomes of the image's tokens, for reports: never one K where layers differ.
+
+    kept: behind the last site; average: over the decoder layers' caches; kv_bytes: of all caches
+    at capacity, float32.
+    """
+    sites = [{"at": f"llm:{s.layer}", "tokens": s.tokens} for s in contract.sites]
+    if contract.kept_image_tokens < contract.given_tokens:
+        sites.insert(0, {"at": "connector", "tokens": contract.kept_image_tokens})
+    if contract.vision_kept is not None:
+        sites.insert(0, {"at": "vision", "tokens": contract.vision_kept})
+    if contract.kind != "vlm":
+        kept = contract.given_tokens
+        return {"kept": kept, "of": contract.image_tokens, "average": kept, "schedule": sites}
+    each = [contract.tokens_at(layer) for layer in range(contract.layers)]
+    rows = sum(contract.capacity_at(layer) for layer in range(contract.layers))
+    return {
+        "kept": min(each),
+        "of": contract.image_tokens,
+        "average": round(sum(each) / len(each), 2),
+        "schedule": sites,
+        "kv_bytes": rows * 2 * contract.kv_heads * contract.head_dim * 4,
+    }

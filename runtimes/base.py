@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from edgevlm.compiler.bundle import Bundle
-from edgevlm.compiler.contract import Role
+from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Artifact
@@ -51,8 +52,15 @@ class Runtime(ABC):
         """Write artifacts of every part into `folder`/<name>/."""
 
     @abstractmethod
+    def open_artifacts(
+        self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
+    ) -> PartCaller:
+        """A caller for artifacts that `lower` wrote, where this host can run them."""
+
     def open(self, bundle: Bundle) -> PartCaller:
-        """A caller for the bundle's parts, where this host can run them."""
+        """A caller for the bundle's parts."""
+        manifest = bundle.manifest
+        return self.open_artifacts(bundle.folder, manifest.artifacts, manifest.contract)
 
     @abstractmethod
     def profile_ops(self, bundle: Bundle, runs: int) -> list[OpTime]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class OrtSettings(BaseModel):
 class OrtParts:
     """The sessions of a bundle, opened at once so that the first answer is not slower."""
 
-    def __init__(self, folder: Path, artifacts: list[Artifact], contract: Contract) -> None:
+    def __init__(self, folder: Path, artifacts: Sequence[Artifact], contract: Contract) -> None:
         self.sessions = {}
         for a in artifacts:
             path = folder / a.file
@@ -107,10 +108,11 @@ class OrtRuntime(Runtime):
                 )
         return artifacts
 
-    def open(self, bundle: Bundle) -> OrtParts:
+    def open_artifacts(
+        self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
+    ) -> OrtParts:
         """Raises EV101 (weights), EV304 (does not load, or has other ports), EV322 (settings)."""
-        manifest = bundle.manifest
-        return OrtParts(bundle.folder, list(manifest.artifacts), manifest.contract)
+        return OrtParts(folder, artifacts, contract)
 
     def profile_ops(self, bundle: Bundle, runs: int = 20) -> list[OpTime]:
         from edgevlm.runtimes.ort.op_profile import profile_part

@@ -61,4 +61,6 @@ def place_at_connector(request: Request) -> ExportedModel:
             "image_positions": request.image_positions,
         }
     )
-    return model.with_parts(pruned, connector=part, **follow(request, pruned))
+    language, notes = follow(model, pruned)
+    request.notes += notes
+    return model.with_parts(pruned, connector=part, **language)

@@ -67,20 +67,22 @@ def as_output(graph: ir.Graph, old: ir.Value | None, new: ir.Value, name: str) -
         graph.outputs[list(graph.outputs).index(old)] = new
 
 
-def follow(request: Request, contract: Contract) -> dict[str, ir.Model]:
-    """prefill and decode for a contract with fewer image tokens in front of the first layer."""
-    before, shorter = request.model.contract, {}
+def follow(
+    model: ExportedModel, contract: Contract
+) -> tuple[dict[str, ir.Model], list[Note]]:
+    """prefill and decode for a contract with other image tokens in front of the first layer."""
+    changed, notes = {}, []
     for role, port, dim, size in (
         ("prefill", "inputs_embeds", 1, contract.prefill_length),
         ("decode", "past_key_0", 2, contract.kv_capacity),
     ):
-        part = request.model.parts[role].clone()
-        axes = analyse(part.graph, before.signature(role))
+        part = model.parts[role].clone()
+        axes = analyse(part.graph, model.contract.signature(role))
         value = next(v for v in part.graph.inputs if v.name == port)
         log = resize(axes, axes.of(value)[dim], size)
-        request.note("matched", role, f"{len(log)} constants follow the token axis")
-        shorter[role] = part
-    return shorter
+        notes.append(Note("matched", role, f"{len(log)} constants follow the token axis"))
+        changed[role] = part
+    return changed, notes
 
 
 def builder(part: ir.Model) -> GraphBuilder:
