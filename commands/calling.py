@@ -26,7 +26,7 @@ import click
 from edgevlm.commands.output import Speaker
 from edgevlm.compiler.errors import EdgeError, JobFault, UsageFault
 
-__all__ = ["DEBUG", "Stopped", "call", "examples", "speaks"]
+__all__ = ["DEBUG", "Stopped", "call", "examples", "fault_of", "speaks"]
 
 DEBUG = "EDGEVLM_DEBUG"  # environment variable: show the traceback of every error
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -109,14 +109,14 @@ def call(program: click.Group) -> int:
 
 
 def _tell(speaker: Speaker, error: Exception) -> int:
-    fault = _fault(error)
+    fault = fault_of(error)
     speaker.fault(fault.lines(), fault.as_json())
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
     return fault.exit_status
 
 
-def _fault(error: Exception) -> EdgeError:
+def fault_of(error: Exception) -> EdgeError:
     """Any exception as the three lines a person can use."""
     if isinstance(error, EdgeError):
         return error

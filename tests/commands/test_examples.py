@@ -63,6 +63,7 @@ def test_example(call, tmp_path, bundle, picture):
     if "--json" in call:
         assert json.loads(done.stdout)["schema"] == 1
     if made:
-        assert (tmp_path / made[1] / "manifest.json").is_file()
+        whole = "sweep.json" if call.split()[1] == "sweep" else "manifest.json"
+        assert (tmp_path / made[1] / whole).is_file()
     left = [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
     assert left == []

@@ -32,6 +32,12 @@ CALLS = {
     ],
     "eval": [("eval", "B", "--dataset", "easy-scenes", "--limit", "30")],
     "profile": [("profile", "B", "-n", "2", "--ops"), ("profile", "B", "-n", "1")],
+    "sweep": [
+        (
+            *"sweep easyvqa-tiny --target cpu --over tokens=16,99 --dataset easy-scenes".split(),
+            *"--limit 10 -n 2 --keep-bundles -o OUT".split(),
+        )
+    ],
     "inspect": [("inspect", "B", "--axes"), ("inspect", "B"), ("inspect", "easyvqa-tiny")],
     "verify": [("verify", "B"), ("verify", "B", "--no-run")],
     "passes": [("passes",), ("passes", "list")],

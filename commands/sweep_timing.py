@@ -1,0 +1,102 @@
+"""Time two models turn about, so that what the machine does meanwhile hits both alike.
+
+A turn is a few requests to one model, then the same ones to the other; who goes first alternates.
+The first request of a turn is not timed: it brings the model's weights back into the caches while
+the other one's worker threads come to rest. Each pair of turns gives a ratio, the median over its
+pairs of the same request; the result is the median over turns. A disturbance outlasts a request,
+so that turns and not requests count as independent. Absolute times of different hours are not
+comparable, these ratios are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgevlm.devices.profiler import Profile, profile
+
+__all__ = ["TURN", "Ratio", "first_token", "middle", "turn_about"]
+
+TURN = 5  # timed requests of one model in a row
+
+Times = Mapping[str, Sequence[float]]
+Ask = Callable[[int], Times]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A median with its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+def turn_about(
+    ask: Ask,
+    other: Ask | None,
+    *,
+    n: int,
+    warmup: int,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Profile, Profile | None, Ratio | None]:
+    """Profiles of both over `n` timed requests each, and the ratio of their times to first token.
+
+    `ask(i)` runs request i and returns seconds by stage, as `devices.profiler` wants them. Without
+    `other` one model is timed alone. Raises EV410 for a bad count.
+    """
+    models = [m for m in (ask, other) if m is not None]
+    seen: list[list[Times]] = [[] for _ in models]
+    total = len(models) * (max(n, 0) + max(warmup, 0))
+    done = 0
+
+    def count(requests: int) -> None:
+        nonlocal done
+        done += requests
+        advance(done, total)
+
+    for i in range(warmup):
+        for model in models:
+            model(i)
+        count(len(models))
+    for turn, start in enumerate(range(0, n, TURN)):
+        places = range(start, min(n, start + TURN))
+        for m in range(len(models)) if turn % 2 else reversed(range(len(models))):
+            models[m](start)
+            for i in places:
+                seen[m].append(models[m](i))
+            count(len(places))  # here, so that no drawing comes before a request that is timed
+    profiles = [_profile(times, n, warmup) for times in seen]
+    if other is None:
+        return profiles[0], None, None
+    pairs = [first_token(a) / first_token(b) for a, b in zip(*seen, strict=True)]
+    turns = [middle(pairs[start : start + TURN]).median for start in range(0, n, TURN)]
+    return profiles[0], profiles[1], middle(turns)
+
+
+def first_token(times: Times) -> float:
+    """Seconds from the picture to the first token of one request."""
+    return sum(times[s][0] for s in ("preprocess", "vision", "connector", "prefill") if s in times)
+
+
+def middle(values: Sequence[float]) -> Ratio:
+    """Median and its distribution-free 95 % interval, from the order of the values alone.
+
+    The true median lies below the r-th smallest of n values as often as n tosses of a coin show
+    fewer than r heads. Below six values the interval is all of their range, and means less.
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    rank, tail = 0, 2 * (1 + n)  # both tails, in tosses out of 2**n, if the rank were one more
+    while tail <= 0.05 * 2**n:
+        rank += 1
+        tail += 2 * math.comb(n, rank + 1)
+    half = n // 2
+    median = ordered[half] if n % 2 else (ordered[half - 1] + ordered[half]) / 2
+    return Ratio(median, ordered[rank], ordered[n - 1 - rank])
+
+
+def _profile(times: Sequence[Times], n: int, warmup: int) -> Profile:
+    """The profiler's own figures, from requests that have run."""
+    return replace(profile(times.__getitem__, warmup=0, n=n), warmup=warmup)
