@@ -103,19 +103,23 @@ def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
 )
 @click.argument("bundle", type=ANY)
 @click.option("--image", required=True, type=ANY, help="PNG, JPEG, WebP, BMP, GIF or TIFF.")
-@click.option("--prompt", required=True, help="The question.")
+@click.option("--prompt", help="The question; a classifier or dense model is asked none.")
 @click.option("--max-new", type=click.IntRange(1), help="Stop after so many tokens.")
+@click.option("--save-map", type=ANY, help="PNG to write the map of a dense model to.")
 @speaks
-def run(speaker: Speaker, bundle: Path, image: Path, prompt: str, max_new: int | None) -> None:
+def run(speaker: Speaker, bundle: Path, image: Path, prompt: str | None, **how: Any) -> None:
     """Ask BUNDLE a question about a picture; the answer streams to stdout."""
     from edgevlm.commands.run import run_bundle
-    from edgevlm.commands.tables import run_line
+    from edgevlm.commands.tables import run_line, see_line
 
     show = (lambda _: None) if speaker.as_json else functools.partial(print, end="", flush=True)
-    report = run_bundle(bundle, image, prompt, max_new=max_new, on_text=show)
-    if not speaker.as_json:
-        print(flush=True)
-    run_line(speaker, report)
+    report = run_bundle(bundle, image, prompt, **how, on_text=show)
+    if "answer" not in report:
+        see_line(speaker, report)
+    else:
+        if not speaker.as_json:
+            print(flush=True)
+        run_line(speaker, report)
     speaker.emit(report)
 
 

@@ -127,21 +127,22 @@ def reduced(
     return model, facts
 
 
-def measured(
-    model: ExportedModel, dataset: Dataset, plain: Answerer
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Scores by kind, times, and which questions were answered."""
+def asked(model: ExportedModel, dataset: Dataset) -> np.ndarray:
+    """bool [n]: which questions the model answers."""
     with tempfile.TemporaryDirectory() as folder:
-        answerer = opened(model, Path(folder))
-        right = ask_all(answerer, dataset)
-        found: dict[str, Any] = {"time": timed(answerer, plain, dataset)}
-    found["score"] = Score(len(right), int(right.sum())).as_json()
+        return ask_all(opened(model, Path(folder)), dataset)
+
+
+def scores(right: np.ndarray, dataset: Dataset) -> dict[str, Any]:
+    """Overall and by kind."""
     kinds = np.array([row.kind for row in dataset.rows])
-    found["kinds"] = {
-        kind: Score(int((kinds == kind).sum()), int(right[kinds == kind].sum())).as_json()
-        for kind in dataset.kinds
+    return {
+        "score": Score(len(right), int(right.sum())).as_json(),
+        "kinds": {
+            kind: Score(int((kinds == kind).sum()), int(right[kinds == kind].sum())).as_json()
+            for kind in dataset.kinds
+        },
     }
-    return found, right
 
 
 def digest(model: ExportedModel) -> str:
@@ -166,15 +167,22 @@ def main() -> None:
             model, facts = reduced(source, prune, share)
             rows.append(facts)
             if model is not None:
-                file = store / f"{digest(model)}.npz"
+                file = store / f"{digest(model)}.npy"
                 if not file.exists():
-                    found, right = measured(model, dataset, plain)
-                    np.savez_compressed(file, found=json.dumps(found), right=right)
-                kept = np.load(file, allow_pickle=False)
-                facts |= json.loads(str(kept["found"]))
-                answers[prune, share] = kept["right"]
+                    np.save(file, asked(model, dataset))
+                answers[prune, share] = np.load(file, allow_pickle=False)
+                facts |= scores(answers[prune, share], dataset)
+                times = file.with_suffix(".json")
+                if args.time and not times.exists():
+                    with tempfile.TemporaryDirectory() as scratch:
+                        answerer = opened(model, Path(scratch))
+                        times.write_text(json.dumps(timed(answerer, plain, dataset)))
+                if times.exists():
+                    facts["time"] = json.loads(times.read_text())
             shown = facts["score"]["accuracy"] if "score" in facts else facts["refused"][0]
             print(prune, share, shown, flush=True)
+    if not args.time:
+        return  # answers are stored; a run with times writes the result
     for facts in rows:
         seeds = [answers[f"random:seed={s}", facts["budget"]] for s in range(SEEDS)]
         if "score" in facts and not facts["method"].startswith("random"):
@@ -200,6 +208,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("model")
     parser.add_argument("dataset")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--time", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_args()
 
 

@@ -11,19 +11,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from edgevlm.commands.artifacts import check_artifacts, total_drift
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
 from edgevlm.commands.writing import Proof, compile_report, write_manifest, write_processor
 from edgevlm.compiler.atomic import atomic_folder, check_target
 from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
-from edgevlm.compiler.contract import Role
-from edgevlm.compiler.drift import Drift
-from edgevlm.compiler.errors import JobFault, UsageFault
-from edgevlm.compiler.executor import PartCaller, ReferenceParts
+from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Target
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.recipe import Recipe
-from edgevlm.compiler.verify import ProbeInput, Reference, compare_parts, observe
+from edgevlm.compiler.verify import ProbeInput, Reference, observe
 from edgevlm.devices import Device, find_device
 from edgevlm.devices.host import describe_host
 from edgevlm.models.answer import probe_inputs
@@ -32,12 +30,8 @@ from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.tokens.schedule import parse_asked
 from edgevlm.runtimes import find_runtime
-from edgevlm.runtimes.base import Runtime
 
 __all__ = ["CompileOptions", "compile_model", "options_of"]
-
-#: dB; an artifact computes the same graph with a vendor's kernels, fused and reordered
-ARTIFACT_FLOOR_DB = 40.0
 
 Progress = Callable[[str], None]
 
@@ -109,14 +103,13 @@ def compile_model(
     if recipe is None:
         recipe = compose(device.id, device.runtime, options.flags, original)
         passes = make_passes(recipe)
-    probes = probe_inputs(
-        original.contract, original.processor, original.tokenizer, original.probes
-    )
+    probes = _probes(original)
     progress("probe source")
     first = observe(original, probes)
     model, applied, seen = run_passes(
-        original, passes, probes, min_sqnr=options.min_sqnr, progress=progress
+        original, passes, _probes, min_sqnr=options.min_sqnr, progress=progress
     )
+    asked = _probes(model)  # a pass may have changed the size of the pictures
     proof = Proof(applied, seen, agree_source=_agree(first, seen))
     with atomic_folder(options.out, options.force) as draft:
         progress(f"lower to {runtime.name}")
@@ -124,17 +117,19 @@ def compile_model(
         target = Target(device=device.id, runtime=runtime.name, toolchain=toolchain)
         write_processor(model, draft)
         (draft / "recipe.toml").write_text(recipe.to_toml())
-        bundle = Bundle(draft, write_manifest(model, target, artifacts, proof, draft))
         progress("check artifacts")
-        parts = runtime.open(bundle)
-        _check_artifacts(model, runtime, parts, proof, probes)
-        proof.source_drift = _total_drift(original, model, parts, first)
+        parts = runtime.open_artifacts(draft, artifacts, model.contract)
+        check_artifacts(model, runtime, parts, proof, asked)
+        bundle = Bundle(draft, write_manifest(model, target, artifacts, proof, draft))
+        proof.source_drift = total_drift(original, model, parts, first)
         payoff = None
         if options.payoff != "none" and any(s.name in TOKEN_STEPS for s in recipe.steps):
             progress("time it against no pruning")
             full = options.payoff == "full"
             sides = (model.contract, parts)
-            payoff = measure_payoff(original, recipe, runtime, sides, probes, crossover=full)
+            payoff = measure_payoff(
+                original, recipe, runtime, sides, probes, asked=asked, crossover=full
+            )
             check_payoff(payoff, options.force)
         report = compile_report(model, bundle, proof, perf_counter() - start)
         record = {
@@ -183,9 +178,9 @@ def _recipe(options: CompileOptions, device: Device) -> Recipe:
 def _next(out: Path, model: ExportedModel) -> list[str]:
     """Commands that work as they stand, for who has just made a first bundle."""
     bundle = shlex.quote(str(out))
-    if model.contract.kind != "vlm":
-        return [f"edgevlm verify {bundle}"]
     picture = shlex.quote(str(out / "goldens" / "000.png"))
+    if model.contract.kind != "vlm":
+        return [f"edgevlm run {bundle} --image {picture}", f"edgevlm verify {bundle}"]
     question = shlex.quote(model.probes[0].question)
     return [
         f"edgevlm run {bundle} --image {picture} --prompt {question}",
@@ -193,49 +188,9 @@ def _next(out: Path, model: ExportedModel) -> list[str]:
     ]
 
 
+def _probes(model: ExportedModel) -> list[ProbeInput]:
+    return probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+
+
 def _agree(a: Reference, b: Reference) -> int:
     return sum(x == y for x, y in zip(a.answers, b.answers, strict=True))
-
-
-def _check_artifacts(
-    model: ExportedModel,
-    runtime: Runtime,
-    parts: PartCaller,
-    proof: Proof,
-    probes: list[ProbeInput],
-) -> None:
-    """The emitted files, run by the runtime, against the graphs they came from."""
-    proof.artifact = compare_parts(
-        ReferenceParts(model.parts), parts, proof.seen, model.contract.roles
-    )
-    for role, drift in proof.artifact.items():
-        if not drift.sqnr_db >= ARTIFACT_FLOOR_DB:  # also when it is not a number
-            raise JobFault(
-                "EV305",
-                f"artifact {role} strays at {drift.where}",
-                f"SQNR {drift.sqnr_db:.1f} dB against its own graph, under "
-                f"{ARTIFACT_FLOOR_DB:.0f} dB",
-                "please report this with the recipe; edgevlm doctor shows versions",
-            )
-    ran = observe(model, probes, parts)
-    agree = _agree(proof.seen, ran)
-    if agree < len(probes):
-        raise JobFault(
-            "EV306",
-            f"artifacts answer {len(probes) - agree} of {len(probes)} probes differently",
-            f"the {runtime.name} artifacts are not the graphs they came from",
-            "please report this with the recipe",
-        )
-
-
-def _total_drift(
-    original: ExportedModel, model: ExportedModel, parts: PartCaller, first: Reference
-) -> dict[Role, Drift]:
-    """Source against artifact on the source's inputs, for parts whose ports kept their shapes."""
-    same = [
-        r
-        for r in model.contract.roles
-        if model.contract.inputs(r) == original.contract.inputs(r)
-        and model.contract.outputs(r) == original.contract.outputs(r)
-    ]
-    return compare_parts(ReferenceParts(original.parts), parts, first, same)

@@ -33,7 +33,7 @@ _EXTRAS = {
     "coreml": "later: --target iphone through Core ML",
     "coreai": "later: --target iphone through Core AI",
     "fpga": "later: --target fpga",
-    "report": "edgevlm report",
+    "report": "edgevlm sweep: its plot",
     "data": "make demo, edgevlm eval --dataset easy-vqa",
     "dev": "make test",
 }

@@ -19,12 +19,12 @@ def _asked_to_list() -> bool:
 
 @click.group(
     invoke_without_command=True,
-    short_help="List the graph passes, show one.",
-    epilog=examples("edgevlm passes", "edgevlm passes show keep-tokens"),
+    short_help="List the passes and token reduction methods, show one.",
+    epilog=examples("edgevlm passes", "edgevlm passes show dart"),
 )
 @speaks
 def passes(speaker: Speaker) -> None:
-    """The graph passes: list them (also without a sub-command), show the card of one."""
+    """Passes and token reduction methods: list them (also without a sub-command), show one."""
     if _asked_to_list():
         _list_passes(speaker)
 
@@ -32,25 +32,23 @@ def passes(speaker: Speaker) -> None:
 @passes.command("list", epilog=examples("edgevlm passes list", "edgevlm passes list --json"))
 @speaks
 def passes_list(speaker: Speaker) -> None:
-    """All passes with their effect."""
+    """All passes with their effect, all token reduction methods with their sites."""
     _list_passes(speaker)
 
 
 @passes.command(
     "show",
-    epilog=examples(
-        "edgevlm passes show keep-tokens", "edgevlm passes show quantize-weights --json"
-    ),
+    epilog=examples("edgevlm passes show dart", "edgevlm passes show keep-tokens --json"),
 )
 @click.argument("name")
 @speaks
 def passes_show(speaker: Speaker, name: str) -> None:
-    """The card and the options of one pass."""
+    """The card and the options of one pass or token reduction method."""
+    from edgevlm.commands.cards import card_of
     from edgevlm.commands.passes import show_pass
-    from edgevlm.commands.tables import pass_card
 
     card = show_pass(name)
-    pass_card(speaker, card)
+    card_of(speaker, card)
     speaker.emit(card)
 
 
@@ -106,12 +104,13 @@ def doctor(speaker: Speaker, device: str) -> None:
 
 
 def _list_passes(speaker: Speaker) -> None:
+    from edgevlm.commands.cards import lists
+    from edgevlm.commands.methods import list_methods
     from edgevlm.commands.passes import list_passes
 
-    rows = list_passes()
-    keys = ("name", "effect", "summary")
-    speaker.table("passes", keys, [[row[key] for key in keys] for row in rows])
-    speaker.emit({"schema": 1, "items": rows})
+    rows, methods = list_passes(), list_methods()
+    lists(speaker, rows, methods)
+    speaker.emit({"schema": 1, "items": rows, "methods": methods})
 
 
 def _list_devices(speaker: Speaker) -> None:

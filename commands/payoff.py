@@ -40,16 +40,23 @@ def measure_payoff(
     pruned: tuple[Contract, PartCaller],
     probes: Sequence[ProbeInput],
     *,
+    asked: Sequence[ProbeInput] | None = None,
     crossover: bool = False,
     n: int = REQUESTS,
 ) -> dict[str, Any]:
-    """ms a stage before and after, and the ratio of times to first token with its 95 %."""
+    """ms a stage before and after, and the ratio of times to first token with its 95 %.
+
+    asked: the probes as the pruned model takes them, where its pictures have another size.
+    """
     plain = unpruned(original, recipe)
     with tempfile.TemporaryDirectory() as folder:
         artifacts = runtime.lower(plain, Path(folder))
         parts = runtime.open_artifacts(Path(folder), artifacts, plain.contract)
         after, before, ratio = turn_about(
-            _asker(*pruned, probes), _asker(plain.contract, parts, probes), n=n, warmup=WARM_UP
+            _asker(*pruned, asked or probes),
+            _asker(plain.contract, parts, probes),
+            n=n,
+            warmup=WARM_UP,
         )
     report: dict[str, Any] = {
         "stages": _stages(before, after),

@@ -1,4 +1,7 @@
-"""`edgevlm run`: one picture, one question, the answer as it is decoded."""
+"""`edgevlm run`: one picture, one question, the answer as it is decoded.
+
+A bundle without words is shown the picture alone, and tells the classes or the map (`see`).
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from edgevlm.commands.see import see_picture
 from edgevlm.commands.session import open_for_answers
+from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.cost import image_tokens
+from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.generate import Trace
 from edgevlm.models.processing.image import load_image
 
@@ -18,18 +24,30 @@ __all__ = ["run_bundle"]
 def run_bundle(
     path: Path,
     image: Path,
-    prompt: str,
+    prompt: str | None,
     *,
     max_new: int | None = None,
+    save_map: Path | None = None,
     on_text: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Answer a question about a picture; `on_text` gets pieces as they come.
 
+    A classifier or dense model takes no prompt; save_map: a PNG to write its map to.
     Returns the JSON of `edgevlm run --json`; stages in milliseconds, one run, sessions cold.
-    Raises EV110-EV114 (image), EV120-EV123 (prompt), EV3xx (bundle).
+    Raises EV110-EV114 (image), EV120-EV123 (prompt), EV220 (options that do nothing), EV3xx.
     """
     rgb = load_image(image)
+    if prompt is None and open_bundle(path).manifest.contract.kind != "vlm":
+        return see_picture(path, rgb, save_map=save_map)
     opened = open_for_answers(path)
+    if save_map is not None:
+        raise UsageFault(
+            "EV220",
+            f"--save-map {save_map} of {path.name}",
+            "it answers in words, there is no map",
+            "leave it out",
+        )
+    prompt = prompt or ""  # which is then refused as any empty question is
     answerer = opened.answerer
     answerer.prompt(prompt)  # refuse before the image is looked at
     trace, ids, pieces = Trace(), [], []

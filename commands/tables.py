@@ -10,9 +10,9 @@ __all__ = [
     "compile_table",
     "eval_table",
     "inspect_table",
-    "pass_card",
     "profile_table",
     "run_line",
+    "see_line",
     "verify_line",
 ]
 
@@ -38,10 +38,16 @@ def compile_table(speaker: Speaker, report: dict[str, Any]) -> None:
     labelled = (
         f", {answers['correct']} of {answers['labelled']} right" if answers["labelled"] else ""
     )
-    speaker.say(
+    agree = (
         f"{answers['agree_with_source']} of {answers['probes']} probe answers as the source gives "
-        f"them{labelled}; {report['seconds']:.1f} s, peak {report['peak_rss_mb']:.0f} MB"
+        f"them{labelled}; "
     )
+    speaker.say(
+        f"{agree if answers['probes'] else ''}{report['seconds']:.1f} s, "
+        f"peak {report['peak_rss_mb']:.0f} MB"
+    )
+    for note in report["notes"]:
+        speaker.say(f"note: {note}")
     for i, command in enumerate(report["next"]):
         speaker.say(f"{'      ' if i else 'next: '}{command}")
 
@@ -55,6 +61,22 @@ def run_line(speaker: Speaker, report: dict[str, Any]) -> None:
         f"{tokens['kept']} of {tokens['of']} image tokens",
         "dim",
     )
+
+
+def see_line(speaker: Speaker, report: dict[str, Any]) -> None:
+    """Of a model without words: what it sees on stdout, the figures on stderr."""
+    if "map" in report:
+        seen = report["map"]
+        lines = [
+            f"map {' x '.join(map(str, seen['shape'][1:]))}: "
+            f"min {seen['min']:.4g}, mean {seen['mean']:.4g}, max {seen['max']:.4g}"
+            + (f"; written to {seen['saved']}" if seen["saved"] else "")
+        ]
+    else:
+        lines = [f"{c['label'] or c['class']} {c['value']:.4g}" for c in report["classes"]]
+    if not speaker.as_json:
+        print(*lines, sep="\n", flush=True)
+    speaker.say(f"{report['stages']['end_to_end']:.1f} ms", "dim")
 
 
 def eval_table(speaker: Speaker, report: dict[str, Any]) -> None:
@@ -145,19 +167,6 @@ def verify_line(speaker: Speaker, report: dict[str, Any]) -> None:
     goldens = report["goldens"]
     answers = f", {goldens['agree']} of {goldens['of']} golden answers" if goldens else ""
     speaker.say(f"{report['bundle']}: {report['files']} files unchanged{answers}")
-
-
-def pass_card(speaker: Speaker, card: dict[str, Any]) -> None:
-    speaker.say(f"{card['name']} ({card['effect']})", "bold")
-    speaker.say(card["card"])
-    speaker.table(
-        "options",
-        ["option", "default", "what"],
-        [
-            [name, spec.get("default", "required"), spec.get("description", "")]
-            for name, spec in card["options"].items()
-        ],
-    )
 
 
 def _ports(ports: dict[str, Any], shown: int = 3) -> str:

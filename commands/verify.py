@@ -10,10 +10,9 @@ from typing import Any
 from edgevlm.commands.session import open_for_answers
 from edgevlm.compiler.bundle import SUMS, Bundle, check_bundle, open_bundle, read_manifest
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.generate import classify
 from edgevlm.compiler.manifest import Golden
 from edgevlm.compiler.verify import MAX_ANSWER
-from edgevlm.models.answer import image_processor
+from edgevlm.models.answer import Viewer, map_samples, same_samples
 from edgevlm.models.processing.image import load_image
 from edgevlm.runtimes import find_runtime
 
@@ -56,8 +55,8 @@ def _goldens(bundle: Bundle) -> dict[str, int]:
     goldens, ask = bundle.manifest.goldens, _asker(bundle)
     wrong = []
     for golden in goldens:
-        ids, text = ask(golden)
-        if ids != golden.token_ids:
+        same, text = ask(golden)
+        if not same:
             wrong.append(f"{golden.image} {golden.question!r}: {text!r}, not {golden.answer!r}")
     if wrong:
         raise JobFault(
@@ -71,27 +70,31 @@ def _goldens(bundle: Bundle) -> dict[str, int]:
     return {"agree": len(goldens), "of": len(goldens)}
 
 
-def _asker(bundle: Bundle) -> Callable[[Golden], tuple[tuple[int, ...], str]]:
-    """golden -> (token ids, or the class of a classifier; the same as text)."""
+def _asker(bundle: Bundle) -> Callable[[Golden], tuple[bool, str]]:
+    """golden -> (whether the bundle says the same; what it says: words, a class, a map)."""
     manifest = bundle.manifest
-    if manifest.contract.kind == "classifier":
-        images = image_processor(manifest.contract, manifest.processor)
+    if manifest.contract.kind != "vlm":
         parts = find_runtime(manifest.target.runtime).open(bundle)
+        viewer = Viewer(manifest.contract, manifest.processor, parts)
 
-        def name(golden: Golden) -> tuple[tuple[int, ...], str]:
-            best = int(classify(parts, images(load_image(bundle.folder / golden.image))).argmax())
-            return (best,), str(best)
+        def see(golden: Golden) -> tuple[bool, str]:
+            seen = viewer.look(load_image(bundle.folder / golden.image))
+            if manifest.contract.kind == "dense":
+                said = map_samples(seen)
+                return same_samples(said, golden.answer), said
+            best = int(seen.argmax())
+            return (best,) == golden.token_ids, str(best)
 
-        return name
+        return see
     answerer = open_for_answers(bundle.folder).answerer
 
-    def answer(golden: Golden) -> tuple[tuple[int, ...], str]:
+    def answer(golden: Golden) -> tuple[bool, str]:
         found = answerer.answer(
             load_image(bundle.folder / golden.image),
             golden.question,
             # one more than is right, so that an answer that goes on is seen
             max_new=min(len(golden.token_ids) + 1, MAX_ANSWER),
         )
-        return found.token_ids, found.text
+        return found.token_ids == golden.token_ids, found.text
 
     return answer

@@ -31,7 +31,7 @@ from edgevlm.compiler.manifest import (
 from edgevlm.compiler.pass_manager import Applied
 from edgevlm.compiler.verify import Reference
 from edgevlm.devices.host import peak_rss_mb
-from edgevlm.models.answer import text_processor
+from edgevlm.models.answer import map_samples, text_processor
 
 __all__ = ["Proof", "compile_report", "write_manifest", "write_processor"]
 
@@ -41,8 +41,9 @@ class Proof:
     """Everything that was checked on the way, for the manifest and the record."""
 
     applied: list[Applied]
-    seen: Reference  # what the final graphs did on the probes
+    seen: Reference  # what the final graphs, and then the artifacts, did on the probes
     agree_source: int = 0  # probes answered as the source answers them
+    chosen_otherwise: int = 0  # probes on which artifacts and their graphs kept other image tokens
     artifact: dict[Role, Drift] = field(default_factory=dict)  # artifact against its own graph
     source_drift: dict[Role, Drift] = field(default_factory=dict)  # artifact against the source
 
@@ -98,9 +99,11 @@ def _goldens(model: ExportedModel, seen: Reference) -> tuple[Golden, ...]:
             image=f"goldens/{i:03d}.png",
             question=probe.question,
             token_ids=ids,
-            answer=text.decode(ids) if text else str(ids[0]),
+            answer=text.decode(ids) if text else str(ids[0]) if ids else map_samples(logits),
         )
-        for i, (probe, ids) in enumerate(zip(model.probes, seen.answers, strict=True))
+        for i, (probe, ids, logits) in enumerate(
+            zip(model.probes, seen.answers, seen.logits, strict=True)
+        )
     )
 
 
@@ -113,6 +116,7 @@ def compile_report(
         for p, g in zip(model.probes, bundle.manifest.goldens, strict=True)
         if p.answer is not None
     ]
+    answers = 0 if model.contract.kind == "dense" else len(model.probes)  # a map is none
     return {
         "schema": 1,
         "digest": bundle.digest,
@@ -123,13 +127,15 @@ def compile_report(
         "image_tokens": image_tokens(model.contract),
         "parts": [_part(role, model, proof) for role in model.contract.roles],
         "answers": {
-            "agree_with_source": proof.agree_source,
-            "probes": len(model.probes),
+            "agree_with_source": min(proof.agree_source, answers),
+            "chosen_otherwise": proof.chosen_otherwise,
+            "probes": answers,
             "correct": sum(a.strip().lower() == b.strip().lower() for a, b in labelled),
             "labelled": len(labelled),
             "how": "measured-host",
         },
         "checks": sum(a.check is not None for a in proof.applied),
+        "notes": list(model.source.notes),
     }
 
 

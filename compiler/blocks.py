@@ -100,19 +100,25 @@ def _data_input(node: ir.Node) -> ir.Value | None:
     return None
 
 
-def _added(value: ir.Value) -> tuple[ir.Value | None, ir.Value | None]:
-    """Forward from Attention: what is added to the stream, and the stream behind that sum."""
-    for _ in range(32):
-        users = [node for node, _ in value.uses()]
-        if len(users) != 1:
-            return None, None
-        node = users[0]
+def _added(value: ir.Value, steps: int = 32) -> tuple[ir.Value | None, ir.Value | None]:
+    """Forward from Attention: what is added to the stream, and the stream behind that sum.
+
+    Others may read what lies between, such as a score of tokens; they lead to no sum of streams.
+    """
+    for node, _ in value.uses():
         if node.op_type == "Add" and all(v.const_value is None for v in node.inputs):
-            return value, node.outputs[0]
-        if node.op_type not in PROJECTIONS and _data_input(node) is not value:
-            return None, None
-        value = node.outputs[0]
+            if _is_stream(node.outputs[0]):
+                return value, node.outputs[0]
+        elif steps and (node.op_type in PROJECTIONS or _data_input(node) is value):
+            found = _added(node.outputs[0], steps - 1)
+            if found[1] is not None:
+                return found
     return None, None
+
+
+def _is_stream(value: ir.Value) -> bool:
+    """[1,L,D], or not known yet."""
+    return value.shape is None or len(value.shape) == 3
 
 
 def _second(middle: ir.Value) -> tuple[ir.Value | None, ir.Value | None]:

@@ -57,12 +57,22 @@ class GraphBuilder:
 
         New nodes join `instead`, so that two calls share them.
         """
+        reached: set[ir.Node] = set()
+        waiting = list(instead)
+        while waiting:
+            users = {node for node, _ in waiting.pop().uses()} - reached
+            reached |= users
+            waiting.extend(v for node in users for v in node.outputs)
+        return self._copy(value, instead, reached)
+
+    def _copy(
+        self, value: ir.Value, instead: dict[ir.Value, ir.Value], reached: set[ir.Node]
+    ) -> ir.Value:
+        """Goes back through `reached` only: all that lies in front may be deep and is never met."""
         node = value.producer()
-        if value in instead or node is None:
+        if value in instead or node not in reached:
             return instead.get(value, value)
-        inputs = [v if v is None else self.copy(v, instead) for v in node.inputs]
-        if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
-            return value
+        inputs = [v if v is None else self._copy(v, instead, reached) for v in node.inputs]
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         made = self(node.op_type, *inputs, outputs=len(node.outputs), **attributes)
         for old, new in zip(

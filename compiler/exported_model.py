@@ -15,7 +15,7 @@ import io
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -42,6 +42,7 @@ class Source(BaseModel):
     name: str = Field(max_length=200)
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")  # of what the user handed over
     licence: str | None = None
+    notes: tuple[Annotated[str, Field(max_length=400)], ...] = ()  # what was taken for granted
 
 
 class Processor(BaseModel):

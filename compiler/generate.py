@@ -30,10 +30,11 @@ class ImageTokens:
 
 @dataclass
 class Trace:
-    """Seconds spent in each stage, and the feeds of each part if asked for."""
+    """Seconds spent in each stage, which tokens were kept, and the parts' feeds if asked for."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     feeds: dict[str, Feeds] | None = None
+    choices: dict[str, np.ndarray] = field(default_factory=dict)  # by part and output
 
     def timed(
         self, stage: str, parts: PartCaller, role: str, feeds: Feeds
@@ -43,6 +44,7 @@ class Trace:
         start = perf_counter()
         out = parts.call(role, feeds)
         self.seconds.setdefault(stage, []).append(perf_counter() - start)
+        self.choices |= {f"{role}/{k}": v for k, v in out.items() if k.startswith("image_index")}
         return out
 
 

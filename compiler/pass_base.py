@@ -14,12 +14,15 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
+
+if TYPE_CHECKING:
+    from edgevlm.compiler.verify import Reference
 
 __all__ = ["Effect", "Note", "Pass", "PassOptions", "PassResult"]
 
@@ -63,6 +66,8 @@ class Pass(ABC):
     paper: ClassVar[str | None] = None  # arXiv id
     after: ClassVar[tuple[str, ...]] = ()  # passes that must come earlier if both are in a recipe
     Options: ClassVar[type[PassOptions]] = PassOptions
+    #: what the model in hand does on the probes, set before `run`; None where nobody observed it
+    calibration: Reference | None = None
 
     def __init__(self, /, **options: object) -> None:
         try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Note, Pass
 from edgevlm.compiler.validate import validate
@@ -39,29 +40,35 @@ class Applied:
         }
 
 
+Probes = Sequence[ProbeInput] | Callable[[ExportedModel], Sequence[ProbeInput]]
+
+
 def run_passes(
     model: ExportedModel,
     passes: Sequence[Pass],
-    probes: Sequence[ProbeInput],
+    probes: Probes,
     *,
     min_sqnr: float = 15.0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[ExportedModel, list[Applied], Reference]:
     """Returns the final model, the record of each pass, and what the final model did on the probes.
 
+    probes: or what makes them for a model, needed where a pass changes the size of its pictures.
     min_sqnr: dB, the floor for passes that approximate. Raises EV2xx naming pass and node.
     """
-    seen = observe(model, probes)
+    seen = observe(model, _probes(probes, model))
     record: list[Applied] = []
     for step in passes:
         progress(step.name)
         start = perf_counter()
+        step.calibration = seen
         result = step(model)
         check = None
         if result.changed:
             validate(result.model)
+            asked = _probes(probes, result.model)
             check, seen = check_pass(
-                step.name, step.effect, model, result.model, seen, probes, min_sqnr
+                step.name, step.effect, model, result.model, seen, asked, min_sqnr
             )
         record.append(
             Applied(
@@ -77,3 +84,18 @@ def run_passes(
         model = result.model
         gc.collect()  # a graph is full of cycles; its sessions go when it goes
     return model, record, seen
+
+
+def _probes(probes: Probes, model: ExportedModel) -> Sequence[ProbeInput]:
+    """Pictures of the size that the model takes."""
+    if callable(probes):
+        return probes(model)
+    size = (model.contract.image_height, model.contract.image_width)
+    if any(probe.pixel_values.shape[2:] != size for probe in probes):
+        raise JobFault(
+            "EV501",
+            f"probes of other than {size[0]} x {size[1]} pixels",
+            "a pass changed the size of the pictures, and the probes were made before",
+            "hand run_passes what makes the probes; please report this",
+        )
+    return probes

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from edgevlm.compiler.contract import Role
+from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.drift import Drift, measure, worst
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import Feeds, PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify, encode_image, generate
+from edgevlm.compiler.matching import Compared, compare_outputs
 from edgevlm.compiler.pass_base import Effect
 from edgevlm.compiler.stray import first_stray
 
@@ -28,14 +29,15 @@ __all__ = [
     "Check",
     "ProbeInput",
     "Reference",
+    "answered_otherwise",
     "check_pass",
+    "chosen_otherwise",
     "compare_parts",
     "observe",
 ]
 
 #: dB; float32 rounding of a reordered sum stays well above this, a wrong graph far below
 EXACT_FLOOR_DB = 80.0
-INDEX = "image_index"
 MAX_ANSWER = 16  # tokens; enough to see two models disagree
 
 
@@ -55,6 +57,8 @@ class Reference:
     feeds: list[dict[Role, Feeds]]
     logits: list[np.ndarray]  # of the first answer token, [1,V]
     answers: list[tuple[int, ...]]
+    choices: list[dict[str, np.ndarray]] = field(default_factory=list)  # which tokens were kept
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def observe(
 ) -> Reference:
     """Run every probe through the chain, keeping what each part was fed."""
     parts = parts or ReferenceParts(model.parts)
-    seen = Reference([], [], [])
+    seen = Reference([], [], [], [], model.contract)
     for probe in probes:
         trace = Trace(feeds={})
         logits: list[np.ndarray] = []
@@ -105,6 +109,7 @@ def observe(
         seen.feeds.append(trace.feeds)
         seen.logits.append(logits[0])
         seen.answers.append(answer)
+        seen.choices.append(trace.choices)
     return seen
 
 
@@ -113,33 +118,39 @@ def compare_parts(
 ) -> dict[Role, Drift]:
     """Feed both sides the reference's inputs, part by part; the worst output of each.
 
-    The overlap of a part is its smallest over all probes, whichever probe has the worst output.
+    An output behind a choice that differs counts on the probes where the choices are the same; by
+    the rows of the tokens both kept, where there is no such probe. The overlap of a part is its
+    smallest over all probes, whichever probe has the worst output.
     """
     found: dict[Role, Drift] = {}
     for role in roles:
-        drifts = []
-        for feeds in reference.feeds:
-            if role in feeds:
-                drifts += _outputs(before.call(role, feeds[role]), after.call(role, feeds[role]))
-        if drifts:
-            overlaps = [d.overlap for d in drifts if d.overlap is not None]
-            found[role] = replace(worst(drifts), overlap=min(overlaps, default=None))
+        seen: list[Compared] = []
+        overlaps: list[float] = []
+        for feeds in (f[role] for f in reference.feeds if role in f):
+            start = int(feeds["image_start"][0]) if "image_start" in feeds else 0
+            sides = (before.call(role, feeds), after.call(role, feeds))
+            outputs, overlap = compare_outputs(*sides, reference.contract, start)
+            seen += outputs
+            overlaps += [] if overlap is None else [overlap]
+        if seen:
+            clean = {c.drift.where for c in seen if not c.behind}
+            judged = [c.drift for c in seen if not c.behind or c.drift.where not in clean]
+            found[role] = replace(worst(judged), overlap=min(overlaps, default=None))
     return found
 
 
-def _outputs(want: dict[str, np.ndarray], got: dict[str, np.ndarray]) -> list[Drift]:
-    """Output by output. Where a selector chose, tokens are compared with themselves.
+def chosen_otherwise(a: Reference, b: Reference) -> list[bool]:
+    """Of each probe: whether some selector kept other tokens."""
+    return [
+        any(not np.array_equal(x[name], y[name]) for name in x)
+        for x, y in zip(a.choices, b.choices, strict=True)
+    ]
 
-    Two tokens may be all but equal, and rounding then decides which one is kept. That is no error
-    of the embeddings, so rows are matched by their place in the grid and the overlap is told apart.
-    """
-    if INDEX not in want:
-        return [measure(want[name], got[name], name) for name in want]
-    ours, theirs = want[INDEX], got[INDEX]
-    shared, at, bt = np.intersect1d(ours, theirs, return_indices=True)
-    overlap = len(shared) / len(np.union1d(ours, theirs))
-    drifts = [measure(want[name][:, at], got[name][:, bt], name) for name in want if name != INDEX]
-    return [replace(drift, overlap=overlap) for drift in drifts]
+
+def answered_otherwise(a: Reference, b: Reference) -> int:
+    """Probes with another answer though every choice was the same: that is no rounding."""
+    probes = zip(a.answers, b.answers, chosen_otherwise(a, b), strict=True)
+    return sum(x != y and not otherwise for x, y, otherwise in probes)
 
 
 def check_pass(
@@ -191,10 +202,11 @@ def check_pass(
             "leave the pass out of the recipe, and please report this with the recipe",
         )
     agree = sum(a == b for a, b in zip(reference.answers, seen.answers, strict=True))
-    if effect is Effect.EXACT and agree < len(probes):
+    strayed = answered_otherwise(reference, seen) if effect is Effect.EXACT else 0
+    if strayed:
         raise JobFault(
             "EV207",
-            f"pass {name} changed {len(probes) - agree} of {len(probes)} answers",
+            f"pass {name} changed {strayed} of {len(probes)} answers",
             "it claims to keep the function exactly",
             "please report this with the recipe",
         )

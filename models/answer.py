@@ -1,4 +1,7 @@
-"""A picture and a question in, words out: processor and tokenizer around the token loop."""
+"""A picture and a question in, words out: processor and tokenizer around the token loop.
+
+A model without words gets a picture alone, and gives classes or a map.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,27 @@ from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import Probe, Processor
-from edgevlm.compiler.generate import ImageTokens, Trace, encode_image, generate
+from edgevlm.compiler.generate import ImageTokens, Trace, classify, encode_image, generate
 from edgevlm.compiler.verify import ProbeInput
 from edgevlm.models.processing.preprocess import ImageProcessor
 from edgevlm.models.processing.text import Prompt, PromptTemplate, StreamDecoder, TextProcessor
 
-__all__ = ["Answer", "Answerer", "image_processor", "probe_inputs", "text_processor"]
+__all__ = [
+    "Answer",
+    "Answerer",
+    "Viewer",
+    "image_processor",
+    "map_samples",
+    "probe_inputs",
+    "same_samples",
+    "text_processor",
+]
+
+#: values of a map that stand for it in a golden, evenly spread; a prime, so that they lie in
+#: many columns
+SAMPLES = 31
+#: of the greatest of them; another machine rounds otherwise
+SAMPLES_NEAR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -136,6 +154,39 @@ class Answerer:
         text = "".join(self.stream(image, question, max_new=max_new, trace=trace, ids=ids))
         trace.seconds["end_to_end"] = [perf_counter() - start]
         return Answer(text, tuple(ids), trace.seconds)
+
+
+class Viewer:
+    """A model without words, opened: show it as many pictures as you like."""
+
+    def __init__(self, contract: Contract, processor: Processor, parts: PartCaller) -> None:
+        self.parts, self.images = parts, image_processor(contract, processor)
+
+    def look(self, rgb: np.ndarray, trace: Trace | None = None) -> np.ndarray:
+        """uint8 [H,W,3] -> float32: logits [1,classes], or a map [1,channels,H',W']."""
+        trace = trace or Trace()
+        start = perf_counter()
+        pixels = self.images(rgb)
+        trace.seconds.setdefault("preprocess", []).append(perf_counter() - start)
+        return classify(self.parts, pixels, trace)
+
+
+def map_samples(seen: np.ndarray) -> str:
+    """A map as a golden holds it: some of its values, in order."""
+    flat = seen.reshape(-1)
+    picked = flat[np.linspace(0, flat.size - 1, SAMPLES).round().astype(np.int64)]
+    return " ".join(f"{value:.6g}" for value in picked)
+
+
+def same_samples(text: str, golden: str) -> bool:
+    """Whether two texts of `map_samples` are one map, but for rounding; not if either is broken."""
+    try:
+        a, b = (np.array([float(word) for word in said.split()]) for said in (text, golden))
+    except ValueError:
+        return False
+    if a.shape != (SAMPLES,) or b.shape != a.shape:
+        return False
+    return bool((np.abs(a - b) <= SAMPLES_NEAR * np.abs(b).max()).all())  # a NaN is never near
 
 
 def probe_inputs(

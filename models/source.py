@@ -1,4 +1,7 @@
-"""What the user names -> an exported model: a bundled name, an exported folder, a HF checkpoint."""
+"""What the user names -> an exported model.
+
+A bundled name, an exported folder, a Hugging Face checkpoint or a bare ONNX file.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from edgevlm.models.zoo import BUNDLED, bundled_folder
 
 __all__ = ["SourceOptions", "open_source"]
 
-KINDS = "a bundled name, a folder with model.json, or a Hugging Face folder with config.json"
+KINDS = (
+    "a bundled name, a folder with model.json, a Hugging Face folder with config.json, or an .onnx "
+    "file of an image model"
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class SourceOptions:
 
 
 def open_source(name: str, options: SourceOptions | None = None) -> ExportedModel:
-    """Raises EV100 (nothing there), EV107 (unknown family), EV10x (broken)."""
+    """Raises EV100 (nothing there), EV107 (unknown family), EV10x (broken), EV14x (ONNX file)."""
     options = options or SourceOptions()
     path = Path(name)
     match _kind(name, path):
@@ -38,6 +44,8 @@ def open_source(name: str, options: SourceOptions | None = None) -> ExportedMode
             model = _exported(path, name, options)
         case "checkpoint":
             model = _checkpoint(path, options)
+        case "onnx":
+            model = _onnx(path, name, options)
         case other:
             raise _nothing(name, other)
     if options.probes is not None:
@@ -53,7 +61,9 @@ def _kind(name: str, path: Path) -> str:
     for file, kind in kinds.items():
         if isfile(path / file):
             return kind
-    return "file" if isfile(path) else "folder" if there(path) else "nothing"
+    if isfile(path):
+        return "onnx" if path.suffix.lower() == ".onnx" else "file"
+    return "folder" if there(path) else "nothing"
 
 
 def _exported(folder: Path, name: str, options: SourceOptions) -> ExportedModel:
@@ -74,6 +84,19 @@ def _checkpoint(folder: Path, options: SourceOptions) -> ExportedModel:
     return export_checkpoint(
         folder, Capacity(options.max_prompt or default.prompt, options.max_answer or default.answer)
     )
+
+
+def _onnx(path: Path, name: str, options: SourceOptions) -> ExportedModel:
+    from edgevlm.models.onnx.frontend import import_onnx
+
+    if options.max_prompt is not None or options.max_answer is not None:
+        raise UsageFault(
+            "EV115",
+            f"--max-prompt and --max-answer for {name}",
+            "a bare ONNX file is an image model, which reads no prompt",
+            "leave them out",
+        )
+    return import_onnx(path)
 
 
 def _nothing(name: str, kind: str) -> JobFault | UsageFault:

@@ -9,11 +9,16 @@ from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.passes.cleanup.drop_dead import DropDead
 from edgevlm.passes.cleanup.drop_zero_masks import DropZeroMasks
+from edgevlm.passes.cleanup.fold_batch_norm import FoldBatchNorm
 from edgevlm.passes.cleanup.fold_constants import FoldConstants
+from edgevlm.passes.cleanup.fuse_attention import FuseAttention
+from edgevlm.passes.cleanup.fuse_gelu import FuseGelu
+from edgevlm.passes.cleanup.fuse_layer_norm import FuseLayerNorm
 from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
+from edgevlm.passes.tokens.resize_image import ResizeImage
 
 __all__ = ["PASSES", "find_pass", "make_passes"]
 
@@ -22,11 +27,16 @@ PASSES: dict[str, type[Pass]] = {
     for p in (
         # clean-up
         FoldConstants,
+        FuseLayerNorm,
+        FuseGelu,
+        FuseAttention,
+        FoldBatchNorm,
         MergeDuplicates,
         DropZeroMasks,
         DropDead,
         GatherEarly,
         # token reduction
+        ResizeImage,
         KeepTokens,
         # quantisation
         QuantizeWeights,

@@ -33,7 +33,16 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
     "ort": (
         Group(
             "exporters repeat themselves; later passes match a small, plain graph",
-            ("fold-constants", "merge-duplicates", "drop-zero-masks", "drop-dead"),
+            (
+                "fold-constants",
+                "fuse-layer-norm",
+                "fuse-gelu",
+                "fuse-attention",
+                "fold-batch-norm",
+                "merge-duplicates",
+                "drop-zero-masks",
+                "drop-dead",
+            ),
         ),
         Group(
             "only now is it plain which rows anybody reads",
@@ -41,7 +50,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
         ),
         Group(
             "shapes before weights: calibration and scales must see the final shapes",
-            ("keep-tokens",),
+            ("resize-image", "keep-tokens"),
         ),
         Group("weights last: whatever removes weights has run", ("quantize-weights",)),
     ),
@@ -64,9 +73,12 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
             "edgevlm compile --help",
         )
     asked: dict[str, list[dict[str, object]]] = {
-        "keep-tokens": flags.reduction.steps(model, runtime) if flags.reduction else [],
+        "resize-image": [],
+        "keep-tokens": [],
         "quantize-weights": [{}] if QUANT_SCHEMES[flags.quant] else [],
     }
+    if flags.reduction:
+        asked[flags.reduction.pass_name] = flags.reduction.steps(model, runtime)
     names = [name for group in PIPELINES[runtime] for name in group.passes]
     steps = [Step(name, dict(o)) for name in names for o in asked.get(name, [{}])]
     return Recipe(target, tuple(steps))

@@ -3,6 +3,7 @@
     axes = analyse(graph, signature)
     resize(axes, axes.of(value)[1], 16)             # sizes only: nothing stored lies along it
     resize(axes, axes.of(value)[1], 16, keep=idx)   # and these are the elements that stay
+    resize(axes, grid, 4, resample=bicubic)         # or: what is stored along it is drawn anew
 
 Weights that lie along the axis are cut to `keep`, whatever product or sum the axis is part of;
 every constant and attribute that follows from sizes (reshape targets, slice ends, split sizes, k,
@@ -20,9 +21,9 @@ import onnx_ir as ir
 from edgevlm.compiler.axes.analysis import Analysis
 from edgevlm.compiler.axes.axis import Axis, Term, ancestors, expand, size_of
 from edgevlm.compiler.axes.equations import parts_of
+from edgevlm.compiler.axes.resample import Resample, drawn_anew, refused
 from edgevlm.compiler.axes.rewrite import Rewriter
 from edgevlm.compiler.axes.rules.common import who
-from edgevlm.compiler.errors import JobFault
 
 __all__ = ["carries", "resize", "single"]
 
@@ -31,11 +32,11 @@ def single(term: Term, what: str) -> Axis:
     """The one atom of a term. Raises EV211, naming `what`, where it is a product or a sum."""
     atoms = expand(term)
     if not atoms:
-        raise _refuse(what, "a dimension of one element has no axis")
+        raise refused(what, "a dimension of one element has no axis")
     if len(atoms) != 1:
-        raise _refuse(what, f"the axis is folded into {atoms}; its elements are not single there")
+        raise refused(what, f"the axis is folded into {atoms}; its elements are not single there")
     if atoms[0].summands is not None:
-        raise _refuse(
+        raise refused(
             what, f"the axis is a concatenation of {atoms[0].summands}; name the part to resize"
         )
     return atoms[0]
@@ -47,54 +48,61 @@ def carries(term: Term, axis: Axis) -> bool:
 
 
 def resize(
-    found: Analysis, term: Term, size: int, keep: Sequence[int] | np.ndarray | None = None
+    found: Analysis,
+    term: Term,
+    size: int,
+    keep: Sequence[int] | np.ndarray | None = None,
+    resample: Resample | None = None,
 ) -> list[str]:
     """Give an axis `size` elements; returns what was rewritten, a sentence each.
 
     keep: strictly ascending indices (int) of the elements that stay; needed if any initializer lies
-    along the axis. Raises EV211 if the axis is pinned or folded, if a node cannot take the new
-    size, or if `keep` is wrong, or needed and missing.
+    along the axis, unless `resample` says what stands there then. Raises EV211 if the axis is
+    pinned or folded, if a node cannot take the new size, if `keep` is wrong, or needed and missing,
+    or if what would be resampled is no table of numbers over the axis.
     """
     axis = single(term, _opener(found, term))
     above = ancestors(axis)
     index = None if keep is None else _checked(keep, size, axis)
     if size < 1:
-        raise _refuse(axis.origin, f"{axis!r} cannot have {size} elements")
+        raise refused(axis.origin, f"{axis!r} cannot have {size} elements")
     if axis.size == size:
         return []
     pins = sorted(each.pinned for each in above if each.pinned)
     if pins:
         node, why = pins[0]
-        raise _refuse(node, f"{axis!r} cannot change: {why}")
+        raise refused(node, f"{axis!r} cannot change: {why}")
 
-    cuts = [
-        (node, position, [_kept(t, axis, above, index, node, position) for t in dims])
+    along = [
+        (node, position, dims)
         for (node, position), dims in found.weights.items()
         if (node, position) not in found.constants
         and any(not above.isdisjoint(expand(t)) for t in dims)
     ]
+    if resample is None:
+        cuts = [
+            (node, position, [_kept(t, axis, above, index, node, position) for t in dims])
+            for node, position, dims in along
+        ]
+    else:
+        drawn = [drawn_anew(*place, axis, above, resample, size) for place in along]
     before, axis.size = axis.size, size
     for limit in found.limits:
         broken = limit()
         if broken:
             axis.size = before
-            raise _refuse(*broken)
+            raise refused(*broken)
     edit = Rewriter(found)
-    for node, position, kept in cuts:
-        edit.cut(node, position, kept)
+    if resample is None:
+        for node, position, kept in cuts:
+            edit.cut(node, position, kept)
+    else:
+        for (node, position, _), array in zip(along, drawn, strict=True):
+            edit.exchange(node, position, array)
     edit.renew()
     for value, dims in found.terms.items():
         value.shape = ir.Shape([size_of(t) for t in dims])
     return edit.log
-
-
-def _refuse(what: str, why: str) -> JobFault:
-    return JobFault(
-        "EV211",
-        f"resize stops at {what}",
-        why,
-        "edgevlm inspect MODEL --axes  shows the axes of every value",
-    )
 
 
 def _opener(found: Analysis, term: Term) -> str:
@@ -112,14 +120,14 @@ def _opener(found: Analysis, term: Term) -> str:
 def _checked(keep: Sequence[int] | np.ndarray, size: int, axis: Axis) -> np.ndarray:
     index = np.asarray(keep)
     if index.ndim != 1 or index.dtype.kind not in "iu":
-        raise _refuse(axis.origin, "keep is not a list of indices")
+        raise refused(axis.origin, "keep is not a list of indices")
     index = index.astype(np.int64)
     if len(index) != size:
-        raise _refuse(axis.origin, f"keep has {len(index)} indices for {size} elements")
+        raise refused(axis.origin, f"keep has {len(index)} indices for {size} elements")
     if (np.diff(index) <= 0).any():
-        raise _refuse(axis.origin, "the indices to keep are not strictly ascending")
+        raise refused(axis.origin, "the indices to keep are not strictly ascending")
     if index[0] < 0 or index[-1] >= axis.size:
-        raise _refuse(
+        raise refused(
             axis.origin,
             f"keep reaches from {index[0]} to {index[-1]}; {axis!r} has no such elements",
         )
@@ -138,7 +146,7 @@ def _kept(
     if above.isdisjoint(expand(term)):
         return None
     if keep is None:
-        raise _refuse(
+        raise refused(
             str(node.inputs[position].name),
             f"this stored tensor (input {position} of {who(node)}) lies along {axis!r}; which "
             "elements stay must be known when compiling",

@@ -21,7 +21,8 @@ class Projector:
     first: np.ndarray  # float32 [features, hidden]
     bias: np.ndarray  # float32 [hidden]
     second: np.ndarray  # float32 [hidden, D]
-    hidden: ir.Value  # [1,N,hidden] W1^T z + b1, in the graph
+    hidden: ir.Value  # float32 [N,hidden] W1^T z + b1, in the graph
+    approximate: str  # of the GELU: "none" or "tanh"
 
 
 @dataclass
@@ -41,10 +42,18 @@ class ConnectorView(View):
                 else f"this one has {len(layers)} layers",
             )
         (second, _, _), (first, bias, hidden) = layers
-        users = {node.op_type for node, _ in hidden.uses()}
-        if users != {"Gelu"}:
-            raise self.missing("a GELU projector", f"this one has {', '.join(sorted(users))}")
-        return Projector(first, bias, second, hidden)
+        users = [node for node, _ in hidden.uses()]
+        if [node.op_type for node in users] != ["Gelu"]:
+            has = ", ".join(sorted({node.op_type for node in users}))
+            raise self.missing("a GELU projector", f"this one has {has}")
+        if int(hidden.shape[1]) != self.count:
+            raise self.missing(
+                "a projector of the image's tokens alone",
+                f"this one is given {hidden.shape[1]} rows for {self.count} tokens",
+            )
+        flat = self.build("Reshape", hidden, self.build.const([self.count, len(bias)]))
+        approximate = users[0].attributes.get_string("approximate", "none")
+        return Projector(first, bias, second, flat, approximate)
 
     def _layers(self) -> list[tuple[np.ndarray, np.ndarray, ir.Value]]:
         """From the output back: (weight [in,out], bias, value) of each matrix product."""

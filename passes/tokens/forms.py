@@ -15,7 +15,7 @@ from typing import Literal
 
 from edgevlm.compiler.errors import UsageFault
 
-__all__ = ["FORMS", "Form", "find_form"]
+__all__ = ["FORMS", "Form", "find_form", "why_not"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,18 @@ FORMS: dict[str, Form] = {
         why="the integer path has no division, root or exponential",
     ),
 }
+
+
+def why_not(form: Form, greedy: bool, lowering: str, keep: int = 1) -> str:
+    """Why a method that is so made does not run in a form; empty where it does.
+
+    greedy: it is a chain of arg-max steps. lowering: its class A-E. keep: K.
+    """
+    if (greedy and form.steps == 0) or (not form.float_ops and lowering in "DE"):
+        return form.why
+    if form.topk and keep > form.topk:
+        return f"its TopK takes at most {form.topk}"
+    return ""
 
 
 def find_form(name: str) -> Form:

@@ -21,7 +21,7 @@ from pydantic import Field
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
-from edgevlm.passes.tokens.forms import find_form
+from edgevlm.passes.tokens.forms import find_form, why_not
 from edgevlm.passes.tokens.methods import METHODS, find_method
 from edgevlm.passes.tokens.placing import PLACES, Request
 from edgevlm.passes.tokens.sites import list_sites, parse_site
@@ -52,9 +52,19 @@ class KeepTokens(Pass):
         self.site = parse_site(self.options.at)
         self.form = find_form(self.options.form)
         self.method = find_method(self.options.method)(**self.options.options)
+        if self.method.as_pass:
+            raise UsageFault(
+                "EV230",
+                f"method {self.method.name} as a choice of tokens",
+                f"it is a pass of its own, {self.method.as_pass}",
+                f'name = "{self.method.as_pass}" in the recipe, or --prune {self.method.name}',
+            )
 
     def requires(self, model: ExportedModel) -> None:
+        if self._placed(model):
+            return
         self._check_site(model)
+        self._check_order(model)
         self._check_target()
         keep, count, whole = self.options.keep, self._count(model), model.contract.image_tokens
         least = 0 if self.site.kind == "llm" else 1
@@ -91,14 +101,14 @@ class KeepTokens(Pass):
             )
         if self.site.kind not in method.sites:
             text_free = method.text_aware and self.site.kind != "llm"
+            own = method.default_sites(model.contract.layers, None)[0]
             raise UsageFault(
                 "EV230",
                 f"method {method.name} at {self.site}",
                 "it scores against the question, and no text is seen there"
                 if text_free
                 else f"it works at {', '.join(method.sites)}",
-                f"edgevlm compile ... --prune {method.name} --prune-at "
-                f"{'llm:0' if text_free else method.sites[0]}",
+                f"edgevlm compile ... --prune {method.name} --prune-at {own}",
             )
         if self.options.position == "renumber" and self.site.kind == "llm":
             raise UsageFault(
@@ -108,13 +118,31 @@ class KeepTokens(Pass):
                 "renumber at connector-out, or keep the original positions",
             )
 
+    def _check_order(self, model: ExportedModel) -> None:
+        """Sites of one part are held against each other where they are placed."""
+        contract = model.contract
+        behind = [f"llm:{site.layer}" for site in contract.sites]
+        if contract.kept_image_tokens < contract.given_tokens:
+            behind.insert(0, "connector-out")
+        late = next((name for name in behind if parse_site(name) > self.site), None)
+        if late and self.site.kind != "llm":
+            raise UsageFault(
+                "EV205",
+                f"{self.site} comes behind {late} in the recipe",
+                "sites are placed in the order in which tokens pass them",
+                "sort the recipe's keep-tokens steps by site",
+            )
+
+    def _placed(self, model: ExportedModel) -> bool:
+        """Whether this very step has been done."""
+        site, keep = self.site, self.options.keep
+        return any((s.layer, s.tokens) == (site.depth, keep) for s in model.contract.sites) and (
+            site.kind == "llm"
+        )
+
     def _check_target(self) -> None:
         method, form = self.method, self.form
-        why = ""
-        if (method.greedy and form.steps == 0) or (not form.float_ops and method.lowering in "DE"):
-            why = form.why
-        elif form.topk and self.options.keep > form.topk:
-            why = f"its TopK takes at most {form.topk}"
+        why = why_not(form, method.greedy, method.lowering, self.options.keep)
         if why:
             near = find_method(method.stand_in).name if method.stand_in else "stride"
             raise UsageFault(
@@ -131,14 +159,21 @@ class KeepTokens(Pass):
         return contract.given_tokens
 
     def run(self, model: ExportedModel) -> PassResult:
+        from onnx_ir.passes.common import RemoveUnusedNodesPass
+
         keep, count = self.options.keep, self._count(model)
-        if keep == count or (
-            self.site.kind == "connector-out" and keep == model.contract.kept_image_tokens
-        ):
+        left = count
+        if self.site.kind == "connector-out":
+            left = model.contract.kept_image_tokens
+        if keep == left or self._placed(model):
             why = f"{keep} of {model.contract.image_tokens} tokens are kept already"
             return PassResult(model, False, (Note("skipped", str(self.site), why),))
+        self.method.calibration = self.calibration
         request = Request(model, self.site, self.method, keep, self.form, self.options.position)
         placed = PLACES[self.site.kind](request)
+        for role, part in placed.parts.items():
+            if part is not model.parts[role]:  # a clone of ours: taps that nothing came to need
+                RemoveUnusedNodesPass()(part)
         return PassResult(placed, True, tuple(request.notes))
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +20,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.passes.tokens.sites import Site
 from edgevlm.passes.tokens.view import Choice, View
+
+if TYPE_CHECKING:
+    from edgevlm.compiler.verify import Reference
 
 __all__ = ["Choice", "Method", "MethodOptions", "Pieces"]
 
@@ -60,7 +63,10 @@ class Method(ABC):
     stand_in: ClassVar[str | None] = None  # nearest method for a target that cannot run this one
     stream: ClassVar[Literal["block", "middle"]] = "block"  # of a vision:B site
     restore: ClassVar[Literal["none", "skip-scatter"]] = "none"  # llm sites: one layer, then back
+    as_pass: ClassVar[str | None] = None  # it chooses no tokens but is this pass of its own
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    calibrated: ClassVar[bool] = False  # it looks at what the model does on its probes
+    calibration: Reference | None = None  # and that is this; the pass hands it on
 
     def __init__(self, /, **options: object) -> None:
         try:

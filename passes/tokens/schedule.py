@@ -34,9 +34,16 @@ class Asked:
     sites: tuple[Site, ...]  # empty: the method's own
     position: str = "original"
 
+    @property
+    def pass_name(self) -> str:
+        """The pass that does it."""
+        return find_method(self.method).as_pass or "keep-tokens"
+
     def steps(self, model: ExportedModel, form: str) -> list[dict[str, object]]:
-        """Options of the keep-tokens steps for this model. Raises EV203 for impossible budgets."""
+        """Options of that pass's steps for this model. Raises EV203 for impossible budgets."""
         method = find_method(self.method)(**self.options)
+        if method.as_pass:
+            return [self._own_step(method, model.contract.image_tokens)]
         vision = find_blocks(model.parts["vision"].graph)
         sites = list(self.sites) or method.default_sites(model.contract.layers, len(vision))
         count = model.contract.image_tokens
@@ -51,6 +58,20 @@ class Asked:
                 step["form"] = form
             found.append(step)
         return found
+
+    def _own_step(self, method: Method, count: int) -> dict[str, object]:
+        """Of a method that is a pass of its own: one budget, no site, and its own options."""
+        if self.sites or len(self.budgets) > 1:
+            raise UsageFault(
+                "EV230",
+                f"method {self.method} with {'a site' if self.sites else 'several budgets'}",
+                f"it is the pass {method.as_pass}, which has its own place and one budget",
+                f"edgevlm compile ... --prune {self.method} --tokens {self.budgets[-1]}",
+            )
+        step: dict[str, object] = {"tokens": _tokens(self.budgets[0], count)}
+        if self.position != "original":
+            step["position"] = self.position
+        return step | method.options.model_dump(mode="json", exclude_unset=True)
 
     def _budgets(self, method: Method, count: int, sites: list[Site]) -> list[int]:
         asked = [_tokens(text, count) for text in self.budgets]

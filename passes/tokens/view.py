@@ -34,6 +34,7 @@ class Attending:
     rows: int  # L, of k and v
     queries: int  # of q: L, or 1 where the last layer computes one row only
     causal: bool
+    mask: ir.Value | None = None  # of the node: added to the logits, or (bool) what is seen
 
 
 @dataclass(frozen=True)

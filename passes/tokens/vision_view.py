@@ -49,7 +49,9 @@ class VisionView(StreamView):
         build, contract = self.build, self.model.contract
         rows, columns = contract.grid
         high, wide = contract.image_height // rows, contract.image_width // columns
-        if (rows * high, columns * wide) != (contract.image_height, contract.image_width):
+        patch = self._patch()
+        whole = (rows * high, columns * wide) == (contract.image_height, contract.image_width)
+        if not whole or high % patch[0] or wide % patch[1]:
             raise self.missing(
                 "the pixels under each token", "the picture is no whole grid of them"
             )
@@ -58,3 +60,14 @@ class VisionView(StreamView):
         turned = build("Transpose", split, perm=[1, 3, 0, 2, 4])
         flat = build("Reshape", turned, build.const([rows * columns, 3 * high * wide]))
         return flat if self.places is None else build("Gather", flat, self.places, axis=0)
+
+    def _patch(self) -> tuple[int, int]:
+        """Pixels that the encoder takes together; 1 x 1 where no convolution reads the picture.
+
+        A token of a smaller picture (resize-image) covers more of the grid than one place.
+        """
+        picture = next(v for v in self.build.graph.inputs if v.name == "pixel_values")
+        for node, _ in picture.uses():
+            if node.op_type == "Conv":
+                return tuple(node.attributes.get_ints("strides", (1, 1)))
+        return 1, 1

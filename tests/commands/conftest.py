@@ -116,7 +116,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compiled") / "b.edgevlm"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compile_model("easyvqa-tiny", options_of("cpu", out, tokens=16, quant="w8"))
+        options = options_of("cpu", out, tokens="16", quant="w8", payoff="none")
+        compile_model("easyvqa-tiny", options)
     return out
 
 

@@ -61,7 +61,7 @@ def test_progress_and_tables_go_to_stderr_and_the_next_command_is_told(compiled,
 
 def test_json_has_no_company_on_stdout_and_quiet_is_quiet(process, tmp_path):
     """In a process of its own: C++ and libraries write past sys.stderr."""
-    args = ("compile", "easyvqa-tiny", "--target", "cpu", "--tokens", "16", "--quant", "w8")
+    args = ("compile", "easyvqa-tiny", "--target", "cpu", "--tokens", "16", "--payoff", "none")
     ended = process(*args, "-o", tmp_path / "b.edgevlm", "--json", "--quiet")
     assert ended.status == 0 and ended.err == "" and ended.json["schema"] == 1
 
@@ -70,11 +70,24 @@ def test_json_has_no_company_on_stdout_and_quiet_is_quiet(process, tmp_path):
     ("args", "status", "code", "said"),
     [
         (("--tokens", "0"), 2, "EV203", "the budget is 1 to 9"),
-        (("--tokens", "-1"), 2, "EV203", "the budget is 1 to 9"),
+        (("--tokens", "-1"), 2, "EV203", "a budget is a number or a share"),
+        (("--tokens", "0%"), 2, "EV203", "the budget is 1 to 9"),
+        (("--tokens", "101%"), 2, "EV203", "the budget is 1 to 9"),
         (("--tokens", "10"), 2, "EV203", "the budget is 1 to 9"),
-        (("--tokens", "many"), 2, "EV001", "not a valid integer"),
-        (("--tokens", "3", "--select", "best"), 2, "EV202", "'stride' or 'dart'"),
-        (("--select", "dart"), 2, "EV220", "add a budget: --tokens"),
+        (("--tokens", "many"), 2, "EV203", "a budget is a number or a share"),
+        (("--tokens", "50%,25%"), 2, "EV203", "2 budgets for 1 sites"),
+        (("--tokens", "3", "--prune", "drat"), 2, "EV201", "the nearest: dart"),
+        (("--tokens", "3", "--prune", "dart:pivot=2"), 2, "EV202", "its options: pivots"),
+        (("--tokens", "3", "--prune", "dart:2"), 2, "EV202", "'2' is not option=value"),
+        (("--tokens", "3", "--prune-at", "llm:7"), 2, "EV209", "llm:0 to llm:0"),
+        (("--tokens", "3", "--prune-at", "lm:0"), 2, "EV209", "vision:B, vision-out"),
+        (("--tokens", "3", "--prune-at", "llm:0,llm:0"), 2, "EV205", "one at a place"),
+        (("--tokens", "3", "--positions", "upside-down"), 2, "EV202", "'position'"),
+        (("--tokens", "3", "--prune", "fastv", "--prune-at", "vision-out"), 2, "EV230", "no text"),
+        (("--prune", "dart"), 2, "EV220", "add a budget: --tokens"),
+        (("--prune-at", "llm:0"), 2, "EV220", "add a budget: --tokens"),
+        (("--positions", "renumber"), 2, "EV220", "add a budget: --tokens"),
+        (("--recipe", "x", "--prune", "dart"), 2, "EV220", "--recipe with --tokens"),
         (("--quant", "w3"), 2, "EV202", "schemes: none, w8"),
         (("--max-prompt", "5"), 2, "EV115", "compile the checkpoint instead"),
         (("--min-sqnr", "nan"), 2, "EV202", "give a number of dB"),
@@ -149,7 +162,7 @@ def test_probes_of_the_user_become_the_goldens(compiled, edgevlm, tmp_path, pict
     ],
 )
 def test_an_artifact_that_strays_is_not_written(compiled, tmp_path, monkeypatch, drift, code):
-    from edgevlm.commands import compile as module
+    from edgevlm.commands import artifacts as module
 
     monkeypatch.setattr(module, "compare_parts", lambda *_: {"decode": drift})
     ended = compiled("--json")
@@ -158,12 +171,26 @@ def test_an_artifact_that_strays_is_not_written(compiled, tmp_path, monkeypatch,
 
 
 def test_artifacts_that_answer_otherwise_are_not_written(compiled, tmp_path, monkeypatch):
-    from edgevlm.commands import compile as module
+    from edgevlm.commands import artifacts as module
 
-    monkeypatch.setattr(module, "_agree", lambda a, b: 1)
+    monkeypatch.setattr(module, "answered_otherwise", lambda a, b: 2)
     ended = compiled()
     assert (ended.status, ended.code) == (1, "EV306") and "2 of 3 probes" in ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("other", [1, 3])
+def test_artifacts_that_keep_other_tokens_are_told_and_refused_where_none_is_left_to_judge(
+    compiled, monkeypatch, other
+):
+    from edgevlm.commands import artifacts as module
+
+    monkeypatch.setattr(module, "chosen_otherwise", lambda a, b: [i < other for i in range(3)])
+    ended = compiled("--json")
+    if other == 3:
+        assert (ended.status, ended.code) == (1, "EV306") and "all 3 probes" in ended.err
+    else:
+        assert ended.json["answers"]["chosen_otherwise"] == 1
 
 
 def test_a_drift_that_cannot_be_told_in_decibel_is_null(compiled, monkeypatch):
@@ -171,7 +198,7 @@ def test_a_drift_that_cannot_be_told_in_decibel_is_null(compiled, monkeypatch):
     from edgevlm.commands import compile as module
 
     odd = Drift(-float("inf"), float("nan"), 0.5, "image_embeds")
-    monkeypatch.setattr(module, "_total_drift", lambda *_: {"connector": odd})
+    monkeypatch.setattr(module, "total_drift", lambda *_: {"connector": odd})
     ended = compiled("--json")
     assert ended.status == 0
     drift = {p["role"]: p["drift"] for p in ended.json["parts"]}["connector"]

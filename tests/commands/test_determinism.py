@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-COMPILE = ("compile", "easyvqa-tiny", "--target", "cpu", "--tokens", "16", "--quant", "w8")
+COMPILE = ("compile", "easyvqa-tiny", "--target", "cpu", "--tokens", "16", "--quant", "w8",
+           "--payoff", "none")  # fmt: skip
 #: differ from run to run, and say so in docs/bundle.md
 VARYING = {"record.json", "SHA256SUMS"}
 
@@ -71,12 +72,22 @@ def test_the_place_of_the_source_does_not_matter(edgevlm, micro_folder, micro_bu
 
 def test_other_inputs_give_another_digest(edgevlm, micro_folder, micro_bundle, tmp_path):
     seen = {(micro_bundle / "manifest.json").read_bytes()}
-    changes = (("--tokens", "4"), ("--tokens", "3"), ("--tokens", "3", "--select", "stride"))
+    changes = (
+        ("--tokens", "4"),
+        ("--tokens", "3"),
+        ("--tokens", "3", "--prune", "stride"),
+        ("--tokens", "3", "--prune", "random"),
+        ("--tokens", "3", "--prune", "random:seed=1"),
+        ("--tokens", "3", "--prune-at", "llm:0"),
+        ("--tokens", "3", "--positions", "renumber"),
+        ("--tokens", "3", "--positions", "run-end-pad"),
+    )
     for i, change in enumerate(changes):
         out = tmp_path / str(i)
-        assert edgevlm("compile", micro_folder, "--target", "cpu", *change, "-o", out).status == 0
+        call = ("compile", micro_folder, "--target", "cpu", "--payoff", "none", *change, "-o", out)
+        assert edgevlm(*call).status == 0
         seen.add((out / "manifest.json").read_bytes())
-    assert len(seen) == 4
+    assert len(seen) == 1 + len(changes)
 
 
 def test_nothing_that_ships_names_a_place_or_a_person(bundle):

@@ -36,6 +36,7 @@ def bare(process):
 def test_the_whole_way_needs_no_torch(bare, tmp_path, picture):
     out = tmp_path / "b.edgevlm"
     made = bare("compile", "easyvqa-tiny", "--target", "cpu", "--tokens", "16", "--quant", "w8",
+                "--payoff", "none",
                 "-o", out, "--json", "--quiet")  # fmt: skip
     assert (made.status, made.err) == (0, "") and made.json["answers"]["correct"] == 12
     asked = bare("run", out, "--image", picture, "--prompt", "what color is the shape?", "--quiet")

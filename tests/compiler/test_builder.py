@@ -81,3 +81,27 @@ def test_what_is_built_in_front_is_sorted_to_the_front(part, ort):
     build.finish()
     assert [n.op_type for n in part.graph] == ["Add", "Neg"]
     assert (ort(part, x=np.zeros((2, 3), np.float32))["y"] == -1).all()
+
+
+def test_a_copy_never_walks_what_it_leaves_alone(graph, ort):
+    """A residual stream has 2^400 paths and is deeper than Python's stack."""
+    lines = ["[n0] x1 = Add(x, x)"] + [f"[n{i}] x{i + 1} = Max(x{i}, x{i})" for i in range(1, 400)]
+    part = graph(
+        f"(float[2] x, float[2] z) => (float[2] y) {{ {' '.join(lines)} [z] y = Add(x400, z) }}"
+    )
+    build, (_, z) = GraphBuilder(part, "copy"), part.graph.inputs
+    twice = build("Mul", z, build.const(2, np.float32))
+    part.graph.outputs.append(build.copy(part.graph.outputs[0], {z: twice}))
+    assert len(list(part.graph)) == 403  # Mul and another Add
+    build.finish()
+    y, made = ort(part, x=np.ones(2, np.float32), z=np.full(2, 3, np.float32)).values()
+    assert y.tolist() == [5, 5] and made.tolist() == [8, 8]
+
+
+def test_two_copies_share_their_nodes(graph):
+    part = graph("(float[2] x) => (float[2] y, float[2] z) { a = Neg(x) y = Abs(a) z = Exp(a) }")
+    build = GraphBuilder(part, "copy")
+    instead = {part.graph.inputs[0]: build("Sin", part.graph.inputs[0])}
+    y, z = (build.copy(value, instead) for value in list(part.graph.outputs))
+    assert y.producer().inputs[0] is z.producer().inputs[0] and len(list(part.graph)) == 7
+    assert build.copy(part.graph.outputs[0], instead) is y

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
+from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.compiler.pass_manager import run_passes
@@ -98,3 +101,42 @@ def test_a_classifier_is_proved_by_its_logits(graph, micro_model, micro_probes):
     assert record[0].check.logits.sqnr_db < 20 and record[0].check.drift == {}
     best = [int(p.pixel_values.max(axis=(2, 3)).argmax()) for p in micro_probes]
     assert [a[0] for a in seen.answers] == best
+
+
+class Looks(Pass):
+    """Remembers what it was handed."""
+
+    name, summary, effect = "look-on", "it changes nothing and sees everything", Effect.EXACT
+
+    def run(self, model):
+        self.seen = self.calibration
+        return PassResult(model, False)
+
+
+def test_a_pass_is_handed_what_the_model_in_hand_does(micro_model, micro_probes):
+    first, last = Looks(), Looks()
+    assert first.calibration is None
+    model, _, seen = run_passes(micro_model, [first, ScaleHead(by=1.1), last], micro_probes)
+    assert last.seen is seen and first.seen is not seen
+    before, after = observe(micro_model, micro_probes), observe(model, micro_probes)
+    assert np.array_equal(first.seen.logits[0], before.logits[0])
+    assert np.array_equal(last.seen.logits[0], after.logits[0])
+    assert {"vision", "connector", "prefill"} <= last.seen.feeds[0].keys()
+
+
+def test_probes_may_be_made_for_each_model(micro_model, micro_probes):
+    asked = []
+
+    def make(model):
+        asked.append(model)
+        return micro_probes
+
+    model, _, _ = run_passes(micro_model, [ScaleHead(by=1.1), ScaleHead()], make)
+    assert asked == [micro_model, model]
+
+
+def test_probes_of_another_size_are_told_apart_from_a_broken_graph(micro_model, micro_probes):
+    wrong = [replace(p, pixel_values=p.pixel_values[:, :, :4]) for p in micro_probes]
+    with pytest.raises(JobFault, match="probes of other than 6 x 6 pixels") as caught:
+        run_passes(micro_model, [], wrong)
+    assert caught.value.code == "EV501"

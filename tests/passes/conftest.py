@@ -15,13 +15,13 @@ UNARY, BINARY = ("Neg", "Sigmoid", "Cos", "Identity"), ("Add", "Sub", "Mul", "Ma
 def apply(solo, ort):
     """apply(step, part, **feeds): the result, proved equal in numbers and idempotent."""
 
-    def run(step, part, rtol=0.0, **feeds) -> PassResult:
+    def run(step, part, rtol=0.0, atol=0.0, **feeds) -> PassResult:
         before = ort(part, **feeds)
         result = step(solo(part))
         after = ort(result.model.parts["vision"], **feeds)
         assert list(before) == list(after)
         for name, value in before.items():
-            np.testing.assert_allclose(after[name], value, rtol=rtol, err_msg=name)
+            np.testing.assert_allclose(after[name], value, rtol=rtol, atol=atol, err_msg=name)
         again = step(result.model)
         assert not again.changed, [vars(n) for n in again.notes]
         return result

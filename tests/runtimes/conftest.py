@@ -21,7 +21,8 @@ def compiled(out: Path, **options: object) -> Bundle:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """16 of 64 image tokens, int8 weights."""
-    return compiled(tmp_path_factory.mktemp("runtimes") / "small", tokens=16, quant="w8")
+    out = tmp_path_factory.mktemp("runtimes") / "small"
+    return compiled(out, tokens="16", quant="w8", payoff="none")
 
 
 @pytest.fixture(scope="session")

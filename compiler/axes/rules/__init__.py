@@ -4,6 +4,7 @@ A rule takes (analysis, node) and returns the terms of each output. The families
 
     elementwise   dimensions that meet are the same axis
     contraction   MatMul, Gemm, Conv: two inputs share an axis that vanishes
+    einsum        the same, spelled out in letters
     layout        Reshape, Transpose, Concat...: axes are factored, permuted, joined
     section       Slice, Split: axes are cut
     gather        Gather, Scatter, OneHot: elements are picked or written by index
@@ -17,6 +18,7 @@ from __future__ import annotations
 from edgevlm.compiler.axes.rules import (
     attention,
     contraction,
+    einsum,
     elementwise,
     gather,
     layout,
@@ -31,6 +33,7 @@ __all__ = ["RULES"]
 RULES: dict[str, Rule] = {
     **elementwise.RULES,
     **contraction.RULES,
+    **einsum.RULES,
     **layout.RULES,
     **section.RULES,
     **gather.RULES,

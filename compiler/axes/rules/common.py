@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from edgevlm.compiler.axes.axis import Term, fail, fresh_term, pin, size_of
+from edgevlm.compiler.axes.axis import Term, expand, fail, fresh_term, pin, size_of
 from edgevlm.compiler.axes.equations import unify
 
 if TYPE_CHECKING:
@@ -110,12 +110,19 @@ def meet(node: ir.Node, operands: Sequence[Dims]) -> Dims:
     return out
 
 
-def windows(node: ir.Node, inside: list[Term], kernel: Sequence[int]) -> list[Term]:
+def windows(
+    node: ir.Node, inside: list[Term], kernel: Sequence[int], window: Sequence[Term] | None = None
+) -> list[Term]:
     """Spatial axes of the output. A window of one pixel passes its axis on; a wider one makes a new
-    axis, and from then on both must keep their sizes."""
+    axis, and from then on both must keep their sizes.
+
+    window: its own axes, of a convolution. Where its windows lie side by side and fill the axis
+    (patches), the axis is the product of patches and pixels in one, and as many patches may go.
+    """
     rank = len(inside)
     strides = attribute(node, "strides", [1] * rank)
     pads = attribute(node, "pads", [0] * 2 * rank)
+    dilations = attribute(node, "dilations", [1] * rank)
     sizes_out = static_shape(node.outputs[0])[2:]
     out: list[Term] = []
     for i, (term, size) in enumerate(zip(inside, sizes_out, strict=True)):
@@ -123,8 +130,17 @@ def windows(node: ir.Node, inside: list[Term], kernel: Sequence[int]) -> list[Te
             out.append(term)
             continue
         new = fresh_term(size, who(node))
-        for pinned in (term, new):
-            pin(pinned, who(node), "a window slides over it")
+        side_by_side = (kernel[i], 0, 0, 1, size * kernel[i]) == (
+            strides[i], pads[i], pads[i + rank], dilations[i], size_of(term),
+        )  # fmt: skip
+        whole = all(atom.summands is None for atom in expand(term))
+        if window is not None and side_by_side and whole:
+            unify(term, (*new, *window[i]), who(node))
+            for patch in expand(new):
+                patch.label = None  # a patch is no pixel: what it becomes gives it its name
+        else:
+            for pinned in (term, new):
+                pin(pinned, who(node), "a window slides over it")
         out.append(new)
     return out
 

@@ -37,7 +37,7 @@ def gemm(found: Analysis, node: ir.Node) -> list[Dims]:
 
 
 def conv(found: Analysis, node: ir.Node) -> list[Dims]:
-    """Output channels come from the weight; spatial axes behind a window are new."""
+    """Output channels come from the weight; spatial axes behind a window are new, or patches."""
     x, w = found.input(node, 0), found.input(node, 1)
     group, name = attribute(node, "group", 1), who(node)
     if group == 1:
@@ -53,8 +53,10 @@ def conv(found: Analysis, node: ir.Node) -> list[Dims]:
     bias = found.input(node, 2)
     if bias is not None:
         unify(w[0], bias[0], name)
+    for term in x[2:]:
+        label(term, "pixel")
     kernel = [size_of(term) for term in w[2:]]
-    return [[x[0], w[0], *_grid(node, x[2:], kernel)]]
+    return [[x[0], w[0], *windows(node, x[2:], kernel, w[2:])]]
 
 
 def conv_transpose(found: Analysis, node: ir.Node) -> list[Dims]:
@@ -73,19 +75,14 @@ def conv_transpose(found: Analysis, node: ir.Node) -> list[Dims]:
     bias = found.input(node, 2)
     if bias is not None:
         unify(channels, bias[0], name)
-    kernel = [size_of(term) for term in w[2:]]
-    return [[x[0], channels, *_grid(node, x[2:], kernel)]]
+    for term in x[2:]:
+        label(term, "pixel")
+    return [[x[0], channels, *windows(node, x[2:], [size_of(term) for term in w[2:]])]]
 
 
 def _kernel(node: ir.Node, window: Dims) -> None:
     for term in window:
         pin(term, who(node), "it is the window of a convolution")
-
-
-def _grid(node: ir.Node, inside: Dims, kernel: list[int]) -> Dims:
-    for term in inside:
-        label(term, "pixel")
-    return windows(node, inside, kernel)
 
 
 RULES: dict[str, Rule] = {

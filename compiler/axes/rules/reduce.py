@@ -105,6 +105,14 @@ def group_normalisation(found: Analysis, node: ir.Node) -> list[Dims]:
     return [list(x)]
 
 
+def local_response(found: Analysis, node: ir.Node) -> list[Dims]:
+    """LRN divides a channel by its neighbours, so none can be taken out from between them."""
+    x = found.input(node, 0)
+    label(x[1], "channel")
+    pin(x[1], who(node), "each of them is divided by its neighbours")
+    return [list(x)]
+
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(REDUCTIONS, reduction),
     "ArgMax": arg,
@@ -118,4 +126,5 @@ RULES: dict[str, Rule] = {
     "RMSNormalization": normalisation,
     "GroupNormalization": group_normalisation,
     "InstanceNormalization": group_normalisation,
+    "LRN": local_response,
 }

@@ -6,13 +6,28 @@ from difflib import get_close_matches
 
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.passes.tokens.method import Method
+from edgevlm.passes.tokens.methods.alvts import Alvts
+from edgevlm.passes.tokens.methods.apet import Apet
+from edgevlm.passes.tokens.methods.cdpruner import CDPruner
+from edgevlm.passes.tokens.methods.coin import CoIn
 from edgevlm.passes.tokens.methods.dart import Dart
 from edgevlm.passes.tokens.methods.divprune import DivPrune
+from edgevlm.passes.tokens.methods.embedlens import EmbedLens
 from edgevlm.passes.tokens.methods.fastv import FastV
+from edgevlm.passes.tokens.methods.grid_max import GridMax
+from edgevlm.passes.tokens.methods.hawk import Hawk
+from edgevlm.passes.tokens.methods.hilo import HiLo
+from edgevlm.passes.tokens.methods.horizon import Horizon
+from edgevlm.passes.tokens.methods.prune2drive import Prune2Drive
 from edgevlm.passes.tokens.methods.random import Random
+from edgevlm.passes.tokens.methods.resize import Resize
 from edgevlm.passes.tokens.methods.score import Score
+from edgevlm.passes.tokens.methods.sparsevlm import SparseVLM
 from edgevlm.passes.tokens.methods.stride import Stride
+from edgevlm.passes.tokens.methods.transprune import TransPrune
 from edgevlm.passes.tokens.methods.v2drop import V2Drop
+from edgevlm.passes.tokens.methods.vlm_pruner import VlmPruner
+from edgevlm.passes.tokens.methods.zoo import Zoo
 
 __all__ = ["METHODS", "find_method"]
 
@@ -22,14 +37,29 @@ METHODS: dict[str, type[Method]] = {
         # floors: what every other method has to beat
         Random,
         Stride,
+        GridMax,
+        Resize,
         # features alone
         DivPrune,
+        Prune2Drive,
         Dart,
+        Apet,
+        Zoo,
+        EmbedLens,
         # attention of the vision encoder
         Score,
         # inside the language model
+        CDPruner,
+        CoIn,
+        HiLo,
         FastV,
+        SparseVLM,
+        VlmPruner,
+        Hawk,
         V2Drop,
+        TransPrune,
+        Alvts,
+        Horizon,
     )
 }
 

@@ -8,11 +8,10 @@ the selector to take (see horizon).
 
 from __future__ import annotations
 
-import numpy as np
 from pydantic import Field
 
 from edgevlm.passes.tokens.method import Method, MethodOptions, Pieces
-from edgevlm.passes.tokens.pieces.select import fixed
+from edgevlm.passes.tokens.pieces.select import drawn
 from edgevlm.passes.tokens.view import View
 
 __all__ = ["Random"]
@@ -30,9 +29,4 @@ class Random(Method):
     Options = RandomOptions
 
     def pieces(self, view: View) -> Pieces:
-        seed = self.options.seed
-
-        def draw(count: int, keep: int) -> np.ndarray:
-            return np.sort(np.random.Generator(np.random.PCG64(seed)).permutation(count)[:keep])
-
-        return Pieces(select=fixed(draw))
+        return Pieces(select=drawn(self.options.seed))

@@ -15,7 +15,7 @@ from edgevlm.passes.tokens.keys import STEP, ascending
 from edgevlm.passes.tokens.pieces.kernels import cosine_distance
 from edgevlm.passes.tokens.view import View
 
-__all__ = ["isolated", "max_min", "steps_of"]
+__all__ = ["among", "isolated", "max_min", "single", "steps_of"]
 
 #: behind every distance, also when weighted
 TAKEN = 1e30
@@ -30,6 +30,22 @@ def steps_of(view: View, picks: int) -> list[int]:
     sizes = [len(part) for part in np.array_split(np.arange(picks), view.form.steps)]
     view.note(f"{picks} greedy picks in {len(sizes)} steps of up to {sizes[0]}: a blocked stand-in")
     return sizes
+
+
+def single(view: View, places: ir.Value, size: int) -> list[ir.Value]:
+    """Places [size] as so many of [1]."""
+    if size == 1:
+        return [places]
+    return list(view.build("Split", places, outputs=size, axis=0, num_outputs=size))
+
+
+def among(view: View, tokens: ir.Value, count: int, keep: int) -> View:
+    """Some of the tokens as a view of their own, to keep `keep` of those: features, no taps.
+
+    tokens: float32 [count,D]. Places chosen there are places among these.
+    """
+    same = (view.build, view.site, view.model, view.form, view.method)
+    return View(*same, keep, count, tokens, view.width, notes=view.notes)
 
 
 def isolated(view: View, distance: ir.Value) -> ir.Value:
@@ -51,7 +67,7 @@ def max_min(
     """
 
     def select(view: View, _: ir.Value | None, kernel: ir.Value | None) -> ir.Value:
-        build, count = view.build, view.count
+        build = view.build
         distance = cosine_distance(view) if kernel is None else kernel
         gain = None
         if weight is None:
@@ -60,10 +76,12 @@ def max_min(
             gain = build("Max", weight(view), view.const(LEAST_WEIGHT))
             picked = build("ArgMax", gain, axis=0, keepdims=1)
             gain = build("Unsqueeze", gain, build.const([0]))
-        away = _ready(view, distance)
-        taken, near = [picked], build("Gather", away, picked, axis=0)  # [1,N]
-        for size in steps_of(view, view.keep - 1):
-            worth = near if gain is None else build("Mul", near, gain)
+        taken, sizes = [picked], steps_of(view, view.keep - 1)
+        if sizes:
+            away = _ready(view, distance, weighted=gain is not None)
+            near = build("Gather", away, picked, axis=0)  # [1,N]
+        for size in sizes:
+            worth = near if gain is None else _key(view, build("Mul", near, gain))
             if size == 1:
                 picked = build("ArgMax", worth, axis=1, keepdims=0)
                 row = build("Gather", away, picked, axis=0)
@@ -75,22 +93,34 @@ def max_min(
             taken.append(picked)
             near = build("Min", near, row)
         index = taken[0] if len(taken) == 1 else build("Concat", *taken, axis=0)
-        del count
         return ascending(build, index, view.keep)
 
     return select
 
 
-def _ready(view: View, distance: ir.Value) -> ir.Value:
+def _ready(view: View, distance: ir.Value, weighted: bool) -> ir.Value:
     """Distances with what settles ties and marks the taken, so that a step is three nodes."""
     build, count = view.build, view.count
-    if view.form.ties == "integer":
-        levels = build("Mul", distance, view.const((2**view.form.bits - 1) / 2))
-        whole = build("Cast", build("Round", levels), to=ir.DataType.INT64.value)
-        high = build("Mul", whole, build.const(2 ** max(1, (count - 1).bit_length())))
-        low = build("Add", high, build.const(np.arange(count)[::-1].copy()))
-        return build("Sub", low, build.const(np.eye(count, dtype=np.int64) * 2**60))
+    if view.form.ties == "integer" and not weighted:
+        taken = build.const(np.eye(count, dtype=np.int64) * 2**60)
+        return build("Sub", _whole(view, distance), taken)
     behind = np.eye(count) * TAKEN
     if view.form.ties == "ramp":
         behind = behind + np.arange(count) * STEP
     return build("Sub", distance, view.const(behind))
+
+
+def _key(view: View, worth: ir.Value) -> ir.Value:
+    """A weighted distance as it is compared: on integers, taken tokens are all below 0."""
+    if view.form.ties != "integer":
+        return worth
+    return _whole(view, view.build("Max", worth, view.const(-1.0)))
+
+
+def _whole(view: View, distance: ir.Value) -> ir.Value:
+    """Distances 0..2 [...,N] as integer keys with the index in the low bits; unique but below 0."""
+    build, count = view.build, view.count
+    levels = build("Mul", distance, view.const((2**view.form.bits - 1) / 2))
+    whole = build("Cast", build("Round", levels), to=ir.DataType.INT64.value)
+    high = build("Mul", whole, build.const(2 ** max(1, (count - 1).bit_length())))
+    return build("Add", high, build.const(np.arange(count)[::-1].copy()))

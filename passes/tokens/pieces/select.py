@@ -10,7 +10,7 @@ import onnx_ir as ir
 from edgevlm.passes.tokens.keys import ascending, largest
 from edgevlm.passes.tokens.view import View
 
-__all__ = ["fixed", "spread_index", "top"]
+__all__ = ["drawn", "fixed", "spread_index", "top"]
 
 
 def top(view: View, score: ir.Value, _: ir.Value | None = None) -> ir.Value:
@@ -31,3 +31,13 @@ def fixed(index: Callable[[int, int], np.ndarray]) -> Callable[..., ir.Value]:
 def spread_index(count: int, keep: int) -> np.ndarray:
     """floor((i + 0.5) N / K), int64 [K]: evenly spread, centred in each stretch."""
     return ((np.arange(keep) + 0.5) * count / keep).astype(np.int64)
+
+
+def drawn(*seed: int) -> Callable[..., ir.Value]:
+    """Places drawn from a seed when compiling: the first K of a permutation, ascending."""
+
+    def draw(count: int, keep: int) -> np.ndarray:
+        source = np.random.PCG64(seed[0] if len(seed) == 1 else seed)
+        return np.sort(np.random.Generator(source).permutation(count)[:keep])
+
+    return fixed(draw)

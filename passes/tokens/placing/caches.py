@@ -14,7 +14,7 @@ from edgevlm.compiler.axes.cut import join
 from edgevlm.compiler.contract import Contract
 from edgevlm.passes.tokens.placing.request import Request, builder
 
-__all__ = ["shorten_caches"]
+__all__ = ["drop_unused", "shorten_caches"]
 
 MASK = 3  # input of Attention
 
@@ -35,7 +35,7 @@ def shorten_caches(request: Request, contract: Contract) -> ir.Model:
         node.replace_input_with(MASK, build.copy(node.inputs[MASK], {ports[name]: mask}))
         own.append(mask)
     for name in before.masks.values():
-        _drop_unused(graph)
+        drop_unused(graph)
         graph.inputs.remove(ports[name])
     build.finish()
     axes = analyse(graph)
@@ -72,11 +72,14 @@ def _attention(cache: ir.Value) -> ir.Node:
     raise AssertionError("a cache nobody attends to")
 
 
-def _drop_unused(graph: ir.Graph) -> None:
-    """What prepared the old masks."""
+def drop_unused(graph: ir.Graph) -> None:
+    """Nodes and constants nobody reads: what prepared old masks, taps a method had no use for."""
     for node in reversed(list(graph)):
         if not any(v.uses() or v in graph.outputs for v in node.outputs):
             graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and value not in graph.outputs:
+            del graph.initializers[name]
 
 
 def _in_order(graph: ir.Graph, contract: Contract) -> None:

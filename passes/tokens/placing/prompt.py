@@ -4,7 +4,9 @@
     after:  ... -> choose -> [words | K | words] -> layer L ...  from L on a layer caches K + T rows
 
 Prefill becomes segments of static length; decode gets a cache and a mask of each length. Where the
-image begins is known at run time (`image_start`), so one graph serves every prompt.
+image begins is known at run time (`image_start`), so one graph serves every prompt. The row that is
+read is the prompt's last one that is left. With tokens that return, a prompt must end in a word:
+without one, whether its last row took part in the last layer would depend on the choice.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.contract import Contract, LayerSite
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.passes.tokens.placing.caches import shorten_caches
+from edgevlm.passes.tokens.placing.caches import drop_unused, shorten_caches
 from edgevlm.passes.tokens.placing.request import Request, builder, chosen
 from edgevlm.passes.tokens.prompt_view import PromptView
 from edgevlm.passes.tokens.view import Choice
@@ -53,6 +55,7 @@ def place_in_prompt(request: Request) -> ExportedModel:
         index = build("Identity", choice.index)
         index.name, index.dtype = f"image_index_{depth}", ir.DataType.INT64
         part.graph.outputs.append(index)
+    drop_unused(part.graph)
     build.finish()
     request.note("matched", "prefill", f"{keep} of {count} in front of layer {depth}")
     request.note("matched", "prefill", f"{len(log)} constants follow the token axis")
@@ -123,6 +126,7 @@ def _choose(
         count=count,
         tokens=None,
         width=contract.width,
+        places=_places(build, contract, start, count),
         stream=stream,
         blocks=blocks,
         depth=request.site.depth,
@@ -131,6 +135,29 @@ def _choose(
     )
     view.tokens = view.hidden()
     return chosen(request, view)
+
+
+def _places(
+    build: GraphBuilder, contract: Contract, start: ir.Value, count: int
+) -> ir.Value | None:
+    """Where in the whole grid the image tokens at the site lie, int64 [count].
+
+    Earlier sites of this part say which they kept; of what left in another part, positions tell.
+    None where all tokens are still here, or where nothing tells.
+    """
+    if count == contract.image_tokens or contract.image_positions == "renumber":
+        return None
+    places = build.const(np.arange(contract.kept_image_tokens))
+    outputs = {str(value.name): value for value in build.graph.outputs}
+    for site in contract.sites:
+        if not site.returns:
+            places = build("Gather", places, outputs[f"image_index_{site.layer}"], axis=0)
+    if contract.kept_image_tokens == contract.image_tokens:
+        return places
+    positions = next(v for v in build.graph.inputs if v.name == "position_ids")
+    flat = build("Reshape", positions, build.const([contract.prefill_length]))
+    rows = build("Gather", flat, build("Add", start, places), axis=0)
+    return build("Sub", rows, start)  # the words in front take up one position each
 
 
 def _rows(

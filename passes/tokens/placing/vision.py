@@ -76,7 +76,9 @@ def place_in_vision(request: Request) -> ExportedModel:
     }
     pruned = contract.model_copy(update=update)
     connector = _connector(model, first, keep)
-    return model.with_parts(pruned, vision=part, connector=connector, **follow(request, pruned))
+    language, notes = follow(model, pruned)
+    request.notes += notes
+    return model.with_parts(pruned, vision=part, connector=connector, **language)
 
 
 def _stream(request: Request, graph: ir.Graph, blocks: list[Block]) -> ir.Value:

@@ -15,14 +15,14 @@ HOLD = """
 import sys, time
 from pathlib import Path
 import edgevlm.commands.compile as module
-real, mark, left = module._check_artifacts, Path({mark!r}), [{after}]
+real, mark, left = module.check_artifacts, Path({mark!r}), [{after}]
 def held(*args, **kwargs):
     left[0] -= 1
     if left[0] < 0:
         mark.touch()
         time.sleep(60)
     return real(*args, **kwargs)
-module._check_artifacts = held
+module.check_artifacts = held
 from edgevlm.cli import main
 main()
 """

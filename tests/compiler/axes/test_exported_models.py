@@ -51,6 +51,8 @@ def test_ports_mean_what_the_contract_says(role, opened, model):
         for name, size, axis in zip(found.names(value), port.shape, port.axes, strict=True):
             if size == 1:
                 assert name == "1"
+            elif axis == "pixel":
+                assert name == "token*pixel"  # rows of patches, and pixels in one
             elif axis is not None:
                 assert name == axis, f"{port.name}: {found.names(value)}"
 
@@ -191,18 +193,22 @@ def test_a_kv_head_of_one_layer_of_prefill(opened, model, run, rng):
         np.testing.assert_allclose(got[name], array, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
-def test_image_tokens_are_pinned_by_the_patches(opened):
-    """65 is 1 + 8 x 8, and 8 x 8 comes out of a convolution: nothing there can be dropped."""
+def test_image_tokens_are_rows_and_columns_of_patches(opened, run, rng):
+    """65 is 1 + 8 x 8; a row of patches goes with its pixels and its positions, or not at all."""
     part, found = opened("vision")
     total = found.of(part.graph.outputs[0])[1]
     with pytest.raises(JobFault, match="concatenation") as caught:
         resize(found, total, 33)
     assert any(node.name in caught.value.what for node in nodes(part, "Concat"))
-    for axis in expand(parts_of(total)[1]):
-        with pytest.raises(JobFault, match="a window slides over it") as caught:
-            resize(found, (axis,), 4, range(4))
-        assert caught.value.code == "EV211"
-        assert nodes(part, "Conv")[0].name in caught.value.what
+    rows, _ = expand(parts_of(total)[1])
+    with pytest.raises(JobFault, match="must be known when compiling") as caught:
+        resize(found, (rows,), 5)
+    assert caught.value.code == "EV211"
+    resize(found, (rows,), 5, [0, 2, 3, 5, 7])
+    assert list(part.graph.inputs[0].shape) == [1, 3, 40, 64]
+    assert list(part.graph.outputs[0].shape)[1] == 1 + 5 * 8
+    out = run(part, {"pixel_values": rng.normal(size=(1, 3, 40, 64)).astype(np.float32)})
+    assert out["image_features"].shape[1] == 41
 
 
 def test_the_connector_drops_the_class_token_and_keeps_the_rest(opened, model, run, rng):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgevlm.compiler.axes import analyse
+from edgevlm.compiler.axes import analyse, resize
+from edgevlm.compiler.axes.axis import expand
 from edgevlm.compiler.axes.rules import contraction
 from edgevlm.compiler.errors import JobFault
 
@@ -119,12 +120,54 @@ def test_a_grouped_convolution_pins_its_channels(op, new_net, agrees, resized, r
 
 def test_a_window_pins_its_grid_on_both_sides(new_net, resized, rng):
     net = new_net()
-    w = net.weight(rng.normal(size=(5, 3, 2, 2)))
-    model = net.build(net("Conv", net.input("x", 1, 3, 8, 8), w, strides=[2, 2], name="patches"))
-    for name in ("x", "patches"):
+    w = net.weight(rng.normal(size=(5, 3, 3, 3)))
+    model = net.build(net("Conv", net.input("x", 1, 3, 8, 8), w, strides=[2, 2], name="windows"))
+    for name in ("x", "windows"):
         with pytest.raises(JobFault, match="a window slides over it") as caught:
             resized(model, name, 2, 2, [0, 1])
-        assert caught.value.code == "EV211" and "patches" in caught.value.what
+        assert caught.value.code == "EV211" and "windows" in caught.value.what
+
+
+def patches(new_net, rng, **attributes):
+    net = new_net()
+    w = net.weight(rng.normal(size=(5, 3, 2, 4)))
+    x = net.input("x", 1, 3, 8, 12)
+    return net.build(net("Conv", x, w, net.weight(rng.normal(size=5)), name="p", **attributes))
+
+
+def test_windows_side_by_side_are_patches_times_pixels(
+    new_net, agrees, resized, feeds_of, run, rng
+):
+    """Leaving out rows of patches is leaving out their pixels, number for number."""
+    model, keep = patches(new_net, rng, strides=[2, 4]), [0, 2]
+    found = analyse(model.graph)
+    agrees(model, found)
+    assert [len(expand(t)) for t in found.of(model.graph.inputs[0])] == [0, 1, 2, 2]
+    small, feeds = resized(model, "p", 2, 2, keep), feeds_of(model)
+    assert list(small.graph.inputs[0].shape) == [1, 3, 4, 12]
+    less = feeds["x"].reshape(1, 3, 4, 2, 12)[:, :, keep].reshape(1, 3, 4, 12)
+    expected = run(model, feeds)["p"][:, :, keep]
+    np.testing.assert_allclose(run(small, {"x": less})["p"], expected, rtol=1e-5)
+    with pytest.raises(JobFault, match="folded into"):
+        resized(model, "x", 2, 4, range(4))
+    window = expand(found.of(model.graph.inputs[0])[3])[1]
+    with pytest.raises(JobFault, match="it is the window of a convolution"):
+        resize(found, (window,), 2, [0, 1])
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"strides": [2, 2]},
+        {"strides": [1, 1]},
+        {"strides": [2, 4], "pads": [0, 4, 0, 0]},
+        {"strides": [2, 4], "dilations": [1, 2]},
+    ],
+    ids=str,
+)
+def test_windows_that_overlap_or_leave_pixels_out_are_none(attributes, new_net, resized, rng):
+    with pytest.raises(JobFault, match="a window slides over it"):
+        resized(patches(new_net, rng, **attributes), "p", 3, 1, [0])
 
 
 def test_a_window_pins_the_parts_of_a_padded_grid(new_net, resized, rng):

@@ -10,11 +10,12 @@ from edgevlm.compiler.axes.rules import elementwise
 from edgevlm.compiler.errors import JobFault
 
 BOOLEAN = {"And", "Or", "Xor"}
-BITS = {"BitwiseAnd", "BitwiseOr", "BitwiseXor"}
+BITS = {"BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"}
 
 
 def unary(net, op: str):
-    x = net.input("x", 2, 3, 4, dtype="BOOL" if op == "Not" else "FLOAT")
+    dtype = "BOOL" if op == "Not" else "INT32" if op in BITS else "FLOAT"
+    x = net.input("x", 2, 3, 4, dtype=dtype)
     match op:
         case "Cast":
             return net(op, x, to=7)

@@ -9,13 +9,13 @@ from edgevlm.compiler.axes import analyse, resize
 from edgevlm.compiler.axes.rules import reduce
 from edgevlm.compiler.errors import JobFault
 
-PINNED = {"GroupNormalization": {("x", 1)}}
+PINNED = {"GroupNormalization": {("x", 1)}, "LRN": {("x", 1)}}
 ALONG_LAST = {"Softmax", "LogSoftmax", "Hardmax", "LpNormalization"}
 
 
 def build(new_net, op: str):
     net = new_net()
-    x = net.input("x", 3, 4, 6)
+    x = net.input("x", 3, 4, 6, *((2,) if op == "LRN" else ()))
     one = [net.weight(np.linspace(1, 2, 4)) for _ in range(2)]
     match op:
         case "ArgMax" | "ArgMin":
@@ -33,6 +33,8 @@ def build(new_net, op: str):
             return net.build(net(op, x, *one, num_groups=2))
         case "InstanceNormalization":
             return net.build(net(op, x, *one))
+        case "LRN":
+            return net.build(net(op, x, size=3))
     return net.build(net(op, x, net.ints(-2), keepdims=0), net(op, x, net.ints(0, 2)))
 
 

@@ -16,6 +16,7 @@ from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
+from edgevlm.passes.tokens.schedule import parse_asked
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(32, 32)).astype(np.float32)
@@ -146,8 +147,9 @@ def test_its_weights_take_about_a_quarter(quantised, tiny_model, tmp_path):
 
 
 def test_it_answers_as_before_after_keep_tokens_and_without(tiny_model, tiny_probes):
-    for tokens in (None, 16):
-        passes = make_passes(compose("cpu", "ort", Flags(tokens=tokens, quant="w8")))
+    for tokens in (None, "16"):
+        flags = Flags(parse_asked(tokens, None, None), "w8")
+        passes = make_passes(compose("cpu", "ort", flags, tiny_model))
         _, record, _ = run_passes(tiny_model, passes, tiny_probes)
         check = record[-1].check
         assert record[-1].name == "quantize-weights" and check.agree == len(tiny_probes)

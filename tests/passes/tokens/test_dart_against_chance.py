@@ -15,7 +15,7 @@ from edgevlm.models.answer import Answerer
 from edgevlm.models.datasets import load_dataset
 from edgevlm.models.datasets.scoring import exact_match
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
-from edgevlm.passes.tokens.selectors import stride_index
+from edgevlm.passes.tokens.pieces.select import spread_index
 
 QUESTIONS, KEEP, SEEDS = 400, 16, range(5)
 
@@ -35,7 +35,7 @@ def right(tiny_model):
         choices = {
             "all": None,
             "dart": parts.call("connector", features)["image_index"],
-            "stride": stride_index(count, KEEP),
+            "stride": spread_index(count, KEEP),
         }
         for seed in SEEDS:
             rng = np.random.default_rng([seed, place])

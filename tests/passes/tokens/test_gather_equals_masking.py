@@ -15,8 +15,8 @@ from edgevlm.compiler.drift import measure
 from edgevlm.compiler.executor import ReferenceParts, open_session
 from edgevlm.compiler.generate import ImageTokens, _prompt, encode_image, generate
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
-from edgevlm.passes.tokens.selectors import SELECTORS
 
+METHODS = ("dart", "stride", "divprune", "random")  # all others: test_kit_masking.py
 FLOOR_DB = 100.0  # float32 rounding of sums of different length
 
 
@@ -26,7 +26,7 @@ def whole(request, tiny_model, tiny_probes, micro_model, micro_probes):
     return (tiny_model, tiny_probes[:4], 16) if tiny else (micro_model, micro_probes, 4)
 
 
-@pytest.fixture(scope="module", params=SELECTORS)
+@pytest.fixture(scope="module", params=METHODS)
 def case(request, whole):
     """The model, the pruned one, the masked prefill and the probes."""
     model, probes, keep = whole

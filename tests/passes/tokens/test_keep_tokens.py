@@ -16,9 +16,10 @@ from edgevlm.compiler.validate import validate
 from edgevlm.compiler.verify import observe
 from edgevlm.passes.cleanup.drop_zero_masks import DropZeroMasks
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
-from edgevlm.passes.tokens.selectors import SELECTORS
+from edgevlm.passes.tokens.methods import METHODS as REGISTRY
 
-METHODS = pytest.mark.parametrize("method", SELECTORS)
+#: of features alone, so that they work in the plainest model; all others: test_kit_*.py
+METHODS = pytest.mark.parametrize("method", ["dart", "stride", "random", "divprune"])
 
 
 def shape(model, role, port):
@@ -108,17 +109,39 @@ def test_a_budget_out_of_range_is_refused_with_the_range(micro_model, keep):
     assert str(keep) in caught.value.what and "1 to 9" in caught.value.why
 
 
-@pytest.mark.parametrize("options", [{}, {"keep": 1.5}, {"keep": "4"}, {"keep": 4, "method": "x"}])
-def test_options_that_are_no_options(options):
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({}, "EV202"),
+        ({"keep": 1.5}, "EV202"),
+        ({"keep": "4"}, "EV202"),
+        ({"keep": 4, "position": "shuffled"}, "EV202"),
+        ({"keep": 4, "form": "abacus"}, "EV202"),
+        ({"keep": 4, "method": "dart", "options": {"pivot": 3}}, "EV202"),
+        ({"keep": 4, "method": "dart", "options": {"pivots": 0}}, "EV202"),
+        ({"keep": 4, "method": "dart", "options": {"pivots": "many"}}, "EV202"),
+        ({"keep": 4, "method": "dort"}, "EV201"),
+        ({"keep": 4, "at": "llm"}, "EV209"),
+    ],
+    ids=str,
+)
+def test_options_that_are_no_options(options, code):
     with pytest.raises(UsageFault) as caught:
         KeepTokens(**options)
-    assert caught.value.code == "EV202"
+    assert caught.value.code == code and caught.value.exit_status == 2
 
 
-def test_a_classifier_has_no_tokens_to_drop(micro_model):
+def test_a_method_that_does_not_exist_is_told_the_nearest():
+    with pytest.raises(UsageFault) as caught:
+        KeepTokens(keep=4, method="dort")
+    assert "dart" in caught.value.why and "dart" in REGISTRY
+
+
+def test_a_classifier_has_no_connector(micro_model):
     contract = micro_model.contract.model_copy(update={"kind": "classifier"})
-    with pytest.raises(UsageFault, match=r"EV203.*classifier"):
-        KeepTokens(keep=4)(replace(micro_model, contract=contract))
+    for at in ("connector-out", "vision-out", "llm:0"):
+        with pytest.raises(UsageFault, match=r"EV209.*classifier"):
+            KeepTokens(keep=4, at=at)(replace(micro_model, contract=contract))
 
 
 def test_an_unknown_op_on_the_way_is_refused_and_named(micro_model):

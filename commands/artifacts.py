@@ -1,0 +1,75 @@
+"""The proof of what was lowered: emitted files, run by their runtime, against their own graphs."""
+
+from __future__ import annotations
+
+from edgevlm.commands.writing import Proof
+from edgevlm.compiler.contract import Role
+from edgevlm.compiler.drift import Drift
+from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.executor import PartCaller, ReferenceParts
+from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.verify import (
+    ProbeInput,
+    Reference,
+    answered_otherwise,
+    chosen_otherwise,
+    compare_parts,
+    observe,
+)
+from edgevlm.runtimes.base import Runtime
+
+__all__ = ["check_artifacts", "total_drift"]
+
+#: dB; an artifact computes the same graph with a vendor's kernels, fused and reordered
+ARTIFACT_FLOOR_DB = 40.0
+
+
+def check_artifacts(
+    model: ExportedModel,
+    runtime: Runtime,
+    parts: PartCaller,
+    proof: Proof,
+    probes: list[ProbeInput],
+) -> None:
+    """The emitted files, run by the runtime, against the graphs they came from.
+
+    Rounding may make a selector keep another of two all but equal tokens; then answers may differ.
+    """
+    proof.artifact = compare_parts(
+        ReferenceParts(model.parts), parts, proof.seen, model.contract.roles
+    )
+    for role, drift in proof.artifact.items():
+        if not drift.sqnr_db >= ARTIFACT_FLOOR_DB:  # also when it is not a number
+            raise JobFault(
+                "EV305",
+                f"artifact {role} strays at {drift.where}",
+                f"SQNR {drift.sqnr_db:.1f} dB against its own graph, under "
+                f"{ARTIFACT_FLOOR_DB:.0f} dB",
+                "please report this with the recipe; edgevlm doctor shows versions",
+            )
+    ran = observe(model, probes, parts)
+    proof.chosen_otherwise = sum(chosen_otherwise(proof.seen, ran))
+    wrong = answered_otherwise(proof.seen, ran)
+    if wrong or 0 < len(probes) == proof.chosen_otherwise:
+        raise JobFault(
+            "EV306",
+            f"artifacts answer {wrong} of {len(probes)} probes differently"
+            if wrong
+            else f"artifacts keep other image tokens on all {len(probes)} probes",
+            f"the {runtime.name} artifacts are not the graphs they came from",
+            "please report this with the recipe",
+        )
+    proof.seen = ran  # what the bundle itself will say of its goldens
+
+
+def total_drift(
+    original: ExportedModel, model: ExportedModel, parts: PartCaller, first: Reference
+) -> dict[Role, Drift]:
+    """Source against artifact on the source's inputs, for parts whose ports kept their shapes."""
+    same = [
+        r
+        for r in model.contract.roles
+        if model.contract.inputs(r) == original.contract.inputs(r)
+        and model.contract.outputs(r) == original.contract.outputs(r)
+    ]
+    return compare_parts(ReferenceParts(original.parts), parts, first, same)
