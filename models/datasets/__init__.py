@@ -53,13 +53,7 @@ def _easy_scenes(split: str, data_dir: Path | None) -> Dataset:
     from edgevlm.models.zoo.easyvqa import questions, scenes
 
     check_split("easy-scenes", split, ("test",))
-    if data_dir is not None:
-        raise UsageFault(
-            "EV132",
-            f"dataset easy-scenes, data_dir {data_dir}",
-            "it is generated and reads no folder",
-            "leave the data folder out",
-        )
+    _no_folder("easy-scenes", data_dir)
     rows = (
         Row(scene.image, question, answer, questions.kind(answer))
         for scene, asked in scenes.easy_scenes()
@@ -68,9 +62,28 @@ def _easy_scenes(split: str, data_dir: Path | None) -> Dataset:
     return Dataset("easy-scenes", split, tuple(rows), "Apache-2.0", ("colour", "shape", "yes-no"))
 
 
+def _scenes(split: str, data_dir: Path | None) -> Dataset:
+    """Our own generated scenes of three to six things of very different sizes."""
+    from edgevlm.models.datasets import scenes
+
+    _no_folder("scenes", data_dir)
+    return scenes.load(split)
+
+
+def _no_folder(name: str, data_dir: Path | None) -> None:
+    if data_dir is not None:
+        raise UsageFault(
+            "EV132",
+            f"dataset {name}, data_dir {data_dir}",
+            "it is generated and reads no folder",
+            "leave the data folder out",
+        )
+
+
 DATASETS: dict[str, Callable[[str, Path | None], Dataset]] = {
     "easy-vqa": _easy_vqa,
     "easy-scenes": _easy_scenes,
+    "scenes": _scenes,
 }
 
 

@@ -16,20 +16,19 @@ import torch
 from PIL import Image
 
 from edgevlm.models.zoo.easyvqa import facts, questions, scenes
+from edgevlm.models.zoo.training.heads import IGNORE
+from edgevlm.models.zoo.training.processor import vary
 
 __all__ = [
-    "IGNORE",
     "Batch",
     "Drawn",
     "Real",
     "hold_out",
     "installed_data",
     "joined",
-    "normalise",
     "read_split",
 ]
 
-IGNORE = -100  # a patch label that no loss counts
 Pairs = list[tuple[str, str]]
 
 
@@ -68,11 +67,6 @@ def hold_out(count: int, held: int = 400) -> tuple[list[int], list[int]]:
     """Indices to train on and to validate on; the same in every run, whatever its seed."""
     order = np.random.default_rng(400).permutation(count).tolist()
     return sorted(order[held:]), sorted(order[:held])
-
-
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """The image processor's arithmetic on a batch that is 64x64 already."""
-    return (images.float() / 255 - 0.5) / 0.5
 
 
 def joined(parts: list[Batch]) -> Batch:
@@ -130,7 +124,7 @@ class Drawn:
 
 
 def _typed(rng: np.random.Generator, rows: list[Pairs]) -> list[Pairs]:
-    return [[(questions.vary(rng, q), a) for q, a in pairs] for pairs in rows]
+    return [[(vary(rng, q), a) for q, a in pairs] for pairs in rows]
 
 
 def _turn(rng: np.random.Generator, *grids: torch.Tensor) -> tuple[torch.Tensor, ...]:

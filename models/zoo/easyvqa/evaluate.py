@@ -10,62 +10,23 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoTokenizer, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from edgevlm.models.zoo.easyvqa import config, data, questions, scenes
+from edgevlm.models.zoo.easyvqa import data, questions, scenes
+from edgevlm.models.zoo.training import evaluate
 
-__all__ = ["accuracy", "answers", "easy_scenes", "tally"]
+__all__ = ["accuracy", "easy_scenes", "tally"]
 
-BATCH = 128  # prompts of one length generated together, so that none is padded
 Pairs = list[tuple[str, str]]
-
-
-@torch.no_grad()
-def answers(
-    model: LlavaForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
-    images: torch.Tensor,
-    rows: list[Pairs],
-) -> list[list[str]]:
-    """The generated answer of every question of every image [N, 3, 64, 64] uint8."""
-    found = [[""] * len(pairs) for pairs in rows]
-    by_length: dict[int, list[tuple[int, int, list[int]]]] = defaultdict(list)
-    for i, pairs in enumerate(rows):
-        for j, (question, _) in enumerate(pairs):
-            text = config.prompt(question).replace("<image>", "<image>" * config.IMAGE_TOKENS)
-            ids = tokenizer.encode(text)
-            by_length[len(ids)].append((i, j, ids))
-    for length, prompts in sorted(by_length.items()):
-        for start in range(0, len(prompts), BATCH):
-            some = prompts[start : start + BATCH]
-            ids = torch.tensor([p[2] for p in some])
-            pixels = data.normalise(images[[p[0] for p in some]])
-            made = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                pixel_values=pixels,
-                do_sample=False,
-            )
-            for (i, j, _), tokens in zip(some, made[:, length:], strict=True):
-                found[i][j] = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-    return found
 
 
 def tally(rows: list[Pairs], found: list[list[str]]) -> dict[str, float | int]:
     """Exact match overall and by type, with the number of questions of each."""
-    right, count = defaultdict(int), defaultdict(int)
-    for pairs, guesses in zip(rows, found, strict=True):
-        for (_, answer), guess in zip(pairs, guesses, strict=True):
-            for name in ("overall", questions.kind(answer)):
-                right[name] += guess == answer
-                count[name] += 1
-    shares = {name: round(right[name] / count[name], 5) for name in sorted(count)}
-    return {**shares, **{f"n_{name}": count[name] for name in sorted(count)}}
+    return evaluate.tally(rows, found, lambda _, answer: questions.kind(answer))
 
 
 def accuracy(
@@ -75,7 +36,7 @@ def accuracy(
     rows: list[Pairs],
 ) -> dict[str, float | int]:
     """`tally` of the generated answers."""
-    return tally(rows, answers(model, tokenizer, images, rows))
+    return tally(rows, evaluate.answers(model, tokenizer, images, rows))
 
 
 def easy_scenes() -> tuple[torch.Tensor, list[Pairs]]:

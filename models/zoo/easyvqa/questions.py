@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["COLOURS", "SHAPES", "ask", "kind", "named", "negated", "vary"]
+__all__ = ["COLOURS", "SHAPES", "ask", "kind", "named", "negated"]
 
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("blue", "brown", "red", "gray", "green", "black", "teal", "yellow")
@@ -33,7 +33,6 @@ SHAPE_ALONE = (
     "what shape does the image contain?",
 )
 WHAT_SHARE = 0.45  # of the questions asked are what-questions, where one is unambiguous
-FLAW_RATE = 0.12  # of the questions start with a capital, and as many lack the question mark
 
 Pair = tuple[str, str]
 
@@ -55,13 +54,6 @@ def ask(rng: np.random.Generator, things: list[Pair], count: int) -> list[Pair]:
             question, answer = _exists(rng, things)
             rows[question] = answer
     return list(rows.items())
-
-
-def vary(rng: np.random.Generator, question: str) -> str:
-    """Now and then the question as a person types it: a capital first, no question mark."""
-    if rng.random() < FLAW_RATE:
-        question = question[0].upper() + question[1:]
-    return question.removesuffix("?") if rng.random() < FLAW_RATE else question
 
 
 def named(question: str) -> tuple[str | None, str | None]:

@@ -11,55 +11,27 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import math
 import platform
 import sys
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 
-from edgevlm.models.zoo.easyvqa import (
-    checkpoint,
-    config,
-    data,
-    evaluate,
-    packing,
-    questions,
-    scenes,
-)
+from edgevlm.models.zoo.easyvqa import data, evaluate, questions, scenes
+from edgevlm.models.zoo.easyvqa.config import SPEC
 from edgevlm.models.zoo.easyvqa.learner import Learner
+from edgevlm.models.zoo.training import checkpoint
+from edgevlm.models.zoo.training.loop import Run, Settings, Stage, command
+from edgevlm.models.zoo.training.packing import Packed, Packer
+from edgevlm.models.zoo.training.processor import build_tokenizer
+from edgevlm.models.zoo.training.spec import build_model
 
 WEIGHTS = {"answer": 1.0, "cls": 1.0, "mean": 0.5, "patch": 0.5}  # of the losses; see AUXILIARY
 AUXILIARY = {"tower": 1.0, "joint": 0.3}  # factor on all but "answer"
-WARM_UP = 200  # steps
 VALIDATION_SCENES = 200
-
-
-@dataclass
-class Run:
-    """What both stages share."""
-
-    args: argparse.Namespace
-    learner: Learner
-    average: Learner
-    packer: packing.Packer
-    sources: tuple[data.Real, data.Drawn]
-    held: dict[str, tuple[data.Batch, packing.Packed]]
-    rng: np.random.Generator
-    log: Path
-    began: float = field(default_factory=time.time)
-    best: float = -1.0
-
-    def record(self, **facts: object) -> None:
-        line = json.dumps({**facts, "seconds": round(time.time() - self.began, 1)})
-        print(line, flush=True)
-        with self.log.open("a") as stream:
-            stream.write(line + "\n")
+Held = dict[str, tuple[data.Batch, Packed]]
 
 
 def main() -> None:
@@ -70,27 +42,25 @@ def main() -> None:
     images, rows = data.read_split(root, "train")
     training, held = data.hold_out(len(rows))
     asked = [pair for i in training for pair in rows[i]]
-    tokenizer = config.build_tokenizer([q for q, _ in asked], [a for _, a in asked])
-    learner = Learner(config.build_model(len(tokenizer)))
+    tokenizer = build_tokenizer(SPEC, [q for q, _ in asked], [a for _, a in asked])
+    learner = Learner(build_model(SPEC, len(tokenizer)))
     # Twice as fast as the fused kernel for 65 tokens on a CPU; says nothing about later use.
     learner.model.set_attn_implementation({"vision_config": "eager"})
-    packer = packing.Packer(tokenizer)
+    packer = Packer(tokenizer, SPEC.image_tokens)
     real_held = data.Real(images[held], [rows[i] for i in held])
     drawn_held = data.Drawn(scenes.VALIDATION, VALIDATION_SCENES)
-    args.log.write_text("")
     run = Run(
-        args,
+        Settings(args.rate, args.decay, args.report, args.bf16),
         learner,
         copy.deepcopy(learner).eval().requires_grad_(False),
-        packer,
-        (
-            data.Real(images[training], [rows[i] for i in training]),
-            data.Drawn(scenes.TRAIN, args.scenes),
-        ),
-        {"validation": _plain(real_held, packer), "scenes": _plain(drawn_held, packer)},
-        np.random.default_rng(args.seed),
         args.log,
+        lambda average: checkpoint.write(SPEC, average.model, tokenizer, args.out),
     )
+    sources = (
+        data.Real(images[training], [rows[i] for i in training]),
+        data.Drawn(scenes.TRAIN, args.scenes),
+    )
+    args.log.write_text("")
     run.record(
         stage="start",
         parameters=learner.parameter_count(),
@@ -99,62 +69,71 @@ def main() -> None:
         validation_images=len(held),
         scenes=args.scenes,
     )
-    _stage(run, "tower", args.tower_steps, args.tower_batch)
-    _stage(run, "joint", args.joint_steps, args.joint_batch)
-    _finish(run, root, tokenizer, real_held)
-
-
-def _stage(run: Run, name: str, steps: int, batch: int) -> None:
-    args, learner = run.args, run.learner
-    asked = args.questions if name == "joint" else 0
-    optimiser = torch.optim.AdamW(
-        learner.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.05
-    )
-    means: dict[str, float] = {}
-    for step in range(1, steps + 1):
-        rate = args.rate * min(1, step / WARM_UP) * _cosine(step / steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        whole = data.joined([s.batch(run.rng, batch // 2, asked) for s in run.sources])
-        packed = run.packer.pack(whole.rows) if asked else None
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            losses = learner.losses(whole, packed)
-        total = sum(
-            WEIGHTS[k] * (1.0 if k == "answer" else AUXILIARY[name]) * v for k, v in losses.items()
+    run.train(
+        _stages(
+            args,
+            packer,
+            sources,
+            {"validation": _plain(real_held, packer), "scenes": _plain(drawn_held, packer)},
         )
-        optimiser.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-        optimiser.step()
-        _follow(run.average, learner, min(args.decay, step / (step + 10)))
-        for key, value in losses.items():
-            means[key] = 0.98 * means.get(key, value.item()) + 0.02 * value.item()
-        if step % args.report == 0 or step == steps:
-            _validate(run, name, step, {k: round(v, 4) for k, v in means.items()})
+    )
+    _finish(run, args, root, tokenizer, real_held)
 
 
-def _validate(run: Run, name: str, step: int, losses: dict[str, float]) -> None:
-    """Log accuracies of the averaged weights; in the joint stage keep the best."""
-    facts: dict[str, object] = {}
-    for held, (batch, packed) in run.held.items():
-        facts[held] = run.average.facts_right(batch)
-        if name == "joint":
-            right = iter(run.average.answered(batch.images, packed))
-            found = [[a if next(right) else "" for _, a in pairs] for pairs in batch.rows]
-            facts[held] |= evaluate.tally(batch.rows, found)
-    if name == "joint":
-        score = sum(facts[h][k] for h in facts for k in ("colour", "shape", "yes-no")) / 6
-        facts["kept"] = score > run.best
-        if facts["kept"]:
-            run.best = score
-            checkpoint.write(run.average.model, run.packer.tokenizer, run.args.out)
-    run.record(stage=name, step=step, loss=losses, **facts)
+def _stages(
+    args: argparse.Namespace,
+    packer: Packer,
+    sources: tuple[data.Real, data.Drawn],
+    held: Held,
+) -> list[Stage]:
+    rng = np.random.default_rng(args.seed)
+
+    def draw(batch: int, asked: int) -> tuple[data.Batch, Packed | None]:
+        whole = data.joined([s.batch(rng, batch // 2, asked) for s in sources])
+        return whole, packer.pack(whole.rows) if asked else None
+
+    def weights(stage: str) -> dict[str, float]:
+        return {k: v * (1.0 if k == "answer" else AUXILIARY[stage]) for k, v in WEIGHTS.items()}
+
+    return [
+        Stage(
+            "tower",
+            args.tower_steps,
+            weights("tower"),
+            lambda _: draw(args.tower_batch, 0),
+            lambda average: (_seen(average, held), None),
+        ),
+        Stage(
+            "joint",
+            args.joint_steps,
+            weights("joint"),
+            lambda _: draw(args.joint_batch, args.questions),
+            lambda average: _validate(average, held),
+        ),
+    ]
 
 
-def _finish(run: Run, root: Path, tokenizer: object, real_held: data.Real) -> None:
+def _seen(average: Learner, held: Held) -> dict[str, object]:
+    """What the averaged tower sees in the held-out pictures."""
+    return {name: average.facts_right(batch) for name, (batch, _) in held.items()}
+
+
+def _validate(average: Learner, held: Held) -> tuple[dict[str, object], float]:
+    """The answers as well, and the mean over types and sets by which the best is kept."""
+    facts = _seen(average, held)
+    for name, (batch, packed) in held.items():
+        right = iter(average.answered(batch.images, packed))
+        found = [[a if next(right) else "" for _, a in pairs] for pairs in batch.rows]
+        facts[name] |= evaluate.tally(batch.rows, found)
+    return facts, sum(facts[h][k] for h in facts for k in ("colour", "shape", "yes-no")) / 6
+
+
+def _finish(
+    run: Run, args: argparse.Namespace, root: Path, tokenizer: object, real_held: data.Real
+) -> None:
     """Evaluate the stored weights by generation; the only place that opens the test split."""
     model = transformers.LlavaForConditionalGeneration.from_pretrained(
-        run.args.out, dtype=torch.float32
+        args.out, dtype=torch.float32
     ).eval()
     validation = evaluate.accuracy(model, tokenizer, real_held.images, real_held.rows)
     held_out = evaluate.accuracy(model, tokenizer, *evaluate.easy_scenes())
@@ -165,9 +144,11 @@ def _finish(run: Run, root: Path, tokenizer: object, real_held: data.Real) -> No
         easy_scenes=held_out,
         validation=validation,
         parameters=run.learner.parameter_count(),
-        seed=run.args.seed,
-        command=_command(run.args),
-        checkpoint_bytes=sum(path.stat().st_size for path in run.args.out.iterdir()),
+        seed=args.seed,
+        command=command(
+            "edgevlm.models.zoo.easyvqa.train", vars(args), skip=("data", "out", "log")
+        ),
+        checkpoint_bytes=sum(path.stat().st_size for path in args.out.iterdir()),
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -176,36 +157,15 @@ def _finish(run: Run, root: Path, tokenizer: object, real_held: data.Real) -> No
     )
 
 
-def _plain(source: data.Real | data.Drawn, packer: packing.Packer) -> tuple:
+def _plain(source: data.Real | data.Drawn, packer: Packer) -> tuple[data.Batch, Packed]:
     """A whole source as one untouched batch, with all its questions (ten for a scene)."""
     rng = np.random.default_rng(0)
     if isinstance(source, data.Real):
         rows = source.rows
     else:
         rows = [questions.ask(rng, things, 10) for things in source.things]
-    blank = torch.full((len(rows), config.IMAGE_TOKENS), data.IGNORE)
+    blank = torch.full((len(rows), SPEC.image_tokens), data.IGNORE)
     return data.Batch(source.images, rows, source.facts, blank, blank), packer.pack(rows)
-
-
-def _cosine(done: float) -> float:
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
-
-
-@torch.no_grad()
-def _follow(average: Learner, learner: Learner, decay: float) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(learner.parameters()), 1 - decay)
-
-
-def _command(args: argparse.Namespace) -> str:
-    """The command that repeats this run, without the paths of the machine it ran on."""
-    skip = ("data", "out", "log")
-    options = [
-        f"--{k.replace('_', '-')} {v}"
-        for k, v in vars(args).items()
-        if k not in skip and not isinstance(v, bool)
-    ]
-    options.append("--bf16" if args.bf16 else "--no-bf16")
-    return " ".join(["python -m edgevlm.models.zoo.easyvqa.train", *options])
 
 
 def _arguments() -> argparse.Namespace:

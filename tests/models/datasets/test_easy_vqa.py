@@ -112,7 +112,7 @@ def test_unknown_name_names_the_nearest():
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_unknown_split(name):
-    error = fault(UsageFault, name, "validation")
+    error = fault(UsageFault, name, "holiday")
     assert error.code == "EV132" and "test" in error.fix
 
 

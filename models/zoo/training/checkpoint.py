@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from edgevlm.models.zoo.easyvqa import config
+from edgevlm.models.zoo.training.processor import build_processor
+from edgevlm.models.zoo.training.spec import Spec
 
 __all__ = ["rounded", "write"]
 
@@ -21,14 +22,17 @@ def rounded(model: LlavaForConditionalGeneration) -> LlavaForConditionalGenerati
 
 
 def write(
-    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path
+    spec: Spec,
+    model: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
 ) -> None:
     """Save into a neighbour folder, then move file by file: a reader never sees half a file."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as name:
         made = Path(name)
         copy.deepcopy(model).to(torch.float16).save_pretrained(made)
-        processor = config.build_processor(tokenizer)
+        processor = build_processor(spec, tokenizer)
         processor.save_pretrained(made)
         processor.image_processor.save_pretrained(made)  # the name that older loaders look for
         settings = json.loads((made / "tokenizer_config.json").read_text())

@@ -1,7 +1,7 @@
 """Put an image and all its questions into one row, so that tower and image tokens run once.
 
-    row        [ prefix + 64 image tokens | question 1 + answer | question 2 + answer | ... ]
-    positions    0 .. 68                    69 ..                 69 ..
+    row        [ prefix + N image tokens | question 1 + answer | question 2 + answer | ... ]
+    positions    0 .. P                     P + 1 ..              P + 1 ..
     attention    causal                     prefix and itself     prefix and itself
 
 Every question then sees exactly what it would see in a prompt of its own; `check.py` holds the
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from edgevlm.models.zoo.easyvqa import config
+from edgevlm.models.zoo.training.spec import EOS, IMAGE, PAD, PREFIX, suffix
 
 __all__ = ["Packed", "Packer", "answer_logits"]
 
@@ -36,14 +36,13 @@ class Packed:
 class Packer:
     """Tokenises each distinct text once and lays rows out."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, image_tokens: int) -> None:
         self.tokenizer = tokenizer
         self.seen: dict[str, list[int]] = {}
-        image = config.IMAGE
         self.prefix = [
             i
-            for token in self._encode(config.PREFIX)
-            for i in [token] * (config.IMAGE_TOKENS if token == image else 1)
+            for token in self._encode(PREFIX)
+            for i in [token] * (image_tokens if token == IMAGE else 1)
         ]
 
     def pack(self, rows: list[list[tuple[str, str]]]) -> Packed:
@@ -52,8 +51,8 @@ class Packer:
         for r, pairs in enumerate(rows):
             ids, segment, position = list(self.prefix), [0] * start, list(range(start))
             for k, (question, answer) in enumerate(pairs, 1):
-                asked = self._encode(config.suffix(question))
-                told = [*self._encode(f" {answer}"), config.EOS]
+                asked = self._encode(suffix(question))
+                told = [*self._encode(f" {answer}"), EOS]
                 before = len(ids) + len(asked) - 1
                 places += [(r, before + j, token, number) for j, token in enumerate(told)]
                 number += 1
@@ -71,7 +70,7 @@ class Packer:
         same = segment[:, :, None] == segment[:, None, :]
         mask = (same | (segment == 0)[:, None, :]) & (order[:, None] >= order[None, :])
         return Packed(
-            _pad(table, config.PAD),
+            _pad(table, PAD),
             _pad(positions, 0),
             mask[:, None],
             row,
@@ -89,12 +88,12 @@ class Packer:
 def answer_logits(
     model: LlavaForConditionalGeneration, patches: torch.Tensor, packed: Packed
 ) -> torch.Tensor:
-    """Logits [N, vocabulary] at the places of `packed`, from tower output [B, 64, hidden]."""
+    """Logits [N, vocabulary] at the places of `packed`, from patches [B, image tokens, hidden]."""
     whole = model.model
     text = whole.language_model.embed_tokens(packed.ids)
     image = whole.multi_modal_projector(patches).to(text.dtype)
-    first = int((packed.ids[0] == config.IMAGE).nonzero()[0])
-    last = first + config.IMAGE_TOKENS
+    first = int((packed.ids[0] == IMAGE).nonzero()[0])
+    last = first + patches.shape[1]
     hidden = whole.language_model(
         inputs_embeds=torch.cat([text[:, :first], image, text[:, last:]], 1),
         attention_mask=packed.mask,
