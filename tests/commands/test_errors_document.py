@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -26,6 +27,7 @@ def sources() -> list[Path]:
     ]
 
 
+@functools.cache
 def raised() -> dict[str, dict[str, set[str]]]:
     """code -> module -> exit statuses it is raised with there."""
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -39,6 +41,7 @@ def raised() -> dict[str, dict[str, set[str]]]:
     return found
 
 
+@functools.cache
 def documented() -> dict[str, tuple[set[str], str, set[str]]]:
     """code -> (exit statuses, meaning, modules)."""
     rows = {}

@@ -25,7 +25,10 @@ TYPES = {
 #: section -> calls whose JSON it describes; B is a bundle, P a picture
 CALLS = {
     "error": [("passes", "show", "x")],
-    "compile": [("compile", "easyvqa-tiny", "--target", "cpu", "--tokens", "16", "-o", "OUT")],
+    "compile": [
+        ("compile", "easyvqa-tiny", *"--target cpu --tokens 16 --payoff full --force -o OUT".split()),
+        ("compile", "easyvqa-tiny", "--target", "cpu", "--force", "-o", "OUT"),
+    ],
     "run": [
         ("run", "B", "--image", "P", "--prompt", "what color is the shape?"),
         ("run", "B", "--image", "P", "--prompt", "is it red?", "--max-new", "1"),
@@ -42,6 +45,7 @@ CALLS = {
     "verify": [("verify", "B"), ("verify", "B", "--no-run")],
     "passes": [("passes",), ("passes", "list")],
     "passes show": [("passes", "show", "keep-tokens"), ("passes", "show", "drop-dead")],
+    "passes show METHOD": [("passes", "show", name) for name in ("dart", "resize", "coin")],
     "devices": [("devices",), ("devices", "list")],
     "devices show": [("devices", "show", "cpu")],
     "doctor": [("doctor",)],
