@@ -108,6 +108,8 @@ def main() -> None:
                     "cpu",
                     "--tokens",
                     "32",
+                    "--payoff",
+                    "none",
                     "--quant",
                     "w8",
                     "-o",

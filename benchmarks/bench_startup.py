@@ -32,7 +32,7 @@ def main() -> None:
         bundle = str(Path(scratch) / "b.edgevlm")
         calls = {
             "edgevlm --help": ["--help"],
-            "edgevlm compile easyvqa-tiny --tokens 16 --quant w8": [
+            "edgevlm compile easyvqa-tiny --tokens 16 --quant w8 --payoff none": [
                 "compile",
                 "easyvqa-tiny",
                 "--target",
@@ -41,6 +41,8 @@ def main() -> None:
                 "16",
                 "--quant",
                 "w8",
+                "--payoff",
+                "none",
                 "-o",
                 bundle,
                 "--force",

@@ -1,8 +1,9 @@
-"""What a token budget costs and buys: accuracy and time against K, for every selector there is.
+"""What a token budget costs and buys: accuracy and time against K, for the default and its floor.
+
+Every method, against random and over both bundled models: bench_reduction.py.
 
 The test split of easy-VQA has one shape a picture, so a few tokens are enough; easy-scenes has up
-to three, so that dropped tokens show. Nothing is tuned here: K and the selector are all that
-varies.
+to three, so that dropped tokens show. Nothing is tuned here: K and the method are all that varies.
 
     python benchmarks/bench_tokens.py       writes benchmarks/results/tokens.json  (a few minutes)
 """
@@ -18,20 +19,24 @@ from edgevlm.commands.compile import CompileOptions, compile_model
 from edgevlm.commands.evaluate import evaluate_bundle
 from edgevlm.commands.profile import profile_bundle
 from edgevlm.passes.pipelines import Flags
-from edgevlm.passes.tokens.selectors import SELECTORS
+from edgevlm.passes.tokens.schedule import parse_asked
 
 BUDGETS = (4, 8, 16, 32)
+METHODS = ("stride", "dart")
 TIMED = 300
 
 
 def main() -> None:
     cases = [("all", Flags()), ("all", Flags(quant="w8"))]
-    cases += [(name, Flags(k, name, "w8")) for k in BUDGETS for name in SELECTORS]
+    cases += [
+        (name, Flags(parse_asked(str(k), name, None), "w8")) for k in BUDGETS for name in METHODS
+    ]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, flags in cases:
             path = Path(scratch) / "b.edgevlm"
-            built = compile_model("easyvqa-tiny", CompileOptions("cpu", path, flags, force=True))
+            options = CompileOptions("cpu", path, flags, force=True, payoff="none")
+            built = compile_model("easyvqa-tiny", options)
             single = evaluate_bundle(path, "easy-vqa", "test")
             several = evaluate_bundle(path, "easy-scenes", "test")
             timed = profile_bundle(path, n=TIMED, warmup=20)

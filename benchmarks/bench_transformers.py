@@ -28,9 +28,10 @@ from edgevlm.models.datasets.scoring import Tally
 from edgevlm.models.processing.image import load_image
 from edgevlm.models.zoo import bundled_folder
 from edgevlm.passes.pipelines import Flags
+from edgevlm.passes.tokens.schedule import parse_asked
 
 CHECKPOINT = bundled_folder("easyvqa-tiny").parent / "checkpoint"
-BUNDLES = {"source": Flags(), "compiled": Flags(16, "dart", "w8")}
+BUNDLES = {"source": Flags(), "compiled": Flags(parse_asked("16", "dart", None), "w8")}
 BLOCK, WARM_UP = 20, 3
 
 
@@ -68,7 +69,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, flags in BUNDLES.items():
             path = Path(scratch) / f"{name}.edgevlm"
-            built[name] = compile_model("easyvqa-tiny", CompileOptions("cpu", path, flags))
+            built[name] = compile_model(
+                "easyvqa-tiny", CompileOptions("cpu", path, flags, payoff="none")
+            )
             opened = open_for_answers(path).answerer
             answerers[name] = lambda rgb, q, opened=opened: opened.answer(rgb, q).text
         rows = load_dataset("easy-vqa", "test", limit=n).rows

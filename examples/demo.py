@@ -23,6 +23,7 @@ from edgevlm.commands.run import run_bundle
 from edgevlm.compiler.errors import EdgeError
 from edgevlm.models.datasets import load_dataset
 from edgevlm.passes.pipelines import Flags
+from edgevlm.passes.tokens.schedule import parse_asked
 
 MODEL = "easyvqa-tiny"
 QUESTIONS_TO_ASK = 8
@@ -30,8 +31,9 @@ QUESTIONS_TO_ASK = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=16, help="image tokens to keep, of 64")
-    parser.add_argument("--select", default="dart", help="how they are chosen: dart, stride")
+    parser.add_argument("--tokens", default="16", help="image tokens to keep of 64, or a share")
+    parser.add_argument("--prune", default="dart", help="how they are chosen; edgevlm passes list")
+    parser.add_argument("--prune-at", help="where: connector-out, llm:2, ...")
     parser.add_argument("--questions", type=int, default=9673, help="held-out questions to ask")
     parser.add_argument("-n", type=int, default=200, help="timed requests")
     parser.add_argument("--out", type=Path, default=Path("demo-output"))
@@ -42,7 +44,7 @@ def main() -> None:
     rows = {}
     for name, flags in (
         ("source", Flags()),
-        ("compiled", Flags(options.tokens, options.select, "w8")),
+        ("compiled", Flags(parse_asked(options.tokens, options.prune, options.prune_at), "w8")),
     ):
         path = options.out / f"{name}.edgevlm"
         with speaker.stages(f"\ncompile {MODEL} for cpu: {name}") as progress:

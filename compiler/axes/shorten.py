@@ -8,7 +8,8 @@
     rows = ...                                     # build what chooses them, outside of it
     shorten(region, build, rows, Places(L, L'))    # cut, analyse, resize, connect again
 
-With `until`, the rows that were left out come back behind that value, as they were before the cut.
+With `until`, the rows that were left out come back behind that value: as they were before the cut,
+or as copies of rows that stayed.
 """
 
 from __future__ import annotations
@@ -95,10 +96,12 @@ def shorten(
     rows: ir.Value,
     places: Places,
     content: ir.Value | None = None,
+    copies: ir.Value | None = None,
 ) -> tuple[ir.Value, list[str]]:
     """Let the region work on `rows` (int64 [L'], ascending); returns the short stream and a log.
 
-    content: [1,L',D] in place of the gathered stream, where tokens were merged. Raises EV211.
+    content: [1,L',D] in place of the gathered stream, where tokens were merged. copies: int64 [L],
+    the row of the short stream that each row is a copy of when it comes back. Raises EV211.
     """
     graph, until = region.part.graph, region.until
     build.finish()
@@ -125,7 +128,7 @@ def shorten(
         fewer.shape, fewer.dtype = stand_in.shape, stand_in.dtype
         join(graph, stand_in, fewer)
     if after is not None:
-        whole = _scatter(region, build, rows, places)
+        whole = _scatter(region, build, rows, places, copies)
         join(graph, after, whole)
         for slot in back:
             graph.outputs[slot] = whole
@@ -153,11 +156,21 @@ def _shrinking(term: Term, places: Places) -> tuple[Term, int]:
     return term, places.kept
 
 
-def _scatter(region: Region, build: GraphBuilder, rows: ir.Value, places: Places) -> ir.Value:
-    """The region's rows in their old places; the others pass by unchanged."""
+def _scatter(
+    region: Region,
+    build: GraphBuilder,
+    rows: ir.Value,
+    places: Places,
+    copies: ir.Value | None,
+) -> ir.Value:
+    """The region's rows in their old places; the others pass by unchanged, or are copies."""
     until, stream = region.until, region.stream
     if list(until.shape)[TOKEN] != places.kept:
         return build("Identity", until)  # it reads single rows, none of which is left out
+    if copies is not None:
+        whole = build("Gather", until, copies, axis=TOKEN)
+        whole.shape, whole.dtype = stream.shape, until.dtype
+        return whole
     lying = build(
         "ScatterElements",
         build.const(np.arange(places.rows) + places.kept),

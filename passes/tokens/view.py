@@ -53,6 +53,7 @@ class Choice:
     index: ir.Value  # int64 [K], ascending and unique
     content: ir.Value | None = None  # float32 [K,D] in place of the kept tokens, where merged
     sizes: ir.Value | None = None  # float32 [K]: how many tokens each stands for
+    owner: ir.Value | None = None  # int64 [N]: the slot of the K that each token went into
 
 
 @dataclass
@@ -119,6 +120,10 @@ class View:
         raise self.missing(
             "the class token's attention", "it is in vision:B and vision-out of the encoder"
         )
+
+    def sizes(self) -> ir.Value:
+        """float32 [N]: how many tokens each stands for; ones where none were merged before."""
+        raise self.missing("sizes of merged tokens", "they are in vision:B and vision-out")
 
     def pixels(self) -> ir.Value:
         """[N,3*h*w]: the pixels under each token."""

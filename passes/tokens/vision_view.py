@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from edgevlm.passes.tokens.key_bias import sizes_told
 from edgevlm.passes.tokens.stream_view import StreamView
 
 __all__ = ["VisionView"]
@@ -31,18 +32,25 @@ class VisionView(StreamView):
 
         Without a class token the mean over evenly spread patches' queries stands in (noted).
         """
-        seen = self.attention(1)
+        paid = self.paid(self.attention(1), self.class_rows())
+        return self.build("ReduceMean", paid, self.build.const([0, 1]), keepdims=0)
+
+    def class_rows(self) -> list[int]:
+        """The class token's row, or rows of evenly spread patches that stand in for it (noted)."""
         if self.first:
-            queries = [0]
-        else:
-            few = min(PROXY_QUERIES, seen.rows)
-            queries = ((np.arange(few) + 0.5) * seen.rows / few).astype(np.int64).tolist()
-            self.note(
-                f"no class token: the mean attention of {few} evenly spread patches stands in"
-            )
-        return self.build(
-            "ReduceMean", self.paid(seen, queries), self.build.const([0, 1]), keepdims=0
-        )
+            return [0]
+        few = min(PROXY_QUERIES, self.rows)
+        self.note(f"no class token: the mean attention of {few} evenly spread patches stands in")
+        return ((np.arange(few) + 0.5) * self.rows / few).astype(np.int64).tolist()
+
+    def sizes(self) -> ir.Value:
+        """What earlier sites told later attention of their merged tokens (key_bias.py)."""
+        block = self.blocks[min(self.depth, len(self.blocks) - 1)]
+        if not self._has_our_rows(block):
+            self.note("behind the last attention sizes of merged tokens are not known: one each")
+            return self.const(np.ones(self.count))
+        sizes = sizes_told(self.build, block.attention)
+        return self.const(np.ones(self.count)) if sizes is None else self.image_rows(sizes)
 
     def pixels(self) -> ir.Value:
         """[N, 3*h*w] of the picture as the model is given it (normalised)."""

@@ -22,12 +22,18 @@ TYPES = {
     "object": lambda v: type(v) is dict,
     "null": lambda v: v is None,
 }
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 #: section -> calls whose JSON it describes; B is a bundle, P a picture
 CALLS = {
     "error": [("passes", "show", "x")],
     "compile": [
-        ("compile", "easyvqa-tiny", *"--target cpu --tokens 16 --payoff full --force -o OUT".split()),
-        ("compile", "easyvqa-tiny", "--target", "cpu", "--force", "-o", "OUT"),
+        words("compile easyvqa-tiny --target cpu --tokens 16 --payoff full --force -o OUT"),
+        words("compile easyvqa-tiny --target cpu --force -o OUT"),
     ],
     "run": [
         ("run", "B", "--image", "P", "--prompt", "what color is the shape?"),
@@ -36,9 +42,9 @@ CALLS = {
     "eval": [("eval", "B", "--dataset", "easy-scenes", "--limit", "30")],
     "profile": [("profile", "B", "-n", "2", "--ops"), ("profile", "B", "-n", "1")],
     "sweep": [
-        (
-            *"sweep easyvqa-tiny --target cpu --over tokens=16,99 --dataset easy-scenes".split(),
-            *"--limit 10 -n 2 --keep-bundles -o OUT".split(),
+        words(
+            "sweep easyvqa-tiny --target cpu --over tokens=16,99 --dataset easy-scenes "
+            "--limit 10 -n 2 --keep-bundles -o OUT"
         )
     ],
     "inspect": [("inspect", "B", "--axes"), ("inspect", "B"), ("inspect", "easyvqa-tiny")],

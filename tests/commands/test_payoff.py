@@ -118,7 +118,7 @@ def test_the_bundle_remembers_and_a_forged_record_is_named(tmp_path):
     record = json.loads((out / "record.json").read_text())
     record["payoff"]["stages"]["prefill"] = {"before_ms": "fast"}
     (out / "record.json").write_text(json.dumps(record))
-    with pytest.raises(JobFault, match="record.json"):
+    with pytest.raises(JobFault, match=r"record\.json"):
         stored_payoff(bundle)
 
 

@@ -24,6 +24,7 @@ from edgevlm.passes.tokens.methods.resize import Resize
 from edgevlm.passes.tokens.methods.score import Score
 from edgevlm.passes.tokens.methods.sparsevlm import SparseVLM
 from edgevlm.passes.tokens.methods.stride import Stride
+from edgevlm.passes.tokens.methods.tome import ToMe
 from edgevlm.passes.tokens.methods.transprune import TransPrune
 from edgevlm.passes.tokens.methods.v2drop import V2Drop
 from edgevlm.passes.tokens.methods.vlm_pruner import VlmPruner
@@ -48,6 +49,8 @@ METHODS: dict[str, type[Method]] = {
         EmbedLens,
         # attention of the vision encoder
         Score,
+        # merging in the vision encoder
+        ToMe,
         # inside the language model
         CDPruner,
         CoIn,

@@ -21,7 +21,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from edgevlm.passes.tokens.method import Method, MethodOptions, Pieces
-from edgevlm.passes.tokens.pieces.fusion import fuse, left_out
+from edgevlm.passes.tokens.pieces.fusion import fuse
 from edgevlm.passes.tokens.pieces.greedy import among, max_min
 from edgevlm.passes.tokens.pieces.kernels import cosine_distance
 from edgevlm.passes.tokens.sites import Site
@@ -70,9 +70,8 @@ class HiLo(Method):
         features = among(view, view.given()[0], view.count, view.keep)
         index = max_min()(features, None, cosine_distance(features))
         if self.options.gain and view.site.depth:
-            leaving = left_out(view, index)
             least = self.options.threshold or 1 / view.rows
             for back in range(1, view.site.depth + 1):
-                fuse(view, back, leaving, self.options.gain, least, self.options.nearest)
+                fuse(view, back, index, self.options.gain, least, self.options.nearest)
             view.note(f"attention leans towards {view.count - view.keep} tokens that leave")
         return index

@@ -13,33 +13,27 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgevlm.passes.tokens.keys import ascending, largest, marked
+from edgevlm.passes.tokens.keys import marked
 from edgevlm.passes.tokens.prompt_view import PromptView
 from edgevlm.passes.tokens.stream_view import HIDDEN
 
-__all__ = ["fuse", "left_out"]
+__all__ = ["fuse"]
 
 MASK = 3  # input of Attention
 
 
-def left_out(view: PromptView, index: ir.Value) -> ir.Value:
-    """Places int64 [N - K], ascending, of the tokens that `index` does not keep."""
-    build, gone = view.build, view.count - view.keep
-    away = build("Sub", view.const(1.0), marked(build, index, view.count))
-    return ascending(build, largest(build, view.form, away, view.count, gone), gone)
-
-
 def fuse(
-    view: PromptView, back: int, leaving: ir.Value, gain: float, least: float, nearest: int
+    view: PromptView, back: int, index: ir.Value, gain: float, least: float, nearest: int
 ) -> None:
     """Put the bias on the Attention `back` layers in front of the site.
 
-    leaving: int64 [M], places of tokens among the N; least: share of a row's attention, 0 to 1.
+    index: int64 [K], places of the tokens that stay; least: share of a row's attention, 0 to 1.
     """
     build, rows = view.build, view.rows
     seen = view.attention(back)
     logits = view.logits(seen.q, build.const(np.arange(rows)), seen)  # [heads,L,L]
-    gone = marked(build, build("Add", view.start, leaving), rows)  # [L]
+    image = marked(build, build("Add", view.start, build.const(np.arange(view.count))), rows)
+    gone = build("Sub", image, marked(build, build("Add", view.start, index), rows))  # [L]
     # of rows that leave no share is left, and of columns that stay: neither takes part
     part = build("Mul", build("Softmax", logits, axis=-1), gone)
     stays = build("Unsqueeze", build("Sub", view.const(1.0), gone), build.const([1]))

@@ -67,9 +67,7 @@ def as_output(graph: ir.Graph, old: ir.Value | None, new: ir.Value, name: str) -
         graph.outputs[list(graph.outputs).index(old)] = new
 
 
-def follow(
-    model: ExportedModel, contract: Contract
-) -> tuple[dict[str, ir.Model], list[Note]]:
+def follow(model: ExportedModel, contract: Contract) -> tuple[dict[str, ir.Model], list[Note]]:
     """prefill and decode for a contract with other image tokens in front of the first layer."""
     changed, notes = {}, []
     for role, port, dim, size in (

@@ -4,7 +4,10 @@
     after:  ... -> choose -> [class | K] -> block B ... -> image_features [1,1+K,W], image_index [K]
 
 Everything behind follows: connector, prefill and decode of a VLM; the head of a classifier. A dense
-model needs the whole grid again, so rows that left come back behind the last block as they were.
+model needs the whole grid again: behind the last block, rows that left come back as they were, or,
+where a method says which token each was merged into (`Choice.owner`), as copies of that. Where it
+says how many a merged token stands for (`Choice.sizes`), attention behind is told (key_bias.py).
+A method whose `stream` is "middle" works inside block B, between attention and MLP.
 """
 
 from __future__ import annotations
@@ -12,15 +15,15 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgevlm.compiler.axes import analyse, resize, size_of
+from edgevlm.compiler.axes import analyse, resize
 from edgevlm.compiler.axes.axis import expand
-from edgevlm.compiler.axes.equations import parts_of
 from edgevlm.compiler.axes.shorten import Places, Region, shorten
 from edgevlm.compiler.blocks import Block, find_blocks
 from edgevlm.compiler.builder import GraphBuilder
-from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.passes.tokens.key_bias import lean
+from edgevlm.passes.tokens.placing.in_front import rows_in_front
 from edgevlm.passes.tokens.placing.request import Request, as_output, builder, chosen, follow
 from edgevlm.passes.tokens.sites import list_sites
 from edgevlm.passes.tokens.view import Choice
@@ -32,13 +35,13 @@ INDEX = "image_index"
 
 
 def place_in_vision(request: Request) -> ExportedModel:
-    """Raises EV209 (no such block), EV230 (a connector that mixes neighbours)."""
+    """Raises EV205 (out of order), EV209 (no such block), EV230 (neighbours are mixed)."""
     model, contract = request.model, request.model.contract
     part = model.parts["vision"].clone()
     graph, blocks = part.graph, find_blocks(part.graph)
     count, keep = contract.given_tokens, request.keep
     stream = _stream(request, graph, blocks)
-    first = _first(request, int(stream.shape[1]), count)
+    first = rows_in_front(model, request.site, part, stream)
     at_end = stream in graph.outputs
     region = Region(
         part,
@@ -49,9 +52,7 @@ def place_in_vision(request: Request) -> ExportedModel:
     build = builder(part)
     known = next((v for v in graph.outputs if v.name == INDEX), None)
     choice = _choose(request, build, stream, blocks, first, known)
-    rows = build("Add", choice.index, build.const([first]))
-    if first:
-        rows = build("Concat", build.const(np.arange(first)), rows, axis=0)
+    rows = _rows(build, first, choice.index)
     content = _content(build, stream, first, choice)
     if at_end:
         short = content or build("Gather", stream, rows, axis=1)
@@ -59,14 +60,16 @@ def place_in_vision(request: Request) -> ExportedModel:
         as_output(graph, stream, short, "image_features")
     else:
         places = Places(first + count, first + keep, first)
-        _, log = shorten(region, build, rows, places, content)
+        copies = None if choice.owner is None else _rows(build, first, choice.owner)
+        short, log = shorten(region, build, rows, places, content, copies)
         request.note("matched", "vision", f"{len(log)} constants follow the token axis")
+        _tell_sizes(build, region, short, first, choice)
     _index(build, known, choice)
     build.finish()
     request.note("matched", "vision", f"{keep} of {count} at {request.site}")
     update: dict[str, object] = {"vision_kept": keep}
     if contract.kind != "dense":
-        update["vision_tokens"] = first + keep
+        update["vision_tokens"] = contract.vision_tokens - (count - keep)
     if contract.kind != "vlm":
         return model.with_parts(contract.model_copy(update=update), vision=part)
     update |= {
@@ -75,7 +78,7 @@ def place_in_vision(request: Request) -> ExportedModel:
         "image_positions": request.image_positions,
     }
     pruned = contract.model_copy(update=update)
-    connector = _connector(model, first, keep)
+    connector = _connector(model, keep)
     language, notes = follow(model, pruned)
     request.notes += notes
     return model.with_parts(pruned, vision=part, connector=connector, **language)
@@ -88,49 +91,25 @@ def _stream(request: Request, graph: ir.Graph, blocks: list[Block]) -> ir.Value:
     middle = request.method.stream == "middle"
     if site.kind == "vision" and site.depth < len(blocks):
         block = blocks[site.depth]
-        stream = block.middle if middle else block.entry
-        if stream is not None:
-            return stream
-    if site.kind == "vision" and site.depth == len(blocks) and contract.kind == "vlm" and blocks:
+        if not middle:
+            return block.entry
+        if block.middle is not None:
+            return block.middle
+        raise UsageFault(
+            "EV230",
+            f"method {request.method.name} at {site}",
+            "it works between attention and MLP, and this block adds both to its stream at once",
+            "edgevlm compile ... --prune with another method, such as dart",
+        )
+    last = contract.kind == "vlm" and blocks and not middle
+    if site.kind == "vision" and site.depth == len(blocks) and last:
         return graph.outputs[0]
-    known = list_sites(contract, len(blocks) - (contract.kind != "vlm") if blocks else None)
+    known = list_sites(contract, len(blocks) - (not last) if blocks else None)
     raise UsageFault(
         "EV209",
         f"{site} of this {contract.kind}",
         f"its vision part has {len(blocks)} blocks; sites are {', '.join(known) or 'none'}",
         "edgevlm compile ... --prune-at vision:1",
-    )
-
-
-def _first(request: Request, rows: int, count: int) -> int:
-    """Rows in front of the patches: class and register tokens."""
-    model = request.model
-    if model.contract.kind != "vlm":
-        if rows < count:
-            raise _mixed(request, f"the stream has {rows} rows there, the picture {count} tokens")
-        return rows - count
-    connector = model.parts["connector"].graph
-    axes = analyse(connector, model.contract.signature("connector"))
-    given = axes.of(connector.inputs[0])[1]
-    wanted = expand(axes.of(connector.outputs[0])[1])
-    at = 0
-    for part in parts_of(given):
-        if expand(part) == wanted and size_of(part) == count:
-            return at + rows - size_of(given)
-        at += size_of(part)
-    raise _mixed(
-        request,
-        f"the connector makes {count} tokens of {size_of(given)}: it joins neighbours (a pixel "
-        "shuffle), so a score here is not a score of an image token",
-    )
-
-
-def _mixed(request: Request, why: str) -> UsageFault:
-    return UsageFault(
-        "EV230",
-        f"{request.site}: tokens cannot leave there",
-        why,
-        "edgevlm compile ... --prune-at connector-out, or llm:L",
     )
 
 
@@ -143,13 +122,6 @@ def _choose(
     known: ir.Value | None,
 ) -> Choice:
     contract = request.model.contract
-    if int(stream.shape[1]) != first + contract.given_tokens:
-        raise UsageFault(
-            "EV205",
-            f"{request.site} comes behind a deeper site in the recipe",
-            "sites are placed in the order in which tokens pass them",
-            "sort the recipe's keep-tokens steps by site",
-        )
     depth = len(blocks) if request.site.kind == "vision-out" else request.site.depth
     view = VisionView(
         build=build,
@@ -172,6 +144,12 @@ def _choose(
     return chosen(request, view)
 
 
+def _rows(build: GraphBuilder, first: int, places: ir.Value) -> ir.Value:
+    """Places among the image tokens as rows of the stream, behind those of the first rows."""
+    rows = build("Add", places, build.const([first]))
+    return build("Concat", build.const(np.arange(first)), rows, axis=0) if first else rows
+
+
 def _content(build: GraphBuilder, stream: ir.Value, first: int, choice: Choice) -> ir.Value | None:
     if choice.content is None:
         return None
@@ -182,20 +160,36 @@ def _content(build: GraphBuilder, stream: ir.Value, first: int, choice: Choice) 
     return build("Concat", lead, merged, axis=1)
 
 
+def _tell_sizes(
+    build: GraphBuilder, region: Region, short: ir.Value, first: int, choice: Choice
+) -> None:
+    """Attention over the shortened stream counts merged tokens as many."""
+    if choice.sizes is None:
+        return
+    axes = analyse(build.graph)
+    rows = expand(axes.of(short)[1])
+    nodes = [n for n in build.graph if n in region.nodes and n.op_type == "Attention"]
+    nodes = [n for n in nodes if expand(axes.of(n.inputs[1])[-2]) == rows]
+    sizes = choice.sizes
+    if first:
+        sizes = build("Concat", build.const(np.ones(first), np.float32), sizes, axis=0)
+    lean(build, nodes, sizes, int(short.shape[1]))
+
+
 def _index(build: GraphBuilder, known: ir.Value | None, choice: Choice) -> None:
     """image_index: places in the whole grid, also behind several sites."""
     if known is None:
         index = build("Identity", choice.index)
     else:
-        known.name = f"{INDEX}/before"
+        known.name = f"{INDEX}/{known.shape[0]}"
         index = build("Gather", known, choice.index, axis=0)
     index.dtype = ir.DataType.INT64
     as_output(build.graph, known, index, INDEX)
 
 
-def _connector(model: ExportedModel, first: int, keep: int) -> ir.Model:
+def _connector(model: ExportedModel, keep: int) -> ir.Model:
     """The connector of the tokens that are left, class token included."""
-    contract: Contract = model.contract
+    contract = model.contract
     part = model.parts["connector"].clone()
     axes = analyse(part.graph, contract.signature("connector"))
     resize(axes, axes.of(part.graph.outputs[0])[1], keep)
