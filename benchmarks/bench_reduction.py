@@ -1,7 +1,7 @@
 """Every token reduction method at every budget: accuracy on a whole test split, and time.
 
-    python benchmarks/bench_reduction.py easyvqa-tiny easy-vqa
-    python benchmarks/bench_reduction.py scenes-tiny scenes      writes results/reduction_*.json
+    python benchmarks/bench_reduction.py        writes results/reduction_*.json      (about 2 hours)
+    python benchmarks/bench_reduction.py scenes-tiny scenes             one of them
 
 Each method runs at its own sites with its default options; nothing is tuned here. `random` is
 drawn with five seeds; every other method is compared with them question by question, on the same
@@ -42,6 +42,7 @@ from edgevlm.passes.tokens.methods import METHODS
 from edgevlm.passes.tokens.schedule import parse_asked
 from edgevlm.runtimes import find_runtime
 
+PAIRS = (("easyvqa-tiny", "easy-vqa"), ("scenes-tiny", "scenes"))  # model, dataset
 SHARES = ("50%", "25%", "12.5%", "6.25%")
 SEEDS = 5
 TIMED = 40
@@ -153,10 +154,10 @@ def digest(model: ExportedModel) -> str:
     return total.hexdigest()
 
 
-def main() -> None:
-    args = _arguments()
-    source, dataset = open_source(args.model), load_dataset(args.dataset, args.split)
-    store = cache_root() / "reduction" / f"{args.model}-{args.dataset}-{args.split}"
+def measure(model_name: str, dataset_name: str, split: str, with_time: bool) -> None:
+    """Every case of one model on one dataset; writes the result where times were asked for."""
+    source, dataset = open_source(model_name), load_dataset(dataset_name, split)
+    store = cache_root() / "reduction" / f"{model_name}-{dataset_name}-{split}"
     store.mkdir(parents=True, exist_ok=True)
     group, answers, rows = pictures(dataset), {}, []
     with tempfile.TemporaryDirectory() as folder:
@@ -173,7 +174,7 @@ def main() -> None:
                 answers[prune, share] = np.load(file, allow_pickle=False)
                 facts |= scores(answers[prune, share], dataset)
                 times = file.with_suffix(".json")
-                if args.time and not times.exists():
+                if with_time and not times.exists():
                     with tempfile.TemporaryDirectory() as scratch:
                         answerer = opened(model, Path(scratch))
                         times.write_text(json.dumps(timed(answerer, plain, dataset)))
@@ -181,7 +182,7 @@ def main() -> None:
                     facts["time"] = json.loads(times.read_text())
             shown = facts["score"]["accuracy"] if "score" in facts else facts["refused"][0]
             print(prune, share, shown, flush=True)
-    if not args.time:
+    if not with_time:
         return  # answers are stored; a run with times writes the result
     for facts in rows:
         seeds = [answers[f"random:seed={s}", facts["budget"]] for s in range(SEEDS)]
@@ -189,11 +190,11 @@ def main() -> None:
             right = answers[facts["method"], facts["budget"]]
             facts["against_random"] = against_random(right, seeds, group)
     write_result(
-        f"reduction_{args.dataset.replace('-', '_')}",
+        f"reduction_{dataset_name.replace('-', '_')}",
         {
-            "model": args.model,
-            "dataset": args.dataset,
-            "split": args.split,
+            "model": model_name,
+            "dataset": dataset_name,
+            "split": split,
             "n": len(dataset.rows),
             "pictures": int(group.max()) + 1,
             "seeds": SEEDS,
@@ -203,13 +204,16 @@ def main() -> None:
     )
 
 
-def _arguments() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
-    parser.add_argument("dataset")
+    parser.add_argument("model", nargs="?", help="with a dataset: this pair alone")
+    parser.add_argument("dataset", nargs="?")
     parser.add_argument("--split", default="test")
     parser.add_argument("--time", action=argparse.BooleanOptionalAction, default=True)
-    return parser.parse_args()
+    args = parser.parse_args()
+    pairs = [(args.model, args.dataset)] if args.dataset else PAIRS
+    for model, dataset in pairs:
+        measure(model, dataset, args.split, args.time)
 
 
 if __name__ == "__main__":

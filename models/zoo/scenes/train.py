@@ -46,7 +46,7 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    drawn = data.Drawn(scenes.TRAIN, args.scenes)
+    drawn = data.Drawn(scenes.TRAIN, args.scenes, args.easy_scenes)
     tokenizer = _tokenizer(drawn)
     packer = Packer(tokenizer, SPEC.image_tokens)
     learner = Learner(build_model(SPEC, len(tokenizer)), tokenizer)
@@ -58,7 +58,9 @@ def main() -> None:
 
     def draw(stage: int, count: int, each: int, step: int) -> tuple:
         rng = np.random.default_rng((args.seed, stage, step))
-        made = drawn.batch(rng, count, each, args.easier if each else 0)
+        # Easy pictures alone at first, then fewer and fewer.
+        left = min(1.0, max(0.0, 2 - step / args.easy_steps)) if each else 0.0
+        made = drawn.batch(rng, count, each, args.easier if each else 0, round(left * count))
         return made, packer.pack(made.rows) if each else None
 
     def check(average: Learner) -> tuple[dict, float]:
@@ -96,7 +98,7 @@ def main() -> None:
             Stage(
                 "joint",
                 args.joint_steps,
-                {**less, "answer": 1.0},
+                {**less, "answer": 1.0, "phrase": args.phrase},
                 lambda step: draw(1, args.joint_batch, args.each, step),
                 check,
             ),
@@ -151,6 +153,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--joint-batch", type=int, default=24, help="images")
     parser.add_argument("--each", type=int, default=2, help="questions of every kind an image")
     parser.add_argument("--easier", type=int, default=5, help="practice questions an image")
+    parser.add_argument("--easy-scenes", type=int, default=8000, help="of one or two things")
+    parser.add_argument("--easy-steps", type=int, default=600, help="alone; as many to fade")
+    parser.add_argument("--phrase", type=float, default=0.5, help="weight of what phrases name")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--decay", type=float, default=0.998, help="of the weight average, a step")
     parser.add_argument("--report", type=int, default=250, help="steps between validations")

@@ -17,7 +17,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from edgevlm.models.zoo.training.spec import EOS, IMAGE, PAD, PREFIX, suffix
 
-__all__ = ["Packed", "Packer", "answer_logits"]
+__all__ = ["Packed", "Packer", "answer_logits", "decoder_states", "read_answers"]
 
 
 @dataclass
@@ -85,22 +85,39 @@ class Packer:
         return self.seen[text]
 
 
-def answer_logits(
+def decoder_states(
     model: LlavaForConditionalGeneration, patches: torch.Tensor, packed: Packed
-) -> torch.Tensor:
-    """Logits [N, vocabulary] at the places of `packed`, from patches [B, image tokens, hidden]."""
+) -> tuple[torch.Tensor, ...]:
+    """Hidden states [B, L, hidden] in front of the first layer and behind each; the last is normed.
+
+    patches: [B, image tokens, hidden].
+    """
     whole = model.model
     text = whole.language_model.embed_tokens(packed.ids)
     image = whole.multi_modal_projector(patches).to(text.dtype)
     first = int((packed.ids[0] == IMAGE).nonzero()[0])
     last = first + patches.shape[1]
-    hidden = whole.language_model(
+    return whole.language_model(
         inputs_embeds=torch.cat([text[:, :first], image, text[:, last:]], 1),
         attention_mask=packed.mask,
         position_ids=packed.positions,
         use_cache=False,
-    ).last_hidden_state
-    return model.lm_head(hidden[packed.row, packed.column]).float()
+        output_hidden_states=True,
+    ).hidden_states
+
+
+def answer_logits(
+    model: LlavaForConditionalGeneration, patches: torch.Tensor, packed: Packed
+) -> torch.Tensor:
+    """Logits [N, vocabulary] at the places of `packed`, from patches [B, image tokens, hidden]."""
+    return read_answers(model, decoder_states(model, patches, packed), packed)
+
+
+def read_answers(
+    model: LlavaForConditionalGeneration, states: tuple[torch.Tensor, ...], packed: Packed
+) -> torch.Tensor:
+    """Logits [N, vocabulary] at the places of `packed`, from what `decoder_states` gave."""
+    return model.lm_head(states[-1][packed.row, packed.column]).float()
 
 
 def _pad(rows: list[list[int]], value: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""fuse-gelu: both forms, however their factors are arranged; other functions of Erf and Tanh stay."""
+"""fuse-gelu: both forms, however their factors are arranged; other uses of Erf and Tanh stay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from edgevlm.passes.cleanup.fuse_gelu import FuseGelu
 
 NUMBERS = {
     "root": math.sqrt(2), "inverse": math.sqrt(0.5), "one": 1.0, "half": 0.5, "two": 2.0,
-    "three": 3.0, "k": math.sqrt(2 / math.pi), "c": 0.044715, "kc": 0.044715 * math.sqrt(2 / math.pi),
+    "three": 3.0, "k": math.sqrt(2 / math.pi), "c": 0.044715,
+    "kc": 0.044715 * math.sqrt(2 / math.pi),
 }  # fmt: skip
 #: what goes into Erf or Tanh -> the lines that make `p`
 INSIDE = {
@@ -22,7 +23,9 @@ INSIDE = {
     "Tanh": {
         "k (x + c x^3)": "q = Pow(x, three) r = Mul(q, c) s = Add(x, r) p = Mul(s, k)",
         "by products": "q = Mul(x, x) q3 = Mul(q, x) r = Mul(c, q3) s = Add(r, x) p = Mul(k, s)",
-        "k x (1 + c x^2)": "q = Mul(x, x) r = Mul(q, c) s = Add(one, r) t = Mul(x, k) p = Mul(t, s)",
+        "k x (1 + c x^2)": (
+            "q = Mul(x, x) r = Mul(q, c) s = Add(one, r) t = Mul(x, k) p = Mul(t, s)"
+        ),
         "k x + kc x^3": "q = Pow(x, three) r = Mul(q, kc) t = Mul(x, k) p = Add(t, r)",
     },
 }

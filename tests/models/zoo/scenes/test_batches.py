@@ -84,9 +84,17 @@ def test_every_loss_reaches_the_tower(batch):
     learner = Learner(build_model(SPEC, len(tokenizer)), tokenizer)
     assert learner.parameter_count() < 2_000_000
     losses = learner.losses(batch, Packer(tokenizer, SPEC.image_tokens).pack(batch.rows))
-    assert set(losses) == {*WEIGHTS, "answer"}
+    assert set(losses) == {*WEIGHTS, "answer", "phrase"}
     weight = learner.model.model.vision_tower.embeddings.patch_embedding.weight
     for loss in losses.values():
         assert math.isfinite(loss.item())
         (grad,) = torch.autograd.grad(loss, weight, retain_graph=True)
         assert grad.abs().max() > 0
+
+
+def test_easy_pictures_are_asked_as_many_questions_as_the_others():
+    drawn = data.Drawn(scenes.TRAIN, 6, easy=4)
+    assert [len(things) for things in drawn.things[6:]] == [1, 2, 1, 2]
+    batch = drawn.batch(np.random.default_rng(0), 4, 2, easier=3, easy=3)
+    assert [len(pairs) for pairs in batch.rows] == [13] * 4
+    assert (batch.centre.sum(1) <= 2).tolist() == [True, True, True, False]
