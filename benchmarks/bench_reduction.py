@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from pairing import against_random
+from places import position_bias
 from results import write_result
 
 from edgevlm.commands.payoff import TOKEN_STEPS, unpruned
@@ -177,9 +178,13 @@ def measure(model_name: str, dataset_name: str, split: str, with_time: bool) -> 
                 if with_time and not times.exists():
                     with tempfile.TemporaryDirectory() as scratch:
                         answerer = opened(model, Path(scratch))
-                        times.write_text(json.dumps(timed(answerer, plain, dataset)))
+                        found = {
+                            "time": timed(answerer, plain, dataset),
+                            "places": position_bias(answerer, dataset),
+                        }
+                        times.write_text(json.dumps(found))
                 if times.exists():
-                    facts["time"] = json.loads(times.read_text())
+                    facts |= json.loads(times.read_text())
             shown = facts["score"]["accuracy"] if "score" in facts else facts["refused"][0]
             print(prune, share, shown, flush=True)
     if not with_time:

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 #: bundled model -> the data set it is asked unless the caller names one
-OWN_DATASET = {"easyvqa-tiny": "easy-vqa"}
+OWN_DATASET = {"easyvqa-tiny": "easy-vqa", "scenes-tiny": "scenes"}
 NO_DATASET = "none"
 METRICS = {
     "accuracy": "exact match of the greedy answer",
