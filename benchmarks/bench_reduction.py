@@ -49,15 +49,16 @@ SEEDS = 5
 TIMED = 40
 
 
-def cases() -> Iterator[tuple[str, str]]:
-    """(method as --prune wants it, budget), floors first."""
+def cases() -> Iterator[tuple[str, str | None]]:
+    """(method as --prune wants it, budget), floors first; None where it keeps all tokens."""
     for share in SHARES:
         for seed in range(SEEDS):
             yield f"random:seed={seed}", share
     for share in SHARES:
         for name in METHODS:
-            if name != "random":
+            if name != "random" and METHODS[name].budgeted:
                 yield name, share
+    yield from ((name, None) for name, method in METHODS.items() if not method.budgeted)
 
 
 def recipe_of(model: ExportedModel, prune: str | None, share: str | None) -> Recipe:
@@ -112,7 +113,7 @@ def timed(answerer: Answerer, plain: Answerer, dataset: Dataset) -> dict[str, An
 
 
 def reduced(
-    source: ExportedModel, prune: str, share: str
+    source: ExportedModel, prune: str, share: str | None
 ) -> tuple[ExportedModel | None, dict[str, Any]]:
     """The model with its tokens dropped, and what is known without running it."""
     facts: dict[str, Any] = {"method": prune, "budget": share}
@@ -189,7 +190,7 @@ def measure(model_name: str, dataset_name: str, split: str, with_time: bool) -> 
             print(prune, share, shown, flush=True)
     if not with_time:
         return  # answers are stored; a run with times writes the result
-    for facts in rows:
+    for facts in (row for row in rows if row["budget"]):
         seeds = [answers[f"random:seed={s}", facts["budget"]] for s in range(SEEDS)]
         if "score" in facts and not facts["method"].startswith("random"):
             right = answers[facts["method"], facts["budget"]]

@@ -8,6 +8,7 @@ from typing import Any
 from page import grid, load, provenance
 
 ACCURACY = ("easy_vqa", "scenes")
+ALL = "100%"  # of tokens: what a method without a budget keeps
 P = 0.01  # two-sided, question by question on the same pictures
 
 
@@ -23,9 +24,7 @@ def section() -> str:
 
 def accuracy(result: dict[str, Any]) -> str:
     """Accuracy of every method at every budget, and which of them beat random."""
-    budgets = list(dict.fromkeys(r["budget"] for r in result["rows"]))
-    by_case = {(r["method"], r["budget"]): r for r in result["rows"]}
-    names = list(dict.fromkeys(r["method"] for r in result["rows"]))
+    budgets, names, by_case = _cases(result)
     rows: list[list[object]] = [["random, mean ± sd", *(_random(result, b) for b in budgets)]]
     for name in names:
         if not name.startswith("random"):
@@ -65,6 +64,12 @@ def accuracy(result: dict[str, Any]) -> str:
     return "\n\n".join(text)
 
 
+def _cases(result: dict[str, Any]) -> tuple[list[str], list[str], dict[tuple[str, str], Any]]:
+    """Budgets, methods, and rows by both; a method without a budget has its row under ALL."""
+    by_case = {(r["method"], r["budget"] or ALL): r for r in result["rows"]}
+    return *(list(dict.fromkeys(case[i] for case in by_case)) for i in (1, 0)), by_case
+
+
 def _lean(row: dict[str, Any] | None) -> str:
     return "" if row is None or "places" not in row else f"{row['places']['ks']:.2f}"
 
@@ -75,6 +80,8 @@ def _random(result: dict[str, Any], budget: str) -> str:
         for r in result["rows"]
         if r["method"].startswith("random") and r["budget"] == budget
     ]
+    if not values:
+        return ""
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
@@ -85,8 +92,8 @@ def _accuracy(row: dict[str, Any] | None) -> str:
 
 
 def _sign(row: dict[str, Any]) -> str:
-    found = row["against_random"]
-    if found["p"] >= P:
+    found = row.get("against_random")
+    if found is None or found["p"] >= P:
         return ""
     return " **+**" if found["difference"] > 0 else " **-**"
 
@@ -98,7 +105,7 @@ def _verdict(
     by_case: dict[tuple[str, str], dict[str, Any]],
 ) -> str:
     lines = []
-    for budget in budgets:
+    for budget in (b for b in budgets if b != ALL):
         signs: dict[str, list[str]] = {" **+**": [], " **-**": [], "": []}
         for name in names:
             row = by_case.get((name, budget))
@@ -125,9 +132,7 @@ def _timed(result: dict[str, Any]) -> int:
 
 def latency(result: dict[str, Any]) -> str:
     """The LLaVA-shaped model: what every method saves behind the tower."""
-    budgets = list(dict.fromkeys(r["budget"] for r in result["rows"]))
-    by_case = {(r["method"], r["budget"]): r for r in result["rows"]}
-    names = list(dict.fromkeys(r["method"] for r in result["rows"]))
+    budgets, names, by_case = _cases(result)
     cells = {
         "Milliseconds to the first token behind the vision tower (connector, selector, prefill), "
         f"and how many times as fast as no pruning ({_before(result, 'behind_tower'):.0f} ms)": (

@@ -50,7 +50,7 @@ def card_of(speaker: Speaker, card: dict[str, Any]) -> None:
 
 def _facts(card: dict[str, Any]) -> list[list[object]]:
     example, forms = card["example"], card["forms"]
-    falls = ", ".join(
+    falls = f"--tokens {example['keep']} of {example['tokens']}: " + ", ".join(
         f"{keep} at {site}" if site else str(keep)
         for site, keep in zip(example["sites"] or [""], example["budgets"], strict=True)
     )
@@ -58,7 +58,7 @@ def _facts(card: dict[str, Any]) -> list[list[object]]:
     least = {kind: n for kind, n in card["least"].items() if n > 1}
     rows = [
         ["sites", sites],
-        ["where one number goes", f"--tokens {example['keep']} of {example['tokens']}: {falls}"],
+        ["where one number goes", falls if card["budgeted"] else "it takes none; all tokens stay"],
         ["smallest budget", ", ".join(f"{n} at {kind}" for kind, n in least.items()) or 1],
         ["chooses", card["permutation"]["words"]],
         ["looks at the question", "yes" if card["text_aware"] else "no"],

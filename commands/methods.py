@@ -63,6 +63,7 @@ def show_method(name: str) -> dict[str, Any]:
         "lowering": {"class": cls.lowering, "words": LOWERING[cls.lowering]},
         "sites": list(cls.sites),
         "as_pass": cls.as_pass,
+        "budgeted": cls.budgeted,
         "text_aware": cls.text_aware,
         "permutation": {"class": cls.permutation, "words": PERMUTATION[cls.permutation]},
         "restore": cls.restore,

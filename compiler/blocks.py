@@ -9,7 +9,7 @@ Nothing is known by name. A block whose MLP is not a second residual (parallel a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -48,7 +48,8 @@ def find_blocks(graph: ir.Graph) -> list[Block]:
             block = _block(len(found), node)
             if block is not None:
                 found.append(block)
-    return found
+    entries = [*(block.entry for block in found[1:]), None]
+    return [_settled(*pair) for pair in zip(found, entries, strict=False)]
 
 
 def _block(index: int, attention: ir.Node) -> Block | None:
@@ -66,6 +67,35 @@ def _block(index: int, attention: ir.Node) -> Block | None:
     read = [n for n, _ in middle.uses() if n.op_type in NORMS]
     mlp_normed = read[0].outputs[0] if read else middle
     return Block(index, attention, entry, normed, attended, middle, mlp_normed, mlp_out, out)
+
+
+def _settled(block: Block, behind: ir.Value | None) -> Block:
+    """The block itself where its MLP reads the middle; else attention and MLP are parallel.
+
+    behind: the entry of the next block.
+    """
+    if block.middle is None:
+        return block
+    if block.middle is behind:  # the sum that came next is the other block's
+        return replace(block, middle=None, mlp_normed=None, mlp_out=None, exit=block.middle)
+    if not _reads(block.mlp_out, block.middle, block.entry):
+        return replace(block, middle=None, mlp_normed=None, mlp_out=None)
+    return block
+
+
+def _reads(value: ir.Value, middle: ir.Value, entry: ir.Value) -> bool:
+    """Whether a value is computed from the middle of its block."""
+    seen, waiting = {value, entry}, [value]
+    while waiting:
+        value = waiting.pop()
+        if value is middle:
+            return True
+        node = value.producer()
+        if node is not None and value is not entry and node.op_type != "Attention":
+            before = {v for v in node.inputs if v is not None} - seen
+            seen |= before
+            waiting.extend(before)
+    return False
 
 
 def _projected_from(value: ir.Value) -> ir.Value | None:

@@ -18,6 +18,7 @@ from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
+from edgevlm.passes.tokens.merge_attention import MergeAttention
 from edgevlm.passes.tokens.resize_image import ResizeImage
 
 __all__ = ["PASSES", "find_pass", "make_passes"]
@@ -38,6 +39,7 @@ PASSES: dict[str, type[Pass]] = {
         # token reduction
         ResizeImage,
         KeepTokens,
+        MergeAttention,
         # quantisation
         QuantizeWeights,
     )

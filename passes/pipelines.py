@@ -50,7 +50,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
         ),
         Group(
             "shapes before weights: calibration and scales must see the final shapes",
-            ("resize-image", "keep-tokens"),
+            ("resize-image", "keep-tokens", "merge-attention"),
         ),
         Group("weights last: whatever removes weights has run", ("quantize-weights",)),
     ),
@@ -75,6 +75,7 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
     asked: dict[str, list[dict[str, object]]] = {
         "resize-image": [],
         "keep-tokens": [],
+        "merge-attention": [],
         "quantize-weights": [{}] if QUANT_SCHEMES[flags.quant] else [],
     }
     if flags.reduction:

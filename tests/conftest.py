@@ -18,9 +18,13 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+# small matrices, a process a core: further threads of numpy wait for each other, by a factor of ten
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import settings
 
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel, load_model
@@ -53,6 +57,8 @@ def _inputs(model: ExportedModel) -> list[ProbeInput]:
 
 def pytest_configure() -> None:
     """A cache of our own; and children that can be stopped, where nohup or `&` started the run."""
+    settings.register_profile("edgevlm", deadline=None)  # a busy machine is no error of ours
+    settings.load_profile("edgevlm")
     os.environ["EDGEVLM_CACHE"] = tempfile.mkdtemp(prefix="edgevlm-tests-")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -8,6 +8,8 @@ when compiling) is refused.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import onnx_ir as ir
@@ -44,6 +46,7 @@ def read_onnx(path: Path) -> ir.Model:
     _check(path)
     _check_opset(path, model)
     if model.functions:
+        _check_calls(path, model)
         InlinePass()(model)
     for clean in (
         RemoveUnusedFunctionsPass(),
@@ -106,9 +109,33 @@ def _check_opset(path: Path, model: ir.Model) -> None:
         )
 
 
+def _check_calls(path: Path, model: ir.Model) -> None:
+    """Count nodes before functions are inlined: a few of them that call each other fill a memory."""
+    bodies = {**model.functions, None: model.graph}
+    called = {
+        key: Counter(node.op_identifier() for node in ir.traversal.RecursiveGraphIterator(body))
+        for key, body in bodies.items()
+    }
+    sizes: dict[object, int] = {}
+    try:
+        for key in TopologicalSorter(called).static_order():  # what is called comes first
+            total = sum(n * sizes.get(op, 1) for op, n in called.get(key, {"": 1}).items())
+            sizes[key] = min(total, MAX_NODES + 1)
+    except CycleError as error:
+        raise not_supported(
+            path, f"function {error.args[1][0][1]} calls itself", "it would never end"
+        ) from error
+    if sizes[None] > MAX_NODES:
+        raise _too_many(path)
+
+
+def _too_many(path: Path) -> JobFault:
+    return not_supported(path, f"it has more than {MAX_NODES} nodes", f"{MAX_NODES} are the limit")
+
+
 def _check_nodes(path: Path, model: ir.Model) -> None:
     if len(model.graph) > MAX_NODES:
-        raise not_supported(path, f"it has {len(model.graph)} nodes", f"{MAX_NODES} are the limit")
+        raise _too_many(path)
     for node in model.graph:
         if node.domain not in ("", "ai.onnx"):
             raise not_supported(

@@ -7,7 +7,8 @@ Paper: 1706.03762. The scale may stand on q, on k, on both or behind the product
 transposed in one step with its heads. Three dimensions [heads, rows, width] get a batch of one.
 Several masks are summed up.
 Refused, with a note: a softmax along other than the last axis, a mask that is scaled or chosen with
-Where, heads that broadcast, other types than float32, values that somebody else reads as well.
+Where or makes more rows or heads, heads that broadcast, other than 3 or 4 dimensions, a scale that
+is not positive, other types than float32, values that somebody else reads as well.
 Expected effect: exact to rounding; the N x N matrix is one kernel's own business, and passes
 that look for blocks find one.
 """
@@ -47,8 +48,7 @@ class FuseAttention(Fusion):
         q, k, v = scores.peel(scores.product.inputs[0]), scores.product.inputs[1], mixed.inputs[1]
         k, turn = scores.turned(scores.peel(k))
         dims = [[int(d) for d in value.shape] for value in (scores.product.inputs[0], k, v)]
-        rank = len(dims[0])
-        rows, keys = (int(d) for d in scores.product.outputs[0].shape[-2:])
+        rank, logits = len(dims[0]), [int(d) for d in scores.product.outputs[0].shape]
         if attribute(anchor, "axis", -1) not in (-1, rank - 1):
             return f"its softmax runs along axis {attribute(anchor, 'axis', -1)}, not the last"
         if rank not in (3, 4) or any(len(d) != rank for d in dims) or len(q.shape) != rank:
@@ -61,14 +61,15 @@ class FuseAttention(Fusion):
         if not 0 < scores.scale < math.inf:
             return f"its scale is {scores.scale:.6g}"
         masks = [[int(d) for d in mask.shape] for mask in scores.masks]
-        if any(len(shape) > rank for shape in masks):
-            return f"its mask has {max(map(len, masks))} dimensions"
+        masked = list(np.broadcast_shapes(logits, *map(tuple, masks)))
+        if masked != logits:
+            return f"its mask makes {logits} into {masked}"
 
         def make(build: GraphBuilder) -> ir.Value:
             turned = k if turn == list(range(rank)) else build("Transpose", k, perm=turn)
             parts = [_four(build, value, rank) for value in (q, turned, v)]
             if masks:
-                parts.append(_mask(build, scores.masks, rows, keys))
+                parts.append(_mask(build, scores.masks, *logits[-2:]))
             out = build("Attention", *parts, scale=float(scores.scale))
             return out if rank == 4 else build("Squeeze", out, build.const([0]))
 

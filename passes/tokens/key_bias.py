@@ -20,11 +20,17 @@ import onnx_ir as ir
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.errors import UsageFault
 
-__all__ = ["lean", "sizes_told"]
+__all__ = ["lean", "leans", "sizes_told"]
 
 MASK = 3  # input of Attention
 #: what may stand between the logarithm and the mask: none of it changes a number
 ALONG = frozenset({"Expand", "Gather", "Identity", "Reshape"})
+
+
+def leans(node: ir.Node) -> bool:
+    """Whether an Attention node has the bias of sizes, and no mask of its own."""
+    mask = _mask(node)
+    return mask is not None and _is_bias(mask)
 
 
 def sizes_told(build: GraphBuilder, node: ir.Node) -> ir.Value | None:

@@ -64,6 +64,7 @@ class Method(ABC):
     stream: ClassVar[Literal["block", "middle"]] = "block"  # of a vision:B site
     restore: ClassVar[Literal["none", "skip-scatter"]] = "none"  # llm sites: one layer, then back
     as_pass: ClassVar[str | None] = None  # it chooses no tokens but is this pass of its own
+    budgeted: ClassVar[bool] = True  # whether --tokens means anything to it
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     calibrated: ClassVar[bool] = False  # it looks at what the model does on its probes
     calibration: Reference | None = None  # and that is this; the pass hands it on

@@ -43,7 +43,7 @@ class Asked:
         """Options of that pass's steps for this model. Raises EV203 for impossible budgets."""
         method = find_method(self.method)(**self.options)
         if method.as_pass:
-            return [self._own_step(method, model.contract.image_tokens)]
+            return [self._own_step(method, model.contract.image_tokens, form)]
         vision = find_blocks(model.parts["vision"].graph)
         sites = list(self.sites) or method.default_sites(model.contract.layers, len(vision))
         count = model.contract.image_tokens
@@ -59,8 +59,11 @@ class Asked:
             found.append(step)
         return found
 
-    def _own_step(self, method: Method, count: int) -> dict[str, object]:
-        """Of a method that is a pass of its own: one budget, no site, and its own options."""
+    def _own_step(self, method: Method, count: int, form: str) -> dict[str, object]:
+        """Of a method that is a pass of its own: one budget or none, no site, and its options."""
+        options = method.options.model_dump(mode="json", exclude_unset=True)
+        if not method.budgeted:
+            return options | ({} if form == "ort" else {"form": form})
         if self.sites or len(self.budgets) > 1:
             raise UsageFault(
                 "EV230",
@@ -71,7 +74,7 @@ class Asked:
         step: dict[str, object] = {"tokens": _tokens(self.budgets[0], count)}
         if self.position != "original":
             step["position"] = self.position
-        return step | method.options.model_dump(mode="json", exclude_unset=True)
+        return step | options
 
     def _budgets(self, method: Method, count: int, sites: list[Site]) -> list[int]:
         asked = [_tokens(text, count) for text in self.budgets]
@@ -94,6 +97,10 @@ def parse_asked(
 ) -> Asked | None:
     """Raises EV201 (method), EV202 (its options), EV203 (budget), EV209 (site), EV220 (alone)."""
     given = {"--prune": prune, "--prune-at": prune_at, "--positions": positions}
+    # "" is an empty variable of a shell and no request for a default
+    name, options = _method(DEFAULT_METHOD if prune is None else prune)
+    if not find_method(name)(**options).budgeted:
+        return _all_kept(name, options, {**given, "--prune": None, "--tokens": tokens})
     if tokens is None:
         alone = [name for name, text in given.items() if text is not None]
         if alone:
@@ -113,9 +120,8 @@ def parse_asked(
                 "a budget is a number or a share such as 25%, one or one a site",
                 "edgevlm compile ... --tokens 25%",
             )
-    name, options = _method(prune or DEFAULT_METHOD)
-    find_method(name)(**options)
-    sites = tuple(parse_site(text.strip()) for text in prune_at.split(",")) if prune_at else ()
+    places = [] if prune_at is None else prune_at.split(",")
+    sites = tuple(parse_site(text.strip()) for text in places)
     if list(sites) != sorted(set(sites)):
         raise UsageFault(
             "EV205",
@@ -126,6 +132,19 @@ def parse_asked(
     return Asked(
         tuple(text.strip() for text in budgets), name, options, sites, positions or "original"
     )
+
+
+def _all_kept(name: str, options: dict[str, str], given: dict[str, str | None]) -> Asked:
+    """Of a method that has no budget; it stands alone."""
+    beside = [f"{option} {text}" for option, text in given.items() if text is not None]
+    if beside:
+        raise UsageFault(
+            "EV220",
+            f"--prune {name} with {beside[0]}",
+            f"{name} drops no tokens: it is the pass {find_method(name).as_pass}",
+            f"edgevlm compile ... --prune {name}",
+        )
+    return Asked((), name, options, ())
 
 
 def _method(text: str) -> tuple[str, dict[str, str]]:

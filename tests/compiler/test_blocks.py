@@ -80,29 +80,40 @@ def test_post_norm_is_a_block_without_a_second_sum(made):
     assert found["middle"] is None and found["mlp_out"] is None
 
 
-def test_parallel_attention_has_one_sum(made):
-    """y = x + attention(n) + mlp(n), summed in one go before it meets the stream."""
+#: y = x + attention(n) + mlp(n), in every order of the two sums
+PARALLEL = pytest.mark.parametrize(
+    "sums",
+    [
+        "both = Add(o, d) y = Add(x, both)",
+        "both = Add(x, o) y = Add(both, d)",
+        "both = Add(x, d) y = Add(both, o)",
+    ],
+)
+
+
+@PARALLEL
+def test_parallel_attention_has_no_middle(made, sums):
     part = made(
         f"{NORM.format(x='x', y='n')} {ATTENTION.format(x='n')}"
-        "u = MatMul(n, w) g = Gelu(u) d = MatMul(g, w) both = Add(o, d) y = Add(x, both)"
+        f"u = MatMul(n, w) g = Gelu(u) d = MatMul(g, w) {sums}"
     )
     (block,) = find_blocks(part.graph)
     found = names(block)
     assert (found["entry"], found["normed"], found["exit"]) == ("x", "n", "y")
-    assert found["middle"] is None and found["mlp_out"] is None
+    assert found["attended"] == "o" and found["middle"] is None and found["mlp_out"] is None
 
 
-def test_parallel_blocks_do_not_take_each_other_for_their_mlp(made):
+@PARALLEL
+def test_parallel_blocks_do_not_take_each_other_for_their_mlp(made, sums):
     """Two of them, one behind the other."""
-    body = (
-        f"{NORM.format(x='x', y='n')} {ATTENTION.format(x='n')} d = MatMul(n, w) both = Add(o, d)"
-    )
+    body = f"{NORM.format(x='x', y='n')} {ATTENTION.format(x='n')} d = MatMul(n, w) {sums}"
     second = re.sub(r"\b(q0|q1|q2|q|k0|k2|k|v0|v2|v|a4|a3|a|o0|o|n|d|both)\b", r"\1_b", body)
     second = second.replace("(x", "(mid").replace("a_bxis", "axis")
-    part = made(f"{body} mid = Add(x, both) {second} y = Add(mid, both_b)")
+    part = made(f"{body.replace('y = ', 'mid = ')} {second}")
     one, other = find_blocks(part.graph)
     assert (one.entry.name, one.exit.name) == ("x", "mid")
     assert (other.entry.name, other.exit.name) == ("mid", "y")
+    assert one.middle is None and other.middle is None
 
 
 def test_fused_q_k_v_of_one_product(made):

@@ -12,21 +12,26 @@ from edgevlm.passes.tokens.methods.cdpruner import CDPruner
 from edgevlm.passes.tokens.methods.coin import CoIn
 from edgevlm.passes.tokens.methods.dart import Dart
 from edgevlm.passes.tokens.methods.divprune import DivPrune
+from edgevlm.passes.tokens.methods.duet import Duet
 from edgevlm.passes.tokens.methods.embedlens import EmbedLens
 from edgevlm.passes.tokens.methods.fastv import FastV
 from edgevlm.passes.tokens.methods.grid_max import GridMax
 from edgevlm.passes.tokens.methods.hawk import Hawk
 from edgevlm.passes.tokens.methods.hilo import HiLo
 from edgevlm.passes.tokens.methods.horizon import Horizon
+from edgevlm.passes.tokens.methods.httm import Httm
+from edgevlm.passes.tokens.methods.prumerge import PruMerge
 from edgevlm.passes.tokens.methods.prune2drive import Prune2Drive
 from edgevlm.passes.tokens.methods.random import Random
 from edgevlm.passes.tokens.methods.resize import Resize
+from edgevlm.passes.tokens.methods.sadtm import SadTM
 from edgevlm.passes.tokens.methods.score import Score
 from edgevlm.passes.tokens.methods.sparsevlm import SparseVLM
 from edgevlm.passes.tokens.methods.stride import Stride
 from edgevlm.passes.tokens.methods.tome import ToMe
 from edgevlm.passes.tokens.methods.transprune import TransPrune
 from edgevlm.passes.tokens.methods.v2drop import V2Drop
+from edgevlm.passes.tokens.methods.visionzip import VisionZip
 from edgevlm.passes.tokens.methods.vlm_pruner import VlmPruner
 from edgevlm.passes.tokens.methods.zoo import Zoo
 
@@ -49,8 +54,12 @@ METHODS: dict[str, type[Method]] = {
         EmbedLens,
         # attention of the vision encoder
         Score,
+        VisionZip,
+        PruMerge,
         # merging in the vision encoder
         ToMe,
+        SadTM,
+        Httm,
         # inside the language model
         CDPruner,
         CoIn,
@@ -63,6 +72,8 @@ METHODS: dict[str, type[Method]] = {
         TransPrune,
         Alvts,
         Horizon,
+        # behind the encoder, then inside the language model
+        Duet,
     )
 }
 

@@ -8,14 +8,14 @@
 
 Published for 32 layers: 300 + 7 or 170 + 35 tokens behind the encoder, half of them from layer 16
 on and none from layer 24 on. One budget K is the mean over layers, as the paper counts: 1.6 K, 0.8
-K and none, at the same shares of the depth. The split between dominant and contextual is that of
-the smaller one. The paper text has windows of space; the code ranks by attention. It may pick
-salient words by a tagger of nouns; switched off, as in its scripts for Qwen, all words behind the
-image count alike, which is what a graph can do. q and k are those of the layer that comes next,
-computed on all tokens beside it. Published code renumbers behind the encoder; positions stay here.
-`width=0` pools all that is left in raster order, which is VisionZip. Training with a straight-through
-estimator, which the best published numbers need, is left out. Refuses a next layer that computes
-one row only.
+K and none, at the same shares of the depth; 4/3 K and 2/3 K where there is one llm:L. The split
+between dominant and contextual is that of the smaller one. The paper text has windows of space; the
+code ranks by attention. It may pick salient words by a tagger of nouns; switched off, as in its
+scripts for Qwen, all words behind the image count alike, which is what a graph can do. q and k are
+those of the layer that comes next, computed on all tokens beside it. Published code renumbers
+behind the encoder; positions stay here. `width=0` pools all that is left in raster order, which is
+VisionZip. The best published numbers are of models trained with it, which is left out. Refuses a
+next layer that computes one row only.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from edgevlm.passes.tokens.view import Choice, View
 
 __all__ = ["Duet"]
 
-#: tokens behind the encoder over the mean of all layers: 1 / (1/2 + 1/4 x 1/2)
-OVER_MEAN = 1.6
+#: tokens behind the encoder over the mean of all layers, by how many stages follow it, of which the
+#: first halves them at half the depth: 1 / (1/2 + 1/2 x 1/2), 1 / (1/2 + 1/4 x 1/2)
+OVER_MEAN = {1: 4 / 3, 2: 1.6}
 HALF, LATE = 16 / 32, 24 / 32  # of the depth
 
 
@@ -54,13 +55,14 @@ class Duet(Method):
     Options = DuetOptions
 
     def default_sites(self, layers: int, blocks: int | None) -> list[Site]:
-        return [Site.at("vision-out"), *depths(layers, (HALF, LATE))][: max(1, layers)]
+        late = depths(layers, (HALF, LATE)) if layers > 1 else []
+        return [Site.at("vision-out"), *late]
 
     def budgets(self, count: int, keep: int, sites: list[Site]) -> list[int]:
         kinds = [site.kind for site in sites]
         if kinds not in (["vision-out", "llm"], ["vision-out", "llm", "llm"]):
             return super().budgets(count, keep, sites)
-        first = min(count, round(OVER_MEAN * keep))
+        first = min(count, round(OVER_MEAN[len(sites) - 1] * keep))
         return [first, max(1, first // 2), 0][: len(sites)]
 
     def choose(self, view: View) -> Choice:
@@ -68,6 +70,6 @@ class Duet(Method):
             paid = words_attention(view, view.attention(0))
             score = view.build("ReduceMean", paid, view.build.const([0]), keepdims=0)
             return Choice(top(view, score))
-        share, width = self.options.contextual, self.options.width
-        few = share_of(view.keep, share) if share else 0
-        return zipped(view, view.class_attention(), unit(view, mean_keys(view)), few, width)
+        few = share_of(view.keep, self.options.contextual)
+        keys = unit(view, mean_keys(view))
+        return zipped(view, view.class_attention(), keys, few, self.options.width)

@@ -36,7 +36,7 @@ __all__ = ["EmbedLens"]
 
 class EmbedLensOptions(MethodOptions):
     rule: Literal["prototypes", "vocabulary"] = Field("prototypes", description="the code: latter")
-    prototypes: int = Field(8, ge=1, le=64, description="directions at most (R)")
+    sinks: int = Field(7, ge=0, le=63, description="sink directions at most (R)")
     sink: float = Field(0.99, gt=0, lt=1, description="cosine in a sink's cluster")
     dead: float = Field(0.9, gt=0, lt=1, description="cosine in a dead cluster (R)")
     markers: str = Field("", max_length=1000, description="id1:id2:... of words; of vocabulary")
@@ -72,7 +72,7 @@ class EmbedLens(Method):
 
     def _by_prototypes(self, view: View) -> ir.Value:
         build, o = view.build, self.options
-        found = find_prototypes(self._pictures(view), o.prototypes, o.sink, o.dead)
+        found = find_prototypes(self._pictures(view), o.sinks, o.sink, o.dead)
         if not found:
             raise view.missing(
                 "tokens that the probe pictures have in common",

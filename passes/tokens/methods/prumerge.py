@@ -23,9 +23,9 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
-from edgevlm.passes.tokens.keys import ascending, best, finite, largest, marked
+from edgevlm.passes.tokens.keys import ascending, largest, marked
 from edgevlm.passes.tokens.method import Method, MethodOptions
-from edgevlm.passes.tokens.pieces.bipartite import remaining
+from edgevlm.passes.tokens.pieces.bipartite import members, remaining
 from edgevlm.passes.tokens.pieces.contextual import every
 from edgevlm.passes.tokens.pieces.kernels import transposed, unit
 from edgevlm.passes.tokens.pieces.outliers import note_outliers
@@ -60,19 +60,17 @@ class PruMerge(Method):
         note_outliers(view, score, self.calibration)
         extra = self.options.extra and keep > 1
         kept = self._kept(view, score, keep - extra)
-        stays = marked(build, kept, count)
         rows = unit(view, build("Squeeze", view.image_rows(seen.k, 1), build.const([0])))
-        weight = build("Mul", self._nearest(view, rows), score)  # [N,N]
-        weight = build("Add", weight, view.const(np.eye(count)))
-        index = kept
-        if extra:
-            leaves = build("Sub", view.const(1.0), stays)
-            last = best(build, view.form, _among(view, score, leaves), count)
-            index = ascending(build, build("Concat", kept, last, axis=0), keep)
-            is_last = build("Equal", build.const(np.arange(count)[:, None]), last)  # [N,1]
-            weight = build("Where", is_last, build("Mul", leaves, score), weight)
-        rows_kept = build("Gather", weight, index, axis=0)
-        return Choice(index, build("MatMul", rows_kept, view.tokens))
+        if not extra:
+            return Choice(kept, build("MatMul", self._weight(view, rows, kept, score), view.tokens))
+        stays = marked(build, kept, count)
+        leaves = build("Sub", view.const(1.0), stays)
+        last = largest(build, view.form, score, count, 1, stays)
+        index = ascending(build, build("Concat", kept, last, axis=0), keep)
+        is_last = build("Unsqueeze", build("Equal", index, last), build.const([1]))  # [K,1]
+        weight = self._weight(view, rows, index, score)
+        weight = build("Where", is_last, build("Mul", leaves, score), weight)
+        return Choice(index, build("MatMul", weight, view.tokens))
 
     def _kept(self, view: View, score: ir.Value, keep: int) -> ir.Value:
         """int64 [keep], ascending: the largest scores, and every n-th of the others."""
@@ -85,23 +83,17 @@ class PruMerge(Method):
         spread = build("Gather", pool, build.const(every(count - few, keep - few)), axis=0)
         return ascending(build, build("Concat", first, spread, axis=0), keep)
 
-    def _nearest(self, view: View, rows: ir.Value) -> ir.Value:
-        """float32 [N,N]: 1 for the `neighbours` tokens of nearest key to a row's, not itself."""
+    def _weight(self, view: View, rows: ir.Value, index: ir.Value, score: ir.Value) -> ir.Value:
+        """float32 [K,N]: 1 for a kept token itself, s_j for its neighbours of nearest key."""
         build, count = view.build, view.count
-        few = min(self.options.neighbours, count - 1)
-        likeness = build("MatMul", rows, transposed(view, rows))
-        likeness = build("Add", likeness, view.const(np.eye(count) * BEHIND))
-        values = build("TopK", likeness, build.const([few]), outputs=2, axis=1)[0]
+        itself = members(build, index, build.const(np.arange(count)))
+        likeness = build("MatMul", build("Gather", rows, index, axis=0), transposed(view, rows))
+        likeness = build("Add", likeness, build("Mul", itself, view.const(BEHIND)))
+        few = build.const([min(self.options.neighbours, count - 1)])
+        values = build("TopK", likeness, few, outputs=2, axis=1)[0]
         edge = build("ReduceMin", values, build.const([1]), keepdims=1)
-        near = build("GreaterOrEqual", likeness, edge)
-        return build("Cast", near, to=ir.DataType.FLOAT.value)
-
-
-def _among(view: View, score: ir.Value, leaves: ir.Value) -> ir.Value:
-    """Scores with those that stay behind all others."""
-    clean = finite(view.build, score)
-    gone = view.build("Greater", leaves, view.const(0.5))
-    return view.build("Where", gone, clean, view.const(-3e38))
+        near = build("Cast", build("GreaterOrEqual", likeness, edge), to=ir.DataType.FLOAT.value)
+        return build("Add", itself, build("Mul", near, score))
 
 
 def _one_head(view: View, seen: Attending) -> Attending:

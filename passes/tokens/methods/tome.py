@@ -13,8 +13,9 @@ half does it in rounds, each a matching of its own on the means (not published; 
 Published code puts tokens that found no partner first and the others behind; here a token stays
 where its survivor b stood, in ascending order, so which rows meet as A and B differs from the
 second block on. Merging two tokens alike in all they feed later attention is exact with
-`proportional`. In a dense model every token gets what became of the one it went into. Not for
-attention in windows. Published at heavy ratios on language models it falls behind pruning.
+`proportional`; without it sizes are not carried on, so that a later mean counts each as one. In a
+dense model every token gets what became of the one it went into. Not for attention in windows.
+Published at heavy ratios on language models it falls behind pruning.
 """
 
 from __future__ import annotations

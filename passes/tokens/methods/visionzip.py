@@ -41,6 +41,5 @@ class VisionZip(Method):
     Options = VisionZipOptions
 
     def choose(self, view: View) -> Choice:
-        share = self.options.contextual
-        few = share_of(view.keep, share) if share else 0
+        few = share_of(view.keep, self.options.contextual)
         return zipped(view, view.class_attention(), unit(view, mean_keys(view)), few)

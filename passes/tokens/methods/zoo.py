@@ -23,7 +23,7 @@ from pydantic import Field
 from edgevlm.passes.tokens.method import Method, MethodOptions, Pieces
 from edgevlm.passes.tokens.pieces.greedy import max_min
 from edgevlm.passes.tokens.pieces.kernels import cosine_distance
-from edgevlm.passes.tokens.pieces.scores import raised
+from edgevlm.passes.tokens.pieces.scores import ranged
 from edgevlm.passes.tokens.view import View
 
 __all__ = ["Zoo", "quadratic_form"]
@@ -47,7 +47,7 @@ class Zoo(Method):
     Options = ZooOptions
 
     def pieces(self, view: View) -> Pieces:
-        return Pieces(select=max_min(raised(self._score, 1.0)), kernel=cosine_distance)
+        return Pieces(select=max_min(ranged(self._score)), kernel=cosine_distance)
 
     def _score(self, view: View) -> ir.Value:
         build, projector = view.build, view.projector()

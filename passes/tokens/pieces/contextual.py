@@ -22,8 +22,8 @@ __all__ = ["every", "share_of", "zipped"]
 
 
 def share_of(keep: int, share: float) -> int:
-    """So many of K tokens: the nearest number, at least one where two are kept, never all."""
-    return min(max(1, round(share * keep)), keep - 1) if keep > 1 else 0
+    """So many of K tokens: the nearest number, at least one of two and never all; none for 0."""
+    return min(max(1, round(share * keep)), keep - 1) if share and keep > 1 else 0
 
 
 def every(pool: int, picks: int) -> np.ndarray:

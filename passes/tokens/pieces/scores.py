@@ -14,7 +14,9 @@ __all__ = [
     "class_attention",
     "last_word_attention",
     "length",
+    "of_peak",
     "raised",
+    "ranged",
     "share",
     "stream_change",
     "weighed",
@@ -22,13 +24,22 @@ __all__ = [
 ]
 
 
+def ranged(scorer: Callable[[View], ir.Value]) -> Callable[[View], ir.Value]:
+    """A score min-maxed to 0..1."""
+    return lambda view: unit_range(view.build, scorer(view))
+
+
 def raised(scorer: Callable[[View], ir.Value], power: float) -> Callable[[View], ir.Value]:
-    """A score to a power, min-maxed first so that it is in 0..1."""
+    """A score that is never below 0, such as attention, as a share of its largest; to a power."""
+    return lambda view: view.build("Pow", of_peak(view, scorer(view)), view.const(power))
 
-    def score(view: View) -> ir.Value:
-        return view.build("Pow", unit_range(view.build, scorer(view)), view.const(power))
 
-    return score
+def of_peak(view: View, score: ir.Value) -> ir.Value:
+    """[N], 0..1: a score that is never below 0 over its largest."""
+    build = view.build
+    clean = build("Max", finite(build, score), view.const(0.0))
+    peak = build("Max", build("ReduceMax", clean, keepdims=0), view.const(1e-30))
+    return build("Div", clean, peak)
 
 
 def class_attention(view: View) -> ir.Value:

@@ -1,15 +1,19 @@
 """The kit: every method of the registry, at every kind of site it declares, in a miniature.
 
 method_at                every (method, site) there is, a test each: a new method needs no line here
-plain_at                 those that neither merge tokens nor let them return
+own_at                   each method at the site it names first, for what no site can change
+leaving_at               every (method, site) where tokens that leave do not return
 equivariant_at           those of methods that say that they do not go by place
 place(method, at, keep)  the method in the miniature: `Placed`, whose `choose(rows)` asks the graph
+host(at, grid)           the miniature for a site: one decoder layer, where the site is in front
 put_in(model, ...)       the same in any model, never cached, with a spy on what was decided
 small(...)               the miniature: 4 x 5 tokens, 3 vision blocks, 3 decoder layers, 4 heads
-budgets(method, at, N)   the least, 3, N / 4 and N - 1, as far as they are defined
 hostile(N, width)        features that a method has to live with, by name
 select(method, x, keep)  a method that needs features alone, on nothing but those
-llama                    an independent float64 Llama that shows all it computed
+llama, vit               an independent float64 Llama, and a ViT, that show all they computed
+tiny_vit                 the bundled model's encoder by it
+in_encoder(prune, K)     the bundled model with K tokens left at the method's sites, its budgets by
+                         site, and pictures of probes that it answered
 insert(model, ...)       one more node in the prefill of a model
 """
 
@@ -27,9 +31,14 @@ import pytest
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.pass_manager import run_passes
+from edgevlm.models.zoo import bundled_folder
+from edgevlm.passes import make_passes
+from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.tokens.forms import FORMS
 from edgevlm.passes.tokens.methods import METHODS
-from edgevlm.passes.tokens.sites import Site, parse_site
+from edgevlm.passes.tokens.schedule import parse_asked
+from edgevlm.passes.tokens.sites import Site
 from edgevlm.passes.tokens.view import View
 
 
@@ -49,7 +58,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """No parameter that would have to be skipped is generated."""
     which = {
         "method_at": lambda: kit.EVERYWHERE,
-        "plain_at": kit.plain,
+        "own_at": lambda: kit.OWN,
+        "leaving_at": lambda: [c for c in kit.EVERYWHERE if METHODS[c[0]].restore == "none"],
         "equivariant_at": lambda: [
             c for c in kit.EVERYWHERE if METHODS[c[0]].permutation == "equivariant"
         ],
@@ -64,12 +74,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def small(make_micro):
     """small(grid=(4, 5)): shared, not to be edited."""
 
-    @functools.cache
-    def make(grid: tuple[int, int] = (4, 5), **other: object) -> ExportedModel:
-        sizes = {"layers": kit.LAYERS, "tower": kit.BLOCKS, "width": 16, "heads": 4, "kv_heads": 2}
-        return make_micro(grid=grid, **sizes | other)
+    sizes = {"layers": kit.LAYERS, "tower": kit.BLOCKS, "width": 16, "heads": 4, "kv_heads": 2}
 
-    return make
+    @functools.cache
+    def make(grid: tuple[int, int], other: tuple[tuple[str, object], ...]) -> ExportedModel:
+        return make_micro(grid=grid, **sizes | dict(other))
+
+    return lambda grid=(4, 5), **other: make(grid, tuple(sorted(other.items())))
 
 
 @pytest.fixture(scope="session")
@@ -85,26 +96,19 @@ def put_in():
 
 
 @pytest.fixture(scope="session")
-def place(small):
+def host(small):
+    return lambda at, grid=(4, 5): small(grid, layers=kit.layers_for(at))
+
+
+@pytest.fixture(scope="session")
+def place(host):
     """place(method, at, keep, grid=..., form=..., position=...) -> Placed; each is built once."""
 
     @functools.cache
     def make(method: str, at: str, keep: int, grid=(4, 5), form="ort", position="original"):
-        return kit.put(small(grid), method, at, keep, form=form, position=position)
+        return kit.put(host(at, grid), method, at, keep, form=form, position=position)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def budgets():
-    """budgets(placed method, site, N): the least, 3, N / 4 and N - 1, where they are defined."""
-
-    def of(method: str, at: str, count: int) -> list[int]:
-        least = METHODS[method]().least(parse_site(at))
-        asked = {least, max(least, 3), max(least, count // 4), count - 1}
-        return sorted(k for k in asked if k < count)
-
-    return of
 
 
 @pytest.fixture(scope="session")
@@ -139,6 +143,34 @@ def select(graph):
 def llama() -> ModuleType:
     """llama.py: an independent float64 Llama that shows all it computed."""
     return _load("llama")
+
+
+@pytest.fixture(scope="session")
+def vit() -> ModuleType:
+    """vit.py: an independent float64 ViT, and miniatures of plain ViTs."""
+    return _load("vit")
+
+
+@pytest.fixture(scope="session")
+def tiny_vit(vit, llama):
+    """The bundled model's encoder in float64."""
+    folder = bundled_folder("easyvqa-tiny").parent / "checkpoint"
+    return vit.Vit.of_checkpoint(llama._read_safetensors(folder / "model.safetensors"), 4)
+
+
+@pytest.fixture(scope="session")
+def in_encoder(tiny_model, tiny_probes):
+    probes = tiny_probes[::6]
+
+    def place(prune: str, tokens: str, at: str | None = None):
+        recipe = compose("host-cpu", "ort", Flags(parse_asked(tokens, prune, at)), tiny_model)
+        steps = [step for step in make_passes(recipe) if step.name == "keep-tokens"]
+        made, record, seen = run_passes(tiny_model, steps, probes)
+        assert record and all(a.changed for a in record) and all(map(len, seen.answers))
+        budgets = {step.options.at: step.options.keep for step in steps}
+        return made, budgets, [probe.pixel_values[0] for probe in probes]
+
+    return place
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,14 @@ conftest.py loads this file and hands it over as fixtures.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
-from micro import micro_vlm
 
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel
@@ -26,9 +25,14 @@ from edgevlm.passes.tokens.placing import PLACES, Request
 from edgevlm.passes.tokens.sites import Site, parse_site
 from edgevlm.passes.tokens.view import Choice, View
 
-__all__ = ["EVERYWHERE", "Placed", "hostile", "observed", "plain", "put"]
+__all__ = ["EVERYWHERE", "OWN", "Placed", "digests", "hostile", "observed", "put"]
 
 LAYERS, BLOCKS = 3, 3  # of the miniature
+
+
+def layers_for(at: str) -> int:
+    """Decoder layers that a test of a site needs: what stands in front of them needs no more."""
+    return LAYERS if at.startswith("llm") else 1
 
 
 def _depth(method: type[Method], kind: str) -> int:
@@ -43,6 +47,8 @@ EVERYWHERE = [
     for name, method in METHODS.items()
     for kind in method.sites
 ]
+#: of those, where each method is at the kind of site that it names first
+OWN = [(name, at) for name, at in EVERYWHERE if parse_site(at).kind == METHODS[name].sites[0]]
 ROLE = {"vision": "vision", "vision-out": "vision", "connector-out": "connector", "llm": "prefill"}
 WORDS_BEFORE = 2  # rows of words in front of the image, in a prompt of six
 
@@ -134,25 +140,39 @@ def put(
     form: str | Form = "ort",
     position: str = "original",
     spy: bool = False,
+    bare: bool = False,
     **options: object,
 ) -> Placed:
     """Straight to the placing, without the conditions of the pass.
 
     spy: the part has further outputs: spy/tokens, spy/index, spy/content and spy/sizes.
+    bare: the method's choice and nothing else of it, so that kept tokens stay what they were.
     """
     made = METHODS[method](**options) if isinstance(method, str) else method
     if made.calibrated:
         made.calibration = observed(before)
     form = FORMS[form] if isinstance(form, str) else form
     site, seen = parse_site(at), {}
-    made.choose = _watching(made.choose, seen, spy)
+    made.choose = _watching(made.choose, seen, spy, bare)
     request = Request(before, site, made, keep, form, position)
     model = PLACES[site.kind](request)
     return Placed(before, model, site, made, seen, [note.why for note in request.notes])
 
 
+def digests(placed: Callable[[str, str], Placed]) -> dict[str, str]:
+    """Of the bytes of every part that some method at some site has changed."""
+    found = {}
+    for name, at in EVERYWHERE:
+        made = placed(name, at)
+        for role, part in made.model.parts.items():
+            if part is not made.before.parts[role]:
+                data = ir.to_proto(part).SerializeToString(deterministic=True)
+                found[f"{name}@{at}/{role}"] = sha256(data).hexdigest()
+    return found
+
+
 def _watching(
-    choose: Callable[[View], Choice], seen: dict[str, bool], spy: bool
+    choose: Callable[[View], Choice], seen: dict[str, bool], spy: bool, bare: bool
 ) -> Callable[[View], Choice]:
     def watch(view: View) -> Choice:
         choice = choose(view)
@@ -164,20 +184,9 @@ def _watching(
                 out.name = f"spy/{name}"
                 out.dtype = ir.DataType.INT64 if name == "index" else ir.DataType.FLOAT
                 view.build.graph.outputs.append(out)
-        return choice
+        return Choice(choice.index) if bare else choice
 
     return watch
-
-
-@functools.cache
-def plain() -> list[tuple[str, str]]:
-    """EVERYWHERE without what merges tokens or lets them return: kept tokens are what they were."""
-    model = micro_vlm(LAYERS, None, 0, 16, 4, kv_heads=2, grid=(3, 3), tower=BLOCKS)
-    found = []
-    for name, at in EVERYWHERE:
-        if METHODS[name].restore == "none" and not put(model, name, at, 6).seen["merges"]:
-            found.append((name, at))
-    return found
 
 
 def hostile(count: int, width: int) -> dict[str, np.ndarray]:

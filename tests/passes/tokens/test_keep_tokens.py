@@ -28,7 +28,7 @@ def shape(model, role, port):
 
 
 @METHODS
-@pytest.mark.parametrize("keep", range(1, 9))
+@pytest.mark.parametrize("keep", [1, 4, 8])
 def test_every_part_is_reshaped_and_runs(micro_model, micro_probes, method, keep):
     result = KeepTokens(keep=keep, method=method)(micro_model)
     model, c = result.model, result.model.contract
@@ -49,8 +49,9 @@ def test_every_part_is_reshaped_and_runs(micro_model, micro_probes, method, keep
     assert all(np.isfinite(x).all() for x in seen.logits)
 
 
-@METHODS
-@pytest.mark.parametrize("keep", [1, 16, 63])
+@pytest.mark.parametrize(
+    ("method", "keep"), [("dart", 1), ("divprune", 16), ("random", 16), ("stride", 63)]
+)
 def test_the_bundled_model_at_other_budgets(tiny_model, tiny_probes, method, keep):
     model, record, _ = run_passes(
         tiny_model, [KeepTokens(keep=keep, method=method)], tiny_probes[:3]
@@ -147,7 +148,7 @@ def test_a_classifier_has_no_connector(micro_model):
 def test_an_unknown_op_on_the_way_is_refused_and_named(micro_model):
     part = micro_model.parts["prefill"].clone()
     node = next(n for n in part.graph if n.op_type == "Sigmoid")
-    node.op_type, node.name = "Einsum", "odd"
+    node.op_type, node.name = "MeanVarianceNormalization", "odd"
     with pytest.raises(EdgeError, match=r"EV210.*odd"):
         KeepTokens(keep=4)(micro_model.with_parts(prefill=part))
 

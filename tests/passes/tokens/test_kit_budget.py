@@ -14,6 +14,7 @@ from edgevlm.passes.tokens.methods import METHODS
 from edgevlm.passes.tokens.sites import parse_site
 
 N = 20
+KEEP = 6
 
 
 def check(index, count, keep):
@@ -28,53 +29,66 @@ def refused(call, code="EV203"):
     return caught.value
 
 
-def test_t2_every_budget_is_met_whatever_the_features_are(method_at, place, budgets, hostile):
-    for keep in budgets(*method_at, N):
-        placed = place(*method_at, keep)
-        for name, rows in hostile(N, placed.width).items():
-            with np.errstate(over="ignore"):
-                index = placed.choose(rows)
-            assert index.shape == (keep,), name
-            check(index, N, keep)
+def least_of(method, at):
+    return METHODS[method]().least(parse_site(at))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+def every_input_is_met(placed, keep, hostile):
+    for name, rows in hostile(N, placed.width).items():
+        with np.errstate(over="ignore"):
+            index = placed.choose(rows)
+        assert index.shape == (keep,), name
+        check(index, N, keep)
+
+
+def test_t2_the_budget_is_met_whatever_the_features_are(method_at, place, hostile):
+    every_input_is_met(place(*method_at, KEEP), KEEP, hostile)
+
+
+def test_t2_so_are_the_smallest_and_the_largest(own_at, place, hostile):
+    for keep in (least_of(*own_at), N - 1):
+        every_input_is_met(place(*own_at, keep), keep, hostile)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 @given(data=st.data())
-def test_t2_any_features_at_all(method_at, place, data):
-    least = METHODS[method_at[0]]().least(parse_site(method_at[1]))
-    placed = place(*method_at, max(3, least))
+def test_t2_any_features_at_all(own_at, place, data):
+    placed = place(*own_at, KEEP)
     some = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, 3e38, -3e38]) | st.floats(width=32)
     rows = data.draw(arrays(np.float32, (N, placed.width), elements=some))
-    check(placed.choose(rows), N, max(3, least))
+    check(placed.choose(rows), N, KEEP)
 
 
-@pytest.mark.parametrize("grid", [(1, 13), (2, 1)], ids=str)
-def test_t2_counts_that_are_no_multiple_of_anything(method_at, place, budgets, hostile, grid):
+@pytest.mark.parametrize(("grid", "keep"), [((1, 13), 3), ((2, 1), 1)], ids=str)
+def test_t2_counts_that_are_no_multiple_of_anything(own_at, place, hostile, grid, keep):
     """A method that needs another grid says so: the shape is the model's, not the picture's."""
     count = grid[0] * grid[1]
-    for keep in budgets(*method_at, count):
-        try:
-            placed = place(*method_at, keep, grid=grid)
-        except UsageFault as fault:
-            assert fault.code in ("EV203", "EV230") and fault.fix, fault
-            continue
-        for name in ("random", "constant", "nan somewhere"):
-            check(placed.choose(hostile(count, placed.width)[name]), count, keep)
+    try:
+        placed = place(*own_at, max(keep, least_of(*own_at)), grid=grid)
+    except UsageFault as fault:
+        assert fault.code in ("EV203", "EV230") and fault.fix, fault
+        return
+    for name in ("random", "constant", "nan somewhere"):
+        index = placed.choose(hostile(count, placed.width)[name])
+        check(index, count, max(keep, least_of(*own_at)))
 
 
-def test_t2_the_smallest_budget_and_what_is_below_it(method_at, small, observed):
+def test_t2_the_smallest_budget_and_what_is_below_it(method_at, small):
+    """The smallest is met above."""
     name, at = method_at
-    least = METHODS[name]().least(parse_site(at))
-    step = KeepTokens(keep=least, method=name, at=at)
-    step.calibration = observed(small()) if METHODS[name].calibrated else None
-    assert step(small()).changed
-    below = least - 1
-    if below == 0 and at.startswith("llm"):  # no token at all: nothing is chosen then
-        contract = KeepTokens(keep=0, method=name, at=at)(small()).model.contract
-        assert contract.tokens_at(parse_site(at).depth) == 0
+    least = least_of(name, at)
+    KeepTokens(keep=least, method=name, at=at).requires(small())
+    below = KeepTokens(keep=least - 1, method=name, at=at)
+    if least == 1 and at.startswith("llm"):
+        below.requires(small())
     else:
-        fault = refused(lambda: KeepTokens(keep=below, method=name, at=at)(small()))
-        assert str(below) in fault.what
+        assert str(least - 1) in refused(lambda: below(small())).what
+
+
+@pytest.mark.parametrize("name", ["dart", "fastv"])
+def test_t2_no_token_at_all_is_chosen_by_none(small, name):
+    contract = KeepTokens(keep=0, method=name, at="llm:1")(small()).model.contract
+    assert contract.tokens_at(1) == 0
 
 
 def test_t3_keeping_all_changes_nothing(method_at, small):

@@ -2,14 +2,18 @@
 
 The unpruned part gets an additive mask on the Attention of every block behind the site: -inf on the
 columns of the dropped tokens. What stays must then be what the pruned part says, up to rounding.
-Methods that merge change their tokens (test_kit_merging.py); where tokens return behind one layer,
-the others pass it by (tests/compiler/axes/test_shorten_until.py).
+What a method chooses is what leaves here; what it makes of those that stay, by merging, is left out
+(test_kit_merging.py). Where tokens return behind one layer, the others pass it by
+(tests/compiler/axes/test_shorten_until.py).
 """
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from edgevlm.compiler.blocks import find_blocks
 from edgevlm.compiler.drift import measure
@@ -20,6 +24,13 @@ KEEP = 6
 WORDS_BEFORE = 2  # in the kit's prompts
 #: options that leave a method its choice and nothing else
 ALONE = {"hilo": {"gain": 0}}
+
+
+@pytest.fixture(scope="module")
+def whole(host):
+    """whole(role, start): the unpruned part, masked from a block on."""
+    model = {"vision": host("vision-out"), "prefill": host("llm:2")}
+    return functools.cache(lambda role, start: masked(model[role].parts[role], slice(start, None)))
 
 
 def masked(part, blocks):
@@ -44,18 +55,19 @@ def run_masked(session, feeds, dropped):
     return dict(zip(names, made.run(names, feeds | {"mask": mask}), strict=True))
 
 
-def test_t1_what_stays_is_what_masking_leaves(plain_at, put_in, small):
-    name, at = plain_at
-    placed = put_in(small(), name, at, KEEP, **ALONE.get(name, {}))
-    role, whole = placed.role, small().parts[placed.role]
+def test_t1_what_stays_is_what_masking_leaves(leaving_at, put_in, host, whole):
+    name, at = leaving_at
+    placed = put_in(host(at), name, at, KEEP, bare=True, **ALONE.get(name, {}))
+    role, site = placed.role, placed.site
     if role == "connector":
-        out = placed.run(placed.rows(3))
-        every = open_session(whole).run(["image_embeds"], placed.feeds(placed.rows(3)))[0]
-        assert np.array_equal(out["image_embeds"], every[:, out["image_index"]])
+        feeds, out = placed.feeds(placed.rows(3)), placed.run(placed.rows(3))
+        every = open_session(host(at).parts[role]).run(["image_embeds"], feeds)
+        assert np.array_equal(out["image_embeds"], every[0][:, out["image_index"]])
         return
-    # at the end of the encoder nothing is left to be masked
-    behind = slice(placed.site.depth if placed.site.kind != "vision-out" else 3, None)
-    session = masked(whole, behind)
+    # at the end of the encoder nothing is left to be masked, nor is the attention of a block from
+    # whose middle tokens leave
+    behind = site.depth + (site.kind == "vision" and placed.method.stream == "middle")
+    session = whole(role, behind if site.kind != "vision-out" else 3)
     lead = WORDS_BEFORE if role == "prefill" else 1
     for seed in range(3):
         got = placed.run(placed.rows(seed))

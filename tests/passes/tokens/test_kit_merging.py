@@ -8,7 +8,6 @@ import pytest
 
 from edgevlm.passes.tokens.keys import ascending, marked
 from edgevlm.passes.tokens.method import Choice, Method
-from edgevlm.passes.tokens.methods import METHODS
 from edgevlm.passes.tokens.pieces.merge import assignment, mean
 from edgevlm.passes.tokens.pieces.select import spread_index
 
@@ -25,8 +24,8 @@ def conserved(out, count):
     return bool(np.isclose(sizes.sum(), count)) and close
 
 
-def test_t13_methods_that_count_what_they_merge_lose_nothing(method_at, put_in, small):
-    placed = put_in(small(), *method_at, KEEP, spy=True)
+def test_t13_methods_that_count_what_they_merge_lose_nothing(method_at, put_in, host):
+    placed = put_in(host(method_at[1]), *method_at, KEEP, spy=True)
     for seed in range(4):
         out = placed.run(placed.rows(seed))
         assert placed.seen["merges"] or not placed.seen["counts"], "sizes of nothing"
@@ -121,13 +120,10 @@ def test_marks_and_orders_are_what_they_say(graph, ort):
     assert out["order"].tolist() == [0, 3, 4] and out["marks"].tolist() == [1, 0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("position", ["run-end-pad"])
-def test_run_ends_keep_every_law(method_at, place, hostile, position):
+def test_run_ends_keep_every_law(own_at, place, hostile):
     """The policy takes slots of the budget from any method; exactly K come out all the same."""
-    least = METHODS[method_at[0]]().least(place(*method_at, 12).site)
-    if least > 9:
-        pytest.fail("the kit has no budget for this method: a larger miniature is needed")
-    placed = place(*method_at, 12, position=position)
+    placed = place(*own_at, 12, position="run-end-pad")
+    assert placed.method.least(placed.site) <= 9, "a larger miniature is needed"
     for name in ("random", "constant", "duplicates", "nan somewhere", "inf and nan"):
         index = placed.choose(hostile(placed.count, placed.width)[name])
         assert len(index) == 12 and (np.diff(index) > 0).all()

@@ -37,9 +37,8 @@ def moved(placed, seed):
     return np.sort(order[placed.choose(rows[order], **more)]), placed.choose(rows)
 
 
-@pytest.mark.parametrize("keep", [5, 13])
-def test_t4_the_set_moves_with_the_tokens(equivariant_at, put_in, blind, keep):
-    placed = put_in(blind, *equivariant_at, keep)
+def test_t4_the_set_moves_with_the_tokens(equivariant_at, put_in, blind):
+    placed = put_in(blind, *equivariant_at, 7)
     apart = [seed for seed in SEEDS if not np.array_equal(*moved(placed, seed))]
     assert len(apart) <= TIES, apart
 

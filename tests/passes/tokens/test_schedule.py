@@ -131,7 +131,7 @@ def test_sites_out_of_order_are_told_the_order(at):
     ("prune", "code", "said"),
     [
         ("drat", "EV201", "dart"),
-        ("", "EV201", "dart"),
+        ("", "EV201", "the nearest"),
         ("dart:", None, ""),
         ("dart:pivot=2", "EV202", "its options: pivots"),
         ("dart:pivots", "EV202", "'pivots' is not option=value"),
@@ -149,6 +149,11 @@ def test_a_method_and_its_options(prune, code, said):
         assert parse_asked("9", prune, None).method == "dart"
     else:
         assert said in refused(code, "9", prune).why
+
+
+@pytest.mark.parametrize("at", ["", " ", "llm:1,", "llm"])
+def test_a_site_that_is_none(at):
+    assert "no site is called" in refused("EV209", "9", None, at).what
 
 
 @pytest.mark.parametrize("how", [{"prune": "dart"}, {"at": "llm:1"}, {"positions": "renumber"}])

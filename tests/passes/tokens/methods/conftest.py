@@ -131,9 +131,16 @@ def decided(llama):
 
 
 @pytest.fixture(scope="session")
-def in_tiny(tiny_model, tiny_probes, decided):
-    """As it is compiled, then some probes: (model, [Decided]); it answered all of them."""
-    probes = tiny_probes[::4]
+def some_probes(tiny_probes):
+    return tiny_probes[::4]
+
+
+@pytest.fixture(scope="session")
+def compiled(tiny_model, tiny_probes, some_probes):
+    """compiled(prune, tokens, at): as it is compiled; it answered all of some probes.
+
+    A method that is calibrated sees all of them.
+    """
 
     @functools.cache
     def cleaned():
@@ -143,13 +150,27 @@ def in_tiny(tiny_model, tiny_probes, decided):
         return model
 
     @functools.cache
-    def decide(prune, tokens="16", at=None):
+    def make(prune, tokens, at):
         asked = parse_asked(tokens, prune, at)
         steps = make_passes(compose("host-cpu", "ort", Flags(asked), tiny_model))
         steps = [step for step in steps if step.name == "keep-tokens"]
+        calibrated = any(step.method.calibrated for step in steps)
+        probes = tiny_probes if calibrated else some_probes
         made, record, seen = run_passes(cleaned(), steps, probes)
         assert record and all(a.changed for a in record) and all(map(len, seen.answers))
-        return made, list(decided(made, probes))
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def in_tiny(compiled, some_probes, decided):
+    """As it is compiled, then some probes: (model, [Decided]); it answered all of them."""
+
+    @functools.cache
+    def decide(prune, tokens="16", at=None):
+        made = compiled(prune, tokens, at)
+        return made, list(decided(made, some_probes))
 
     return decide
 
@@ -169,16 +190,12 @@ def spied(small, put_in):
 
 
 @pytest.fixture(scope="session")
-def in_tower(tiny_model, tiny_probes):
+def in_tower(compiled, tiny_model, some_probes):
     @functools.cache
     def decide(prune, tokens="16", at=None):
-        steps = make_passes(
-            compose("host-cpu", "ort", Flags(parse_asked(tokens, prune, at)), tiny_model)
-        )
-        made, _, seen = run_passes(tiny_model, steps, tiny_probes)
-        assert all(map(len, seen.answers))
+        made = compiled(prune, tokens, at)
         whole, parts, found = ReferenceParts(tiny_model.parts), ReferenceParts(made.parts), []
-        for probe in tiny_probes[::4]:
+        for probe in some_probes:
             features = whole.call("vision", {"pixel_values": probe.pixel_values})
             embeds = whole.call("connector", features)["image_embeds"]
             kept = encode_image(made.contract, parts, probe.pixel_values)

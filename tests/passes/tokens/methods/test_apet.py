@@ -42,8 +42,10 @@ def merged(z, index):
     return np.stack([z[near == i].mean(0) for i in index])
 
 
-@pytest.mark.parametrize("keep", [1, 3, 9, 19])
-@pytest.mark.parametrize("options", [{}, {"basis": 2}, {"normalised": True, "basis": 5}])
+@pytest.mark.parametrize(
+    ("keep", "options"),
+    [(1, {}), (9, {}), (19, {}), (3, {"basis": 2}), (9, {"normalised": True, "basis": 5})],
+)
 def test_it_is_the_cards(spied, keep, options):
     for seed in range(4):
         z, index, content = spied("apet", "connector-out", keep, seed, **options)

@@ -39,8 +39,9 @@ def greedy(matrix, keep):
     return sorted(taken)
 
 
-@pytest.mark.parametrize("keep", [1, 2, 6, 13])
-@pytest.mark.parametrize("sign", ["plus", "minus"])
+@pytest.mark.parametrize(
+    ("keep", "sign"), [(1, "plus"), (2, "plus"), (13, "plus"), (6, "plus"), (6, "minus")]
+)
 def test_it_is_the_cards(in_micro, keep, sign):
     for seed in range(5):
         got = in_micro("cdpruner", "llm:0", keep, seed, asked=seed, sign=sign)

@@ -43,9 +43,16 @@ def greedy(s, matrix, alpha, keep):
     return sorted(taken)
 
 
-@pytest.mark.parametrize("keep", [1, 2, 6, 19])
 @pytest.mark.parametrize(
-    "options", [{}, {"alpha": 0.8, "beta": 0.1, "ridge": 0.1}, {"normalised": False}, {"beta": 1.0}]
+    ("keep", "options"),
+    [
+        (1, {}),
+        (2, {}),
+        (19, {}),
+        (6, {"alpha": 0.8, "beta": 0.1, "ridge": 0.1}),
+        (6, {"normalised": False}),
+        (6, {"beta": 1.0}),
+    ],
 )
 def test_it_is_the_cards(in_micro, keep, options):
     o = {"alpha": 0.5, "beta": 0.5, "ridge": 0.01, "normalised": True} | options

@@ -28,12 +28,14 @@ def pictures_of(model, reference):
     return np.unique(np.stack(seen), axis=0)
 
 
-@pytest.mark.parametrize("few", [1, 6, 19])
-@pytest.mark.parametrize("options", [{}, {"prototypes": 1}, {"sink": 0.95, "dead": 0.7}])
+@pytest.mark.parametrize(
+    ("few", "options"),
+    [(1, {}), (6, {}), (19, {}), (6, {"sinks": 0}), (6, {"sink": 0.95, "dead": 0.7})],
+)
 def test_the_tokens_least_like_a_prototype_stay(spied, small, observed, few, options):
-    o = {"prototypes": 8, "sink": 0.99, "dead": 0.9} | options
+    o = {"sinks": 7, "sink": 0.99, "dead": 0.9} | options
     shown = pictures_of(small(), observed(small()))
-    found = find_prototypes(shown, o["prototypes"], o["sink"], o["dead"])
+    found = find_prototypes(shown, o["sinks"], o["sink"], o["dead"])
     assert found
     directions = np.stack([p.direction for p in found])
     for seed in range(4):
@@ -74,7 +76,7 @@ def test_the_bundled_model_at_its_default_site(in_tower, tiny_model, observed):
     """The manager hands over what the model did on its probes; nobody had to ask."""
     model, found = in_tower("embedlens", "16")
     assert model.contract.kept_image_tokens == 16
-    shown = find_prototypes(pictures_of(tiny_model, observed(tiny_model)), 8)
+    shown = find_prototypes(pictures_of(tiny_model, observed(tiny_model)), 7)
     directions = np.stack([p.direction for p in shown])
     for _, embeds, kept in found:
         score = -(unit(embeds.astype(np.float64)) @ directions.T).max(1)
@@ -112,7 +114,7 @@ def test_without_pictures_it_says_what_is_missing(small, observed):
         ({"rule": "vocabulary"}, "needs markers"),
         ({"rule": "vocabulary", "markers": "1:x"}, "invalid literal"),
         ({"rule": "vocabulary", "markers": "1:-2"}, "0 and more"),
-        ({"prototypes": 0}, "greater than or equal"),
+        ({"sinks": -1}, "greater than or equal"),
         ({"rule": "other"}, "prototypes"),
     ],
 )

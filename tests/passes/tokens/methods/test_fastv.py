@@ -13,9 +13,9 @@ def score(prompt, layer):
     return layer.share.mean(0)[-1, prompt.image]
 
 
-@pytest.mark.parametrize("keep", [1, 5, 19])
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("keep", "depth", "kv_heads"), [(1, 1, 1), (5, 1, 2), (19, 1, 4), (5, 2, 1), (1, 2, 4)]
+)
 def test_it_keeps_what_the_last_word_looks_at(in_micro, llama, keep, depth, kv_heads):
     for seed in range(4):
         got = in_micro("fastv", f"llm:{depth}", keep, seed, sizes=(("kv_heads", kv_heads),))

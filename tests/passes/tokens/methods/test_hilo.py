@@ -75,8 +75,7 @@ def test_coarse_goes_by_pixels(spied, keep):
         assert spied("hilo", "vision-out", keep, rows=rows)[1].tolist() == spread(rows, keep)
 
 
-@pytest.mark.parametrize("keep", [1, 6, 19])
-@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize(("keep", "depth"), [(1, 2), (6, 0), (19, 1)])
 def test_fine_goes_by_features_as_they_are_given(in_micro, keep, depth):
     for seed in range(3):
         got = in_micro("hilo", f"llm:{depth}", keep, seed)
@@ -84,9 +83,15 @@ def test_fine_goes_by_features_as_they_are_given(in_micro, keep, depth):
 
 
 @pytest.mark.parametrize(
-    ("gain", "threshold", "nearest"), [(0.5, 0, 8), (2.0, 0.02, 2), (1.0, 1e-9, 50), (0.5, 0.2, 1)]
+    ("gain", "threshold", "nearest", "depth", "kv_heads"),
+    [
+        (0.5, 0, 8, 1, 2),
+        (0.5, 0, 8, 2, 4),
+        (2.0, 0.02, 2, 2, 1),
+        (1.0, 1e-9, 50, 1, 2),
+        (0.5, 0.2, 1, 2, 4),
+    ],
 )
-@pytest.mark.parametrize(("depth", "kv_heads"), [(1, 2), (2, 1), (2, 4)])
 def test_attention_leans_as_the_formula_says(
     in_micro, llama, gain, threshold, nearest, depth, kv_heads
 ):

@@ -37,9 +37,18 @@ def bands(rows, columns, views, by):
     return np.array_split(lattice.reshape(-1), views)
 
 
-@pytest.mark.parametrize("by", ["rows", "columns"])
-@pytest.mark.parametrize(("views", "shares"), [(2, ""), (3, "0.5:0.25:0.25"), (4, "0:1:1:5")])
-@pytest.mark.parametrize("keep", [2, 7, 19])
+@pytest.mark.parametrize(
+    ("by", "views", "shares", "keep"),
+    [
+        ("rows", 2, "", 2),
+        ("columns", 2, "", 7),
+        ("columns", 2, "", 19),
+        ("rows", 3, "0.5:0.25:0.25", 7),
+        ("columns", 3, "0.5:0.25:0.25", 7),
+        ("rows", 4, "0:1:1:5", 19),
+        ("columns", 4, "0:1:1:5", 7),
+    ],
+)
 def test_each_view_keeps_its_own_farthest_tokens(spied, by, views, shares, keep):
     weights = [float(s) for s in shares.split(":")] if shares else [1.0] * views
     for seed in range(3):

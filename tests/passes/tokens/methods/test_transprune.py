@@ -33,9 +33,9 @@ def score(llama, prompt, layers, depth, back=1, alpha=0.5, shown=None):
     return alpha * ttv / ttv.sum() + (1 - alpha) * asked / asked.sum()
 
 
-@pytest.mark.parametrize("keep", [1, 6, 19])
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(
+    ("keep", "alpha", "depth"), [(1, 0.5, 1), (6, 0.0, 1), (6, 0.3, 2), (6, 1.0, 1), (19, 0.5, 2)]
+)
 def test_it_is_the_cards(in_micro, llama, keep, alpha, depth):
     for seed in range(3):
         got = in_micro("transprune", f"llm:{depth}", keep, seed, alpha=alpha, after=4)

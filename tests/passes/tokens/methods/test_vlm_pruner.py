@@ -60,8 +60,9 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("keep", [1, 3, 9, 18])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("keep", "options"), [(1, {}), (3, {}), (18, {}), *((9, o) for o in OPTIONS)], ids=str
+)
 def test_it_is_the_cards(in_micro, keep, options):
     for seed in range(3):
         got = in_micro("vlm-pruner", "llm:2", keep, seed, spy=True, **options)

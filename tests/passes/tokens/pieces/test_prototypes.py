@@ -54,9 +54,11 @@ def test_what_one_picture_alone_has_is_not_common():
 
 def test_the_largest_first_and_no_more_than_asked_for():
     tokens, _, dead = pictures(0)
-    assert len(find_prototypes(tokens, 1)) == 1
-    (only,) = find_prototypes(tokens, 8, sink=0.9999, dead=0.9)[:1]
+    assert [p.kind for p in find_prototypes(tokens, 0, sink=0.999, dead=0.9)] == ["dead"]
+    (only,) = find_prototypes(tokens, 8, sink=0.9999, dead=0.9)
     assert only.kind == "dead" and cosine(only.direction, dead) > 0.9
+    spread = [p.kind for p in find_prototypes(tokens, 3, sink=0.9)]
+    assert spread.count("dead") <= 1 and len(spread) <= 4
 
 
 def test_empty_tokens_and_few_rows():

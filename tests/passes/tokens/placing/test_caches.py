@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,7 @@ def prepared(model, how):
 
 @pytest.fixture(scope="module")
 def placed(small, put_in):
+    @functools.cache
     def make(how, sites):
         model = prepared(small(layers=4), how)
         for method, at, keep in SITES[sites]:
