@@ -10,6 +10,7 @@ __all__ = ["BUNDLED", "bundled_folder"]
 #: name -> folder of the exported model inside this package
 BUNDLED: dict[str, str] = {
     "easyvqa-tiny": "easyvqa/exported",
+    "scenes-tiny": "scenes/exported",
 }
 
 

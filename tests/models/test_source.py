@@ -107,6 +107,6 @@ def test_a_folder_that_is_something_else(tmp_path, file, why):
 
 
 def test_a_file_is_no_model(tmp_path):
-    (tmp_path / "model.onnx").touch()
-    with pytest.raises(JobFault, match=r"EV100 .*model\.onnx is not a model: it is a file"):
-        open_source(str(tmp_path / "model.onnx"))
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(JobFault, match=r"EV100 .*model\.bin is not a model: it is a file"):
+        open_source(str(tmp_path / "model.bin"))

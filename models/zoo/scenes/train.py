@@ -149,7 +149,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=24_000, help="training scenes to draw")
     parser.add_argument("--tower-steps", type=int, default=1500)
     parser.add_argument("--tower-batch", type=int, default=48, help="images")
-    parser.add_argument("--joint-steps", type=int, default=5000)
+    parser.add_argument("--joint-steps", type=int, default=3500)
     parser.add_argument("--joint-batch", type=int, default=24, help="images")
     parser.add_argument("--each", type=int, default=2, help="questions of every kind an image")
     parser.add_argument("--easier", type=int, default=5, help="practice questions an image")
