@@ -28,6 +28,9 @@ __all__ = ["import_onnx"]
 
 OUTPUTS = {"classifier": "logits", "dense": "map"}
 PROOFS = 2  # drawn pictures that both sides are shown
+#: one rounding to float16 is 73 dB of noise; a few hundred of them, at other places, are this
+HALF_FLOOR_DB = 45.0
+HALF = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
 def import_onnx(path: Path) -> ExportedModel:
@@ -128,6 +131,8 @@ def _notes(path: Path, sidecar: Sidecar | None, height: int, width: int) -> tupl
 
 def _prove(path: Path, source: ir.Model, part: ir.Model, process: ImageProcessor) -> None:
     """The file, as it is, and the part, on the same pictures. Raises EV142, EV143."""
+    stored = [*source.graph.inputs, *source.graph.initializers.values()]
+    floor = HALF_FLOOR_DB if any(v.dtype in HALF for v in stored) else EXACT_FLOOR_DB
     try:
         theirs = open_session(source)
         ours = open_session(part)
@@ -137,12 +142,12 @@ def _prove(path: Path, source: ir.Model, part: ir.Model, process: ImageProcessor
             fed = {given.name: pixels.astype(given.dtype.numpy())}
             (want,), (got,) = theirs.run(None, fed), ours.run(None, {"pixel_values": pixels})
             drift = measure(want, got, path.name)
-            if not drift.sqnr_db >= EXACT_FLOOR_DB:
+            if not drift.sqnr_db >= floor:
                 raise JobFault(
                     "EV143",
                     f"{path.name} computes something else once it is imported",
                     f"SQNR {drift.sqnr_db:.1f} dB between the file and its import, under "
-                    f"{EXACT_FLOOR_DB:.0f} dB",
+                    f"{floor:.0f} dB",
                     "export the model again with opset_version=23, and please report this",
                 )
     except JobFault as fault:

@@ -62,6 +62,11 @@ def fix_input(path: Path, graph: ir.Graph, sidecar: Sidecar) -> tuple[int, int]:
             f"{path.name} leaves the size of its picture open ({_told(picture)}); state it: "
             "[image] height = 224, width = 224",
         )
+    if any(isinstance(side, int) and side != n for side, n in zip(sides, size, strict=True)):
+        raise broken(
+            sidecar_path(path),
+            f"it says {size[0]} x {size[1]} pixels, {path.name} reads {_told(picture)}",
+        )
     if not all(1 <= side <= LARGEST for side in size):
         raise not_supported(path, f"it reads {_told(picture)}", f"{LARGEST} pixels are the limit")
     picture.shape = ir.Shape([1, 3, *size])
@@ -110,7 +115,8 @@ def name_ports(model: ir.Model, output: str) -> None:
     graph = model.graph
     build = GraphBuilder(model, "ports")
     for name, value in (("pixel_values", graph.inputs[0]), (output, graph.outputs[0])):
-        _free(graph, name, value)
+        stays = value.dtype is ir.DataType.FLOAT or value is graph.inputs[0]
+        _free(graph, name, value if stays else None)
         if value.dtype is ir.DataType.FLOAT:
             value.name = name
         elif value is graph.inputs[0]:
@@ -126,8 +132,8 @@ def name_ports(model: ir.Model, output: str) -> None:
     build.finish()
 
 
-def _free(graph: ir.Graph, name: str, owner: ir.Value) -> None:
-    """Let no other value have the name."""
+def _free(graph: ir.Graph, name: str, owner: ir.Value | None) -> None:
+    """Let no value but the owner have the name."""
     values = [*graph.inputs, *graph.initializers.values()]
     values += [v for node in graph for v in node.outputs]
     taken = {str(v.name) for v in values}

@@ -110,7 +110,7 @@ def _check_opset(path: Path, model: ir.Model) -> None:
 
 
 def _check_calls(path: Path, model: ir.Model) -> None:
-    """Count nodes before functions are inlined: a few of them that call each other fill a memory."""
+    """Count nodes before functions are inlined: a few that call each other fill a memory."""
     bodies = {**model.functions, None: model.graph}
     called = {
         key: Counter(node.op_identifier() for node in ir.traversal.RecursiveGraphIterator(body))

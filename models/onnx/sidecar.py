@@ -73,8 +73,8 @@ def read_sidecar(model: Path) -> Sidecar | None:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES} bytes")
         sidecar = Sidecar(**tomllib.loads(path.read_text(encoding="utf-8")))
-        size = [side for side in sidecar.size if side is not None]
-        sidecar.processor(*(size * 2)[:2] if size else (1, 1))  # every field is looked at here
+        given = (1 if side is None else side for side in sidecar.size)
+        sidecar.processor(*given)  # every field is looked at here
     except (OSError, ValueError, TypeError, RecursionError) as error:  # of TOML and pydantic, too
         raise broken(path, _reason(error)) from error
     return sidecar

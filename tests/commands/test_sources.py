@@ -48,8 +48,10 @@ def test_nothing_there_names_what_is_near(refused):
 def test_folders_and_files_that_are_no_model(refused, tmp_path, bundle, edgevlm):
     (tmp_path / "empty").mkdir()
     (tmp_path / "model.onnx").write_bytes(b"\x08\x0a")
+    (tmp_path / "model.pt").write_bytes(b"\x80\x04")
     assert "no model.json and no config.json" in refused(tmp_path / "empty", 1, "EV100")
-    assert "it is a file" in refused(tmp_path / "model.onnx", 1, "EV100")
+    assert "it is a file" in refused(tmp_path / "model.pt", 1, "EV100")
+    assert "model.onnx" in refused(tmp_path / "model.onnx", 1, "EV101")
     ended = edgevlm("compile", bundle, "--target", "cpu", "-o", tmp_path / "out")
     assert (ended.status, ended.code) == (1, "EV100")
     assert f"next: edgevlm inspect {bundle}" in ended.err and "a bundle already" in ended.err

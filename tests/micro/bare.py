@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from micro.graph import normal
 from onnx import numpy_helper
+
+from micro.graph import normal
 
 __all__ = ["bare_model", "bare_vit"]
 
@@ -53,8 +54,13 @@ def bare_model(text: str, opset: int = 17, **arrays: np.ndarray) -> onnx.ModelPr
 
 
 def bare_vit(
-    kind: str = "classifier", opset: int = 17, layers: int = 2, picture: str = "B,3,H,W",
-    resize: bool = False, more: str = "", seed: int = 0,
+    kind: str = "classifier",
+    opset: int = 17,
+    layers: int = 2,
+    picture: str = "B,3,H,W",
+    resize: bool = False,
+    more: str = "",
+    seed: int = 0,
 ) -> onnx.ModelProto:
     """`picture`: its dims; `resize`: positions stretched to the grid; `more`: a further output."""
     rng = np.random.default_rng(seed)
@@ -114,7 +120,13 @@ def _weights(rng: np.random.Generator, kind: str, layers: int) -> dict[str, Any]
         "one_c": [1, WIDTH], "posflat": [1, WIDTH, -1],
     }  # fmt: skip
     made = {name: np.array(value, np.int64) for name, value in integers.items()}
-    numbers = {"scale": (WIDTH // HEADS) ** -0.5, "root": 2**0.5, "unit": 1, "half": 0.5, "eps": 1e-5}
+    numbers = {
+        "scale": (WIDTH // HEADS) ** -0.5,
+        "root": 2**0.5,
+        "unit": 1,
+        "half": 0.5,
+        "eps": 1e-5,
+    }
     made["none"] = np.zeros(0, np.float32)  # a region and scales that are not given, at opset 11
     made |= {name: np.float32(value) for name, value in numbers.items()}
     shapes = {

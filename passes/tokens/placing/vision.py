@@ -67,13 +67,12 @@ def place_in_vision(request: Request) -> ExportedModel:
     _index(build, known, choice)
     build.finish()
     request.note("matched", "vision", f"{keep} of {count} at {request.site}")
-    update: dict[str, object] = {"vision_kept": keep}
+    update: dict[str, object] = {"vision_kept": keep, "kept_image_tokens": keep}
     if contract.kind != "dense":
         update["vision_tokens"] = contract.vision_tokens - (count - keep)
     if contract.kind != "vlm":
         return model.with_parts(contract.model_copy(update=update), vision=part)
     update |= {
-        "kept_image_tokens": keep,
         "kv_capacity": contract.kv_capacity - (count - keep),
         "image_positions": request.image_positions,
     }

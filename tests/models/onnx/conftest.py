@@ -39,7 +39,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def vit(write):
-    """vit(kind=..., opset=...): the miniature ViT; its sizes are open unless `picture` says them."""
+    """vit(kind=..., opset=...): the miniature ViT; its sizes are open but for `picture`."""
 
     def make(toml: str | None = SIZE, **options) -> Path:
         return write(bare_vit(**options), toml)

@@ -108,7 +108,9 @@ def test_a_part_that_computes_something_else_is_never_handed_out(vit, refused, m
         weight.const_value = ir.tensor(weight.const_value.numpy() / 2, name="qkv_w")
 
     monkeypatch.setattr(frontend, "to_opset", faulty)
-    fault = refused(vit(), "EV143", "computes something else once it is imported", "opset_version=23")
+    fault = refused(
+        vit(), "EV143", "computes something else once it is imported", "opset_version=23"
+    )
     assert "SQNR" in fault.why and "under 80 dB" in fault.why
 
 

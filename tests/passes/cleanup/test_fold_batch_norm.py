@@ -16,7 +16,9 @@ NORM = ("gain", "shift", "mean", "variance")
 
 def text(op="Conv", dims=2, bias=True, more="", spy="", conv="", norm="", ins=IN, outs=OUT,
          kernel=KERNEL, strides=1):  # fmt: skip
-    grown = (SIDE - 1) * strides + kernel if op == "ConvTranspose" else (SIDE - kernel) // strides + 1
+    grown = (
+        (SIDE - 1) * strides + kernel if op == "ConvTranspose" else (SIDE - kernel) // strides + 1
+    )
     size, result = ",".join(["1", str(ins)] + [str(SIDE)] * dims), [str(grown)] * dims
     given_ = f"strides = [{', '.join([str(strides)] * dims)}]{conv}"
     reads = "x, weight, bias" if bias else "x, weight"
@@ -76,7 +78,9 @@ def test_every_convolution_takes_it_in(graph, apply, op, dims, groups, bias):
     part = graph(words, **constants(op, dims, bias, groups))
     result = apply(FoldBatchNorm(), part, **NEAR, x=picture(dims))
     assert kinds(result) == [op, "Neg"]
-    assert [(n.kind, n.why) for n in result.notes] == [("matched", "1 became part of a convolution")]
+    assert [(n.kind, n.why) for n in result.notes] == [
+        ("matched", "1 became part of a convolution")
+    ]
     after = result.model.parts["vision"].graph
     assert after.node(0).outputs[0].name == "n" and len(after.initializers) == 2
     assert after.node(0).attributes["group"].value == groups
@@ -98,7 +102,9 @@ def test_it_is_the_batch_norm_of_the_book(graph, apply, ort, dims, groups, bias)
 def test_depthwise_and_its_attributes_stay(graph, apply):
     words = text(ins=6, outs=6, conv=", group = 6, dilations = [1, 1], pads = [0, 0, 0, 0]")
     part = graph(words, **constants(groups=6, ins=6, outs=6))
-    node = apply(FoldBatchNorm(), part, **NEAR, x=picture(ins=6)).model.parts["vision"].graph.node(0)
+    node = (
+        apply(FoldBatchNorm(), part, **NEAR, x=picture(ins=6)).model.parts["vision"].graph.node(0)
+    )
     assert {n: list(a.value) for n, a in node.attributes.items() if n != "group"} == {
         "strides": [1, 1], "dilations": [1, 1], "pads": [0, 0, 0, 0],
     }  # fmt: skip
@@ -113,7 +119,9 @@ def test_weights_that_others_read_are_left_to_them(graph, apply, ort):
 
 
 def test_one_behind_the_other_are_both_taken_in(graph, apply):
-    words = text().replace("y = Neg(n)", f"n2 = BatchNormalization(n, {', '.join(NORM)}) y = Neg(n2)")
+    words = text().replace(
+        "y = Neg(n)", f"n2 = BatchNormalization(n, {', '.join(NORM)}) y = Neg(n2)"
+    )
     result = apply(FoldBatchNorm(), graph(words, **constants()), rtol=1e-3, atol=1e-4, x=picture())
     assert kinds(result) == ["Conv", "Neg"]
 
@@ -126,7 +134,9 @@ def refused(result, why):
 
 def test_one_that_is_training_is_refused(graph, apply):
     words = text(norm="<training_mode = 1>").replace("n = Batch", "n, m1, v1 = Batch")
-    refused(apply(FoldBatchNorm(), graph(words, **constants()), x=picture()), "it is still training")
+    refused(
+        apply(FoldBatchNorm(), graph(words, **constants()), x=picture()), "it is still training"
+    )
 
 
 @pytest.mark.parametrize("name", ["weight", "bias", *NORM])
@@ -186,7 +196,8 @@ def test_another_op_in_front_is_refused_and_named(graph, apply):
 
 def test_a_norm_of_the_picture_itself_is_refused(graph, apply):
     part = graph(
-        f"(float[1,6,3] x) => (float[1,6,3] y) {{ [norm] y = BatchNormalization(x, {', '.join(NORM)}) }}",
+        f"""(float[1,6,3] x) => (float[1,6,3] y) {{
+        [norm] y = BatchNormalization(x, {", ".join(NORM)}) }}""",
         **{n: a for n, a in constants().items() if n in NORM},
     )
     x = np.ones((1, 6, 3), np.float32)
