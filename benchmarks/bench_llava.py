@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_reduction import cases, recipe_of, reduced
+from bench_reduction import cases, on_its_probes, recipe_of, reduced
 from llava_shape import write_checkpoint
 from results import write_result
 
@@ -29,6 +29,7 @@ from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, encode_image, generate
+from edgevlm.compiler.verify import Reference
 from edgevlm.models.source import SourceOptions, open_source
 from edgevlm.runtimes import find_runtime
 
@@ -94,14 +95,14 @@ def main() -> None:
     source = open_source(str(checkpoint), PROMPT)
     store = cache_root() / "llava-times"
     store.mkdir(exist_ok=True)
-    base = unpruned(source, recipe_of(source, None, None))
+    seen, base = on_its_probes(source), unpruned(source, recipe_of(source, None, None))
     rows = []
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         plain = {False: Runner(base, Path(one), False), True: Runner(base, Path(two), True)}
         for name, share in (c for c in cases() if ":" not in c[0] or c[0].endswith("=0")):
             file = store / f"{name}-{share}.json"
             if not file.exists():
-                file.write_text(json.dumps(_case(source, name, share, plain)))
+                file.write_text(json.dumps(_case(source, seen, name, share, plain)))
             rows.append(json.loads(file.read_text()))
             print(name, share, rows[-1].get("refused") or _speed(rows[-1]), flush=True)
     write_result(
@@ -117,9 +118,13 @@ def main() -> None:
 
 
 def _case(
-    source: ExportedModel, name: str, share: str | None, plain: dict[bool, Runner]
+    source: ExportedModel,
+    seen: Reference,
+    name: str,
+    share: str | None,
+    plain: dict[bool, Runner],
 ) -> dict[str, Any]:
-    model, facts = reduced(source, name, share)
+    model, facts = reduced(source, name, share, seen)
     if model is None:
         return facts
     tower = (

@@ -32,7 +32,8 @@ from edgevlm.compiler.cost import count, image_tokens
 from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.recipe import Recipe
-from edgevlm.models.answer import Answerer
+from edgevlm.compiler.verify import Reference, observe
+from edgevlm.models.answer import Answerer, probe_inputs
 from edgevlm.models.datasets import Dataset, load_dataset
 from edgevlm.models.datasets.scoring import Score, exact_match
 from edgevlm.models.processing.image import load_image
@@ -113,14 +114,18 @@ def timed(answerer: Answerer, plain: Answerer, dataset: Dataset) -> dict[str, An
 
 
 def reduced(
-    source: ExportedModel, prune: str, share: str | None
+    source: ExportedModel, prune: str, share: str | None, seen: Reference
 ) -> tuple[ExportedModel | None, dict[str, Any]]:
-    """The model with its tokens dropped, and what is known without running it."""
+    """The model with its tokens dropped, and what is known without running it.
+
+    seen: what the source does on its probes; some methods look at that.
+    """
     facts: dict[str, Any] = {"method": prune, "budget": share}
     try:
         recipe = recipe_of(source, prune, share)
         model = source
         for step in make_passes(recipe):
+            step.calibration = seen
             model = step(model).model
     except EdgeError as fault:
         return None, {**facts, "refused": list(fault.lines())}
@@ -128,6 +133,12 @@ def reduced(
     facts["tokens"] = image_tokens(model.contract)
     facts["macs"] = {role: count(part).macs for role, part in model.parts.items()}
     return model, facts
+
+
+def on_its_probes(source: ExportedModel) -> Reference:
+    return observe(
+        source, probe_inputs(source.contract, source.processor, source.tokenizer, source.probes)
+    )
 
 
 def asked(model: ExportedModel, dataset: Dataset) -> np.ndarray:
@@ -161,13 +172,13 @@ def measure(model_name: str, dataset_name: str, split: str, with_time: bool) -> 
     source, dataset = open_source(model_name), load_dataset(dataset_name, split)
     store = cache_root() / "reduction" / f"{model_name}-{dataset_name}-{split}"
     store.mkdir(parents=True, exist_ok=True)
-    group, answers, rows = pictures(dataset), {}, []
+    group, answers, rows, seen = pictures(dataset), {}, [], on_its_probes(source)
     with tempfile.TemporaryDirectory() as folder:
         base = unpruned(source, recipe_of(source, None, None))
         plain = opened(base, Path(folder))
         whole = ask_all(plain, dataset)
         for prune, share in cases():
-            model, facts = reduced(source, prune, share)
+            model, facts = reduced(source, prune, share, seen)
             rows.append(facts)
             if model is not None:
                 file = store / f"{digest(model)}.npy"
