@@ -15,8 +15,9 @@ import pytest
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from edgevlm.commands import doctor as module
+from edgevlm.commands import doctor_checks as module
 from edgevlm.commands.doctor import Check, Report, doctor, render
+from edgevlm.compiler.cache import cache_root
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.devices import host as host_module
 
@@ -101,7 +102,7 @@ def test_a_missing_extra_stops_only_the_devices_that_need_it(installed):
     assert checks["torch"].needed_for == f"{module._EXTRAS['torch']}; {module._EXTRAS['coreml']}"
     assert checks["torch"].fix == 'pip install "edgevlm[torch]"'
     assert checks["scipy"].ok is None and "old" not in checks
-    assert {check.name: check.ok for check in module._packages("fpga")}["scipy"] is False
+    assert {check.name: check.ok for check in module.packages("fpga")}["scipy"] is False
 
 
 def test_a_local_build_of_a_pinned_version_fits(installed):
@@ -155,7 +156,7 @@ def test_the_cache_folder_need_not_exist_yet(tmp_path, monkeypatch):
     assert by_name()["disk, cache"].ok is not None and asked[-1] == tmp_path
     monkeypatch.delenv("EDGEVLM_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert module.cache_root() == tmp_path / "edgevlm"
+    assert cache_root() == tmp_path / "edgevlm"
 
 
 @pytest.mark.parametrize(
@@ -176,9 +177,7 @@ def test_programs_are_looked_for_by_all_their_names(monkeypatch, names, found, o
     assert checks["chromium"].ok is ok and checks["verilator"].ok is None
 
 
-@pytest.mark.parametrize(
-    "broken", ["_python", "_packages", "_machine", "_disk", "_meters", "_programs"]
-)
+@pytest.mark.parametrize("broken", ["python", "packages", "machine", "disk", "meters", "programs"])
 def test_a_check_that_breaks_becomes_a_line(monkeypatch, broken):
     def burst(*_):
         raise RuntimeError("/home/somebody/secret")
