@@ -134,6 +134,8 @@ def open_part(path: Path, settings: dict[str, Any], profile_to: str | None = Non
     options.log_severity_level = 4  # what is wrong comes as an exception, told in our words
     # without QDQ handling, DequantizeLinear of a constant is folded like any other constant
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # workers spin for tens of ms behind a run, on the cores that the next part needs
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile_to is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_to
