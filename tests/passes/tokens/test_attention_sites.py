@@ -78,6 +78,56 @@ def test_an_attention_of_one_row_has_nothing_to_save(graph, solo):
     assert "1 of 9 rows" in refused(lambda: MergeAttention(**SMALL)(solo(part))).why
 
 
+def _rows_of(graph, attention, stream="float[1,8,4]", before="a0 = Identity(n)", **weights):
+    """A block whose attention gets `before`'s values: graph with stream s, its norm n, output y."""
+    return graph(
+        f"""({stream} s) => ({stream} y) {{
+        n = LayerNormalization<axis = -1>(s, gain, gain) {before}
+        {attention}
+        o = MatMul(back, w) y = Add(s, o) }}""",
+        gain=np.ones(4, np.float32),
+        w=np.eye(4, dtype=np.float32),
+        **weights,
+    )
+
+
+HEADS = "q_num_heads = 2, kv_num_heads = 2"
+
+
+def test_windows_have_no_whole_picture_to_merge_in(graph, solo):
+    """Two windows of four rows each, as Swin and Qwen2.5-VL lay them out."""
+    part = _rows_of(
+        graph,
+        f"a = Attention<{HEADS}>(q, k, v) back = Reshape(a, flat)",
+        before="""windows = Reshape(n, cut)
+        q = MatMul(windows, w) k = MatMul(windows, w) v = MatMul(windows, w)""",
+        cut=np.array([2, 4, 4]),
+        flat=np.array([1, 8, 4]),
+    )
+    assert "windows" in refused(lambda: MergeAttention(**SMALL)(solo(part))).why
+
+
+def test_a_cache_has_all_rows(graph, solo):
+    part = _rows_of(
+        graph,
+        f"back, key, value = Attention<{HEADS}>(q, k, v, , past, past)",
+        before="q = MatMul(n, w) k = MatMul(n, w) v = MatMul(n, w)",
+        past=np.zeros((1, 2, 3, 2), np.float32),
+    )
+    assert "a cache" in refused(lambda: MergeAttention(**SMALL)(solo(part))).why
+
+
+def test_halves_are_not_matched(graph, solo):
+    """float16 rows: a cosine of them is too coarse to rank by."""
+    part = _rows_of(
+        graph,
+        f"a = Attention<{HEADS}>(q, k, v) back = Cast<to = 1>(a)",
+        before="""h = Cast<to = 10>(n) w16 = Cast<to = 10>(w)
+        q = MatMul(h, w16) k = MatMul(h, w16) v = MatMul(h, w16)""",
+    )
+    assert "FLOAT16" in refused(lambda: MergeAttention(**SMALL)(solo(part))).why
+
+
 def test_where_patches_are(make_micro):
     """Behind class and register tokens; in a VLM by axes alone, also where some have left."""
     for kind in ("classifier", "dense"):

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgevlm.compiler.blocks import find_blocks
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import JobFault, UsageFault
@@ -62,6 +63,19 @@ def test_every_site_at_once(small, probes, method):
     assert c.layer_tokens == (7, 5, 2)
     assert [(s.layer, s.given, s.tokens) for s in c.sites] == [(0, 8, 7), (1, 7, 5), (2, 5, 2)]
     assert all(np.isfinite(x).all() for x in observe(model, probes).logits)
+
+
+@pytest.mark.parametrize("method", ["visionzip", "prumerge", "score"])
+def test_attention_of_rows_that_merged_is_no_tap(small, method):
+    """ToMe merges amid the last block: its attention is of more rows than come out of it."""
+    model = small()
+    last = len(find_blocks(model.parts["vision"].graph)) - 1
+    merged = through(model, [(f"vision:{last}", 14)], "tome")
+    with pytest.raises(UsageFault) as caught:
+        KeepTokens(keep=6, method=method, at="vision-out")(merged)
+    assert caught.value.code == "EV230" and "another site in between" in caught.value.why
+    early = through(model, [("vision:0", 14)], "tome")
+    assert KeepTokens(keep=6, method=method, at="vision-out")(early).changed
 
 
 def test_places_in_the_grid_survive_every_site(small, probes):
