@@ -53,7 +53,7 @@ def cli(context: click.Context) -> None:
 @click.option("--target", required=True, help="Device or alias; see `edgevlm devices list`.")
 @click.option("-o", "--out", required=True, type=ANY, help="Bundle folder to write.")
 @click.option("--tokens", help="Image tokens to keep: 64, 25%, or one a site: 50%,25%.")
-@click.option("--prune", help="How they are chosen: METHOD[:option=value,...]; dart by default.")
+@click.option("--prune", help="How they are chosen: METHOD[:option=value,...]; else by the site.")
 @click.option("--prune-at", help="Where: vision:6, vision-out, connector-out, llm:2,llm:16.")
 @click.option("--positions", help="original (default), renumber, run-end-pad.")
 @click.option("--quant", help="Weights: none (default), w8.")

@@ -62,8 +62,10 @@ def cases() -> Iterator[tuple[str, str | None]]:
     yield from ((name, None) for name, method in METHODS.items() if not method.budgeted)
 
 
-def recipe_of(model: ExportedModel, prune: str | None, share: str | None) -> Recipe:
-    asked = None if prune is None else parse_asked(share, prune, None)
+def recipe_of(
+    model: ExportedModel, prune: str | None, share: str | None, site: str | None = None
+) -> Recipe:
+    asked = None if prune is None else parse_asked(share, prune, site)
     return compose("host-cpu", "ort", Flags(asked), model)
 
 
@@ -114,7 +116,11 @@ def timed(answerer: Answerer, plain: Answerer, dataset: Dataset) -> dict[str, An
 
 
 def reduced(
-    source: ExportedModel, prune: str, share: str | None, seen: Reference
+    source: ExportedModel,
+    prune: str,
+    share: str | None,
+    seen: Reference,
+    site: str | None = None,
 ) -> tuple[ExportedModel | None, dict[str, Any]]:
     """The model with its tokens dropped, and what is known without running it.
 
@@ -122,7 +128,7 @@ def reduced(
     """
     facts: dict[str, Any] = {"method": prune, "budget": share}
     try:
-        recipe = recipe_of(source, prune, share)
+        recipe = recipe_of(source, prune, share, site)
         model = source
         for step in make_passes(recipe):
             step.calibration = seen

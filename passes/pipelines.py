@@ -79,7 +79,8 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "quantize-weights": [{}] if QUANT_SCHEMES[flags.quant] else [],
     }
     if flags.reduction:
-        asked[flags.reduction.pass_name] = flags.reduction.steps(model, runtime)
+        for step in flags.reduction.steps(model, runtime):
+            asked[step.name].append(step.options)
     names = [name for group in PIPELINES[runtime] for name in group.passes]
     steps = [Step(name, dict(o)) for name in names for o in asked.get(name, [{}])]
     return Recipe(target, tuple(steps))

@@ -1,25 +1,38 @@
 """--tokens, --prune and --prune-at as steps of a recipe: which method, where, with which budget.
 
 --tokens 64 | 25% | 50%,25%          a budget a site; one number falls to itself by equal factors
---prune dart:pivots=8                a method and its options
+--prune dart:pivots=8                a method and its options; of DEFAULTS where none is named
 --prune-at vision:6,llm:2            sites; the method's own where none are given
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgevlm.compiler.blocks import find_blocks
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.recipe import Step
+from edgevlm.passes.tokens.forms import find_form, why_not
 from edgevlm.passes.tokens.method import Method
-from edgevlm.passes.tokens.methods import find_method
+from edgevlm.passes.tokens.methods import METHODS, find_method
 from edgevlm.passes.tokens.sites import Site, parse_site
 
-__all__ = ["DEFAULT_METHOD", "Asked", "parse_asked"]
+__all__ = ["DEFAULTS", "Asked", "parse_asked"]
 
-DEFAULT_METHOD = "dart"
+#: where no method is named: of a kind of model, and of a kind of site that a VLM is asked for; the
+#: first that the target runs. docs/measurements.md, "Where no method is named", has the figures.
+DEFAULTS = {
+    "vlm": ("fastv",),
+    "classifier": ("tome",),
+    "dense": ("tome",),
+    "llm": ("fastv",),
+    "connector-out": ("apet", "stride"),
+    "vision-out": ("prumerge",),
+    "vision": ("grid-max",),
+    "several kinds": ("apet", "stride"),
+}
 BUDGET = re.compile(r"([0-9]{1,7})|([0-9]{1,3}(?:\.[0-9]{1,4})?)%")
 OPTION = re.compile(r"([a-z][a-z0-9_]{0,30})=([^=,]{1,200})")
 
@@ -29,37 +42,51 @@ class Asked:
     """A reduction as asked for on the command line, checked as far as it can be without a model."""
 
     budgets: tuple[str, ...]
-    method: str
+    method: str | None  # None: none was named
     options: dict[str, str]
     sites: tuple[Site, ...]  # empty: the method's own
     position: str = "original"
 
-    @property
-    def pass_name(self) -> str:
-        """The pass that does it."""
-        return find_method(self.method).as_pass or "keep-tokens"
+    def settled(self, model: ExportedModel, form: str) -> Asked:
+        """With a method, for this model and form of selectors. Raises EV203 for no tokens."""
+        if self.method is not None:
+            return self
+        contract, sites = model.contract, self.sites
+        if not sites:
+            for text in self.budgets:  # none at all is possible at llm:L, but nobody said so
+                _within(_tokens(text, contract.image_tokens), contract.image_tokens)
+            if contract.kind == "vlm" and contract.layers == 1:  # no layer has another behind it
+                sites = (Site.at("connector-out"),)
+        # llm:0 is connector-out with the text in view, and nothing in front of it has looked yet
+        kinds = {"connector-out" if s == Site.at("llm", 0) else s.kind for s in sites}
+        if not kinds or contract.kind != "vlm":
+            kinds = {contract.kind}
+        names = DEFAULTS[kinds.pop() if len(kinds) == 1 else "several kinds"]
+        methods = (METHODS[name] for name in names)
+        runs = (m.name for m in methods if not why_not(find_form(form), m.greedy, m.lowering))
+        return replace(self, method=next(runs, names[-1]), sites=sites)
 
-    def steps(self, model: ExportedModel, form: str) -> list[dict[str, object]]:
-        """Options of that pass's steps for this model. Raises EV203 for impossible budgets."""
-        method = find_method(self.method)(**self.options)
+    def steps(self, model: ExportedModel, form: str) -> list[Step]:
+        """Of a recipe for this model. Raises EV203 for impossible budgets."""
+        asked = self.settled(model, form)
+        method = find_method(asked.method)(**asked.options)
         if method.as_pass:
-            return [self._own_step(method, model.contract.image_tokens, form)]
-        vision = find_blocks(model.parts["vision"].graph)
-        sites = list(self.sites) or method.default_sites(model.contract.layers, len(vision))
+            return [Step(method.as_pass, asked._own_step(method, model, form))]
+        sites = list(asked.sites) or _own_sites(method, model)
         count = model.contract.image_tokens
         found = []
-        for site, keep in zip(sites, self._budgets(method, count, sites), strict=True):
-            step: dict[str, object] = {"keep": keep, "method": self.method, "at": str(site)}
-            if self.options:
-                step["options"] = method.options.model_dump(mode="json", exclude_unset=True)
-            if self.position != "original":
-                step["position"] = self.position
+        for site, keep in zip(sites, asked._budgets(method, count, sites), strict=True):
+            options: dict[str, object] = {"keep": keep, "method": method.name, "at": str(site)}
+            if asked.options:
+                options["options"] = method.options.model_dump(mode="json", exclude_unset=True)
+            if asked.position != "original":
+                options["position"] = asked.position
             if form != "ort":
-                step["form"] = form
-            found.append(step)
+                options["form"] = form
+            found.append(Step("keep-tokens", options))
         return found
 
-    def _own_step(self, method: Method, count: int, form: str) -> dict[str, object]:
+    def _own_step(self, method: Method, model: ExportedModel, form: str) -> dict[str, object]:
         """Of a method that is a pass of its own: one budget or none, no site, and its options."""
         options = method.options.model_dump(mode="json", exclude_unset=True)
         if not method.budgeted:
@@ -71,7 +98,7 @@ class Asked:
                 f"it is the pass {method.as_pass}, which has its own place and one budget",
                 f"edgevlm compile ... --prune {self.method} --tokens {self.budgets[-1]}",
             )
-        step: dict[str, object] = {"tokens": _tokens(self.budgets[0], count)}
+        step: dict[str, object] = {"tokens": _tokens(self.budgets[0], model.contract.image_tokens)}
         if self.position != "original":
             step["position"] = self.position
         return step | options
@@ -81,8 +108,7 @@ class Asked:
         if len(asked) == len(sites):
             return asked
         if len(asked) == 1:
-            if not 1 <= asked[0] <= count:
-                raise _impossible(asked[0], count)
+            _within(asked[0], count)
             return method.budgets(count, asked[0], sites)
         raise UsageFault(
             "EV203",
@@ -92,14 +118,24 @@ class Asked:
         )
 
 
+def _own_sites(method: Method, model: ExportedModel) -> list[Site]:
+    """The method's; behind a third of the blocks where a plain ViT has none of these."""
+    blocks = len(find_blocks(model.parts["vision"].graph))
+    own = method.default_sites(model.contract.layers, blocks)
+    elsewhere = model.contract.kind != "vlm" and any(site.kind != "vision" for site in own)
+    if elsewhere and "vision" in method.sites:
+        return [Site.at("vision", blocks // 3)]
+    return own
+
+
 def parse_asked(
     tokens: str | None, prune: str | None, prune_at: str | None, positions: str | None = None
 ) -> Asked | None:
     """Raises EV201 (method), EV202 (its options), EV203 (budget), EV209 (site), EV220 (alone)."""
     given = {"--prune": prune, "--prune-at": prune_at, "--positions": positions}
     # "" is an empty variable of a shell and no request for a default
-    name, options = _method(DEFAULT_METHOD if prune is None else prune)
-    if not find_method(name)(**options).budgeted:
+    name, options = (None, {}) if prune is None else _method(prune)
+    if name is not None and not find_method(name)(**options).budgeted:
         return _all_kept(name, options, {**given, "--prune": None, "--tokens": tokens})
     if tokens is None:
         alone = [name for name, text in given.items() if text is not None]
@@ -173,6 +209,11 @@ def _tokens(text: str, count: int) -> int:
     if not 0 < share <= 100:
         raise _impossible(text, count)
     return max(1, round(count * share / 100))
+
+
+def _within(asked: int, count: int) -> None:
+    if not 1 <= asked <= count:
+        raise _impossible(asked, count)
 
 
 def _impossible(asked: object, count: int) -> UsageFault:

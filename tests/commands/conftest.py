@@ -116,7 +116,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compiled") / "b.edgevlm"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        options = options_of("cpu", out, tokens="16", quant="w8", payoff="none")
+        options = options_of("cpu", out, tokens="16", prune="dart", quant="w8", payoff="none")
         compile_model("easyvqa-tiny", options)
     return out
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-COMPILE = ("compile", "easyvqa-tiny", "--target", "cpu", "--tokens", "16", "--quant", "w8",
-           "--payoff", "none")  # fmt: skip
+COMPILE = ("compile", "easyvqa-tiny", "--target", "cpu", "--tokens", "16",
+           "--prune", "dart", "--quant", "w8", "--payoff", "none")  # fmt: skip
 #: differ from run to run, and say so in docs/bundle.md
 VARYING = {"record.json", "SHA256SUMS"}
 

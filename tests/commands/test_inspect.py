@@ -29,6 +29,7 @@ def test_a_bundle_shows_what_was_made_of_it(edgevlm, bundle):
         entry["bytes"]
         for entry in json.loads((bundle / "manifest.json").read_text())["files"].values()
     )
+    assert report["image_tokens"]["schedule"] == [{"at": "connector", "tokens": 16}]
     steps = {step["name"]: step for step in report["passes"]}
     asked = {"keep": 16, "method": "dart", "at": "connector-out"}
     assert steps["keep-tokens"]["options"].items() >= asked.items()
@@ -127,10 +128,10 @@ def test_a_classifier_that_answers_otherwise_is_found(edgevlm, classifier, tmp_p
     assert (ended.status, ended.code) == (1, "EV331") and "1 of 3 goldens" in ended.err
 
 
-def test_a_classifier_cannot_be_pruned_by_tokens(edgevlm, classifier, tmp_path):
+def test_a_classifier_without_blocks_cannot_be_pruned(edgevlm, classifier, tmp_path):
     out = tmp_path / "c.edgevlm"
     ended = edgevlm("compile", classifier, "--target", "cpu", "-o", out, "--tokens", "3")
-    assert (ended.status, ended.code) == (2, "EV209") and "leave --tokens out" in ended.err
+    assert (ended.status, ended.code) == (2, "EV209") and "has 0 blocks" in ended.err
 
 
 def test_a_bundle_without_its_record_has_no_drift(edgevlm, micro_bundle, tmp_path):

@@ -148,7 +148,7 @@ def test_its_weights_take_about_a_quarter(quantised, tiny_model, tmp_path):
 
 def test_it_answers_as_before_after_keep_tokens_and_without(tiny_model, tiny_probes):
     for tokens in (None, "16"):
-        flags = Flags(parse_asked(tokens, None, None), "w8")
+        flags = Flags(parse_asked(tokens, tokens and "dart", None), "w8")
         passes = make_passes(compose("cpu", "ort", flags, tiny_model))
         _, record, _ = run_passes(tiny_model, passes, tiny_probes)
         check = record[-1].check

@@ -15,6 +15,7 @@ from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.generate import encode_image
 from edgevlm.compiler.pass_manager import run_passes
+from edgevlm.compiler.recipe import Step
 from edgevlm.models.answer import image_processor, probe_inputs
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
@@ -203,7 +204,7 @@ def test_it_has_no_site_and_one_budget(tiny_model):
     fault = refused(lambda: KeepTokens(keep=9, method="resize"))
     assert "a pass of its own, resize-image" in fault.why
     renumber = parse_asked("16", "resize", None, "renumber").steps(tiny_model, "ort")
-    assert renumber == [{"tokens": 16, "position": "renumber"}]
+    assert renumber == [Step("resize-image", {"tokens": 16, "position": "renumber"})]
 
 
 def test_behind_a_pixel_shuffle_rows_and_columns_go_in_whole_blocks(make_micro, graph):

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.passes.tokens.forms import FORMS, why_not
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
-from edgevlm.passes.tokens.schedule import parse_asked
+from edgevlm.passes.tokens.methods import METHODS
+from edgevlm.passes.tokens.schedule import DEFAULTS, parse_asked
 from edgevlm.passes.tokens.sites import parse_site
+
+
+def _load(name):
+    spec = importlib.util.spec_from_file_location(
+        f"token_{name}", Path(__file__).with_name(f"{name}.py")
+    )
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+vit = _load("vit")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +39,8 @@ def model(make_micro):
 @pytest.fixture
 def steps(model):
     def of(tokens, prune=None, at=None, positions=None, form="ort"):
-        return parse_asked(tokens, prune, at, positions).steps(model, form)
+        asked = parse_asked(tokens, prune, at, positions)
+        return [dict(step.options) for step in asked.steps(model, form)]
 
     return of
 
@@ -38,7 +57,7 @@ def refused(code, tokens, prune=None, at=None, positions=None):
 
 
 def test_one_number_at_the_methods_own_site(steps):
-    assert steps("9") == [{"keep": 9, "method": "dart", "at": "connector-out"}]
+    assert steps("9", "dart") == [{"keep": 9, "method": "dart", "at": "connector-out"}]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +65,61 @@ def test_one_number_at_the_methods_own_site(steps):
     [("25%", 9), ("100%", 36), ("50%", 18), ("12.5%", 4), ("6.25%", 2), ("0.1%", 1), ("36", 36)],
 )
 def test_a_share_is_of_all_tokens_and_at_least_one(steps, text, keep):
-    assert kept(steps(text)) == [("connector-out", keep)]
+    assert kept(steps(text, "dart")) == [("connector-out", keep)]
+
+
+def test_nothing_at_all_is_no_budget_where_nobody_said_how(steps):
+    with pytest.raises(UsageFault, match="EV203"):
+        steps("0")
+    assert kept(steps("0", None, "llm:2")) == [("llm:2", 0)]
+
+
+def methods(found):
+    return list(dict.fromkeys(step["method"] for step in found))
+
+
+def test_where_no_method_is_named_one_is_found_for_the_sites(steps):
+    """None is worse than chance there: docs/measurements.md, "Where no method is named"."""
+    assert methods(steps("9")) == methods(steps("9", None, "llm:2")) == ["fastv"]
+    assert {name for names in DEFAULTS.values() for name in names} <= set(METHODS)
+    for at in ("connector-out", "vision-out", "vision:1", "vision:1,connector-out,llm:1"):
+        (name,) = methods(steps("9", None, at))
+        assert {parse_site(text).kind for text in at.split(",")} <= set(METHODS[name].sites)
+
+
+def test_where_nothing_lies_behind_a_layer(make_micro):
+    """A decoder of one layer, and llm:0: nobody has looked at a token there yet."""
+    one = make_micro(layers=1, grid=(6, 6), tower=3)
+    for at, where in ((None, "connector-out"), ("llm:0", "llm:0")):
+        (step,) = parse_asked("25%", None, at).steps(one, "ort")
+        assert (step.options["method"], step.options["at"]) == ("apet", where)
+        assert KeepTokens(**step.options)(one).changed
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_no_one_named_runs_on_the_target(model, steps, form):
+    for at in (None, "llm:2", "connector-out", "vision-out", "vision:1"):
+        (name,) = methods(steps("9", None, at, form=form))
+        method = METHODS[name]
+        assert not why_not(FORMS[form], method.greedy, method.lowering, 9)
+        KeepTokens(**steps("9", None, at, form=form)[0]).requires(model)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "dense"])
+def test_a_plain_vit_needs_no_site(kind):
+    """Its own where a method has one inside an encoder, a third of the way through else."""
+    plain = vit.plain_vit(kind, blocks=6)
+    for prune in (None, "dart", "random:seed=1", "tome", "visionzip"):
+        made = plain
+        for step in parse_asked("9", prune, None).steps(plain, "ort"):
+            made = KeepTokens(**step.options)(made).model
+        assert made.contract.given_tokens == made.contract.kept_image_tokens == 9
+    (step,) = parse_asked("9", None, "vision:2").steps(plain, "ort")
+    assert step.options["method"] == "tome"
+    (step,) = parse_asked("9", "dart", None).steps(plain, "ort")
+    assert step.options["at"] == "vision:2"
+    with pytest.raises(UsageFault, match="EV209"):
+        KeepTokens(**parse_asked("9", "zoo", None).steps(plain, "ort")[0].options)(plain)
 
 
 @pytest.mark.parametrize("separator", [",", "+", ", "])
@@ -105,7 +178,7 @@ def test_a_budget_that_is_none(text):
 @pytest.mark.parametrize("text", ["0%", "100.1%", "101%", "999%", "37", "0", "9999999"])
 def test_a_budget_that_the_model_cannot_have(steps, model, text):
     with pytest.raises(UsageFault) as caught:
-        for step in steps(text):
+        for step in steps(text, "dart"):
             KeepTokens(**step)(model)
     assert caught.value.code == "EV203" and "1 to 36" in caught.value.why
 

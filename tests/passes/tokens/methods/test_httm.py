@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.recipe import Step
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.tokens.merge_attention import MergeAttention
@@ -17,7 +18,8 @@ def test_it_is_one_step_with_the_options_that_were_given(tiny_model):
     steps = compose("host-cpu", "ort", Flags(asked), tiny_model).steps
     (step,) = [step for step in steps if step.name == "merge-attention"]
     assert step.options == {"queries": 0.5, "block": 64}
-    assert asked.steps(tiny_model, "fpga") == [{"queries": 0.5, "block": 64, "form": "fpga"}]
+    options = {"queries": 0.5, "block": 64, "form": "fpga"}
+    assert asked.steps(tiny_model, "fpga") == [Step("merge-attention", options)]
 
 
 def test_it_merges_in_every_block_and_keeps_all_tokens(tiny_model):
