@@ -1,0 +1,1 @@
+"""Weights chosen so that what comes out of a layer errs least, not the weights themselves."""
