@@ -56,7 +56,7 @@ def cli(context: click.Context) -> None:
 @click.option("--prune", help="How they are chosen: METHOD[:option=value,...]; else by the site.")
 @click.option("--prune-at", help="Where: vision:6, vision-out, connector-out, llm:2,llm:16.")
 @click.option("--positions", help="original (default), renumber, run-end-pad.")
-@click.option("--quant", help="Weights: none (default), w8.")
+@click.option("--quant", help="none (default), w8 (weights), w8a8 (and activations).")
 @click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens, --prune..., --quant.")
 @click.option("--max-prompt", type=TOKENS, help="Text tokens of a prompt; 64 by default.")
 @click.option("--max-answer", type=TOKENS, help="Tokens of an answer; 32 by default.")

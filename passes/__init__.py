@@ -16,6 +16,7 @@ from edgevlm.passes.cleanup.fuse_gelu import FuseGelu
 from edgevlm.passes.cleanup.fuse_layer_norm import FuseLayerNorm
 from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
+from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 from edgevlm.passes.tokens.merge_attention import MergeAttention
@@ -42,6 +43,7 @@ PASSES: dict[str, type[Pass]] = {
         MergeAttention,
         # quantisation
         QuantizeWeights,
+        QuantizeActivations,
     )
 }
 

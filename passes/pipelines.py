@@ -53,11 +53,19 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
             ("resize-image", "keep-tokens", "merge-attention"),
         ),
         Group("weights last: whatever removes weights has run", ("quantize-weights",)),
+        Group(
+            "ranges of activations are those of the model with its weights rounded",
+            ("quantize-activations",),
+        ),
     ),
 }
 
-#: --quant -> the pass that does it
-QUANT_SCHEMES = {"none": None, "w8": "quantize-weights"}
+#: --quant -> the passes that do it
+QUANT_SCHEMES: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "w8": ("quantize-weights",),
+    "w8a8": ("quantize-weights", "quantize-activations"),
+}
 
 
 def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None = None) -> Recipe:
@@ -76,8 +84,11 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "resize-image": [],
         "keep-tokens": [],
         "merge-attention": [],
-        "quantize-weights": [{}] if QUANT_SCHEMES[flags.quant] else [],
+        "quantize-weights": [],
+        "quantize-activations": [],
     }
+    for name in QUANT_SCHEMES[flags.quant]:
+        asked[name].append({})
     if flags.reduction:
         for step in flags.reduction.steps(model, runtime):
             asked[step.name].append(step.options)

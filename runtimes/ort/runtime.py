@@ -3,7 +3,8 @@
 int8 weights are made float once, when a session is opened: the file is small, the arithmetic is
 that of the graph. ONNX Runtime could keep them int8, but then it rounds activations to int8 as well
 (37 dB a chain of 8 products, faster only on one row of 576 channels or more:
-benchmarks/bench_ort_int8.py). That is another scheme and must be asked for, not slipped in.
+benchmarks/bench_ort_int8.py). That is another scheme and must be asked for, not slipped in: parts
+whose inputs are quantised as well (`--quant w8a8`) keep their weights int8 and run int8 products.
 
 `threads` is 1 for a part too small to share: starting workers costs more than it saves.
 """
@@ -31,11 +32,14 @@ from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.weights import WeightWriter, load_graph, save_graph
 from edgevlm.runtimes.base import OpTime, Runtime
 from edgevlm.runtimes.ort.capabilities import CAPABILITIES
+from edgevlm.runtimes.ort.int8_dialect import as_uint8
 
 __all__ = ["OrtRuntime", "OrtSettings", "open_part"]
 
 #: multiply-accumulates of one run from which a second thread pays
 SHARED_MACS = 100_000_000
+#: of int8 parts: it makes MatMul and Add a float Gemm before anything sees that the product is int8
+HARMFUL = ["MatMulAddFusion"]
 #: ONNX Runtime's name of a type -> ONNX's
 DTYPES = {"tensor(float)": "FLOAT", "tensor(int64)": "INT64", "tensor(bool)": "BOOL"}
 
@@ -46,6 +50,7 @@ class OrtSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     threads: int = Field(0, ge=0, le=256, description="of one session; 0: all this process may use")
+    int8: bool = Field(False, description="products of QuantizeLinear's outputs run as int8")
 
 
 class OrtParts:
@@ -100,9 +105,10 @@ class OrtRuntime(Runtime):
         with WeightWriter(home) as writer:
             for role, part in model.parts.items():
                 path = home / f"{role}.onnx"
-                save_graph(part, path, writer)
+                int8 = any(node.op_type == "QuantizeLinear" for node in part.graph)
+                save_graph(as_uint8(part) if int8 else part, path, writer)
                 shared = count(part).macs >= SHARED_MACS
-                settings = OrtSettings(threads=0 if shared else 1).model_dump()
+                settings = OrtSettings(threads=0 if shared else 1, int8=int8).model_dump()
                 artifacts.append(
                     Artifact(role=role, file=f"{self.name}/{role}.onnx", settings=settings)
                 )
@@ -129,18 +135,23 @@ def open_part(path: Path, settings: dict[str, Any], profile_to: str | None = Non
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    threads = _settings(path, settings).threads
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    asked = _settings(path, settings)
+    options.intra_op_num_threads = asked.threads or len(os.sched_getaffinity(0))
     options.log_severity_level = 4  # what is wrong comes as an exception, told in our words
     # without QDQ handling, DequantizeLinear of a constant is folded like any other constant
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.disable_quant_qdq", str(int(not asked.int8)))
     # workers spin for tens of ms behind a run, on the cores that the next part needs
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile_to is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_to
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            str(path),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=HARMFUL if asked.int8 else None,
+        )
     except Exception as error:
         raise _unusable(path, _reason(error)) from error
 

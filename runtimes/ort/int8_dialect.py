@@ -1,0 +1,47 @@
+"""Write int8 parts as ONNX Runtime's CPU provider fuses them, bit for bit the same.
+
+    activations   Quant(x, s)    -> uint8 with zero point 128        weights   -> int8, zero point 0
+                  Deq(q, s)      -> the same                                      written out
+
+round(x / s) clipped to [-128, 127] and that plus 128 clipped to [0, 255] are the same number, so an
+int8 tensor without a zero point is exactly a uint8 one with zero point 128. ONNX Runtime turns int8
+into uint8 itself, but only where one product reads the value: q, k and v projections of one input
+stay float products of values made float again, slower than no quantisation. Where `output_dtype`
+alone says int8 its passes add a zero point of another type and the file does not load. The dialect
+of the compiler, and what other targets get, has no zero point anywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgevlm.compiler.builder import GraphBuilder
+
+__all__ = ["as_uint8"]
+
+
+def as_uint8(part: ir.Model) -> ir.Model:
+    """A copy of the part; every QuantizeLinear and DequantizeLinear of it has a zero point."""
+    part = part.clone()
+    build, zeros = GraphBuilder(part, "zero_point"), {}
+    for node in list(part.graph):
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.inputs) > 2:
+            continue
+        stored, scale = node.inputs
+        maker = stored.producer()
+        made_here = maker is not None and maker.op_type == "QuantizeLinear"
+        active = node.op_type == "QuantizeLinear" or made_here
+        if scale.const_value is None:
+            continue  # rows of a table, looked up with their scales
+        key = active, tuple(int(d) for d in scale.shape)
+        if key not in zeros:
+            value = (128, np.uint8) if active else (0, np.int8)
+            zeros[key] = build.const(np.full(key[1], value[0]), value[1])
+        node.attributes.pop("output_dtype", None)
+        node.resize_inputs(3)
+        node.replace_input_with(2, zeros[key])
+        if node.op_type == "QuantizeLinear":
+            node.outputs[0].type = ir.TensorType(ir.DataType.UINT8)  # a clone shares the old one
+    build.finish()
+    return part
