@@ -61,6 +61,7 @@ def cli(context: click.Context) -> None:
 @click.option("--max-prompt", type=TOKENS, help="Text tokens of a prompt; 64 by default.")
 @click.option("--max-answer", type=TOKENS, help="Tokens of an answer; 32 by default.")
 @click.option("--probes", type=FOLDER, help="Pictures to check every pass on.")
+@click.option("--calib", help="What ranges are fitted to: FOLDER or DATASET[:n]; else the probes.")
 @click.option(
     "--min-sqnr",
     type=float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -19,12 +19,14 @@ from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Target
+from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.compiler.verify import ProbeInput, Reference, observe
 from edgevlm.devices import Device, find_device
 from edgevlm.devices.host import describe_host
 from edgevlm.models.answer import probe_inputs
+from edgevlm.models.calibration import calibration_probes
 from edgevlm.models.source import SourceOptions, open_source
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
@@ -45,6 +47,7 @@ class CompileOptions:
     source: SourceOptions = field(default_factory=SourceOptions)
     force: bool = False
     min_sqnr: float = 15.0  # dB, floor for passes that approximate
+    calib: str | None = None  # folder or data set that numbers are fitted to; None: the probes
     payoff: str = "quick"  # none, quick (before and after) or full (and the crossover)
 
 
@@ -61,6 +64,7 @@ def options_of(
     max_prompt: int | None = None,
     max_answer: int | None = None,
     probes: Path | None = None,
+    calib: str | None = None,
     min_sqnr: float = 15.0,
     force: bool = False,
     payoff: str = "quick",
@@ -79,7 +83,7 @@ def options_of(
     reduction = parse_asked(tokens, prune, prune_at, positions)
     flags = Flags(reduction, quant or Flags().quant)
     source = SourceOptions(max_prompt, max_answer, probes)
-    return CompileOptions(target, out, flags, recipe, source, force, min_sqnr, payoff)
+    return CompileOptions(target, out, flags, recipe, source, force, min_sqnr, calib, payoff)
 
 
 def compile_model(
@@ -87,7 +91,8 @@ def compile_model(
 ) -> dict[str, Any]:
     """Compile and write the bundle; returns the JSON of `edgevlm compile --json`.
 
-    Raises EV1xx (source), EV2xx (pass), EV3xx (target, output). The old bundle stays whole on any.
+    Raises EV1xx (source, data), EV2xx (pass), EV3xx (target, output). On any of
+    them the old bundle stays whole.
     """
     start = perf_counter()
     device = find_device(options.target)
@@ -103,11 +108,17 @@ def compile_model(
     if recipe is None:
         recipe = compose(device.id, device.runtime, options.flags, original)
         passes = make_passes(recipe)
+    calibration = _calibration(options.calib, original, passes)
     probes = _probes(original)
     progress("probe source")
     first = observe(original, probes)
     model, applied, seen = run_passes(
-        original, passes, _probes, min_sqnr=options.min_sqnr, progress=progress
+        original,
+        passes,
+        _probes,
+        calibration=calibration,
+        min_sqnr=options.min_sqnr,
+        progress=progress,
     )
     asked = _probes(model)  # a pass may have changed the size of the pictures
     proof = Proof(applied, seen, agree_source=_agree(first, seen))
@@ -149,6 +160,26 @@ def compile_model(
         "seconds": round(perf_counter() - start, 2),
         "next": _next(options.out, model),
     }
+
+
+def _calibration(
+    asked: str | None, original: ExportedModel, passes: Sequence[Pass]
+) -> Callable[[ExportedModel], list[ProbeInput]] | None:
+    """What makes the inputs for a model, whose picture size a pass may change.
+
+    Raises EV13x, and EV220 where no pass would look at them.
+    """
+    if asked is None:
+        return None
+    if not any(step.calibrated for step in passes):
+        raise UsageFault(
+            "EV220",
+            f"--calib {asked[:80]}",
+            "no pass of this compile fits anything to inputs, so it would do nothing",
+            "leave it out, or --quant w8a8",
+        )
+    found = calibration_probes(asked, original)
+    return lambda m: probe_inputs(m.contract, m.processor, m.tokenizer, found)
 
 
 def _check_floor(min_sqnr: float) -> None:

@@ -48,12 +48,14 @@ def run_passes(
     passes: Sequence[Pass],
     probes: Probes,
     *,
+    calibration: Probes | None = None,
     min_sqnr: float = 15.0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[ExportedModel, list[Applied], Reference]:
     """Returns the final model, the record of each pass, and what the final model did on the probes.
 
     probes: or what makes them for a model, needed where a pass changes the size of its pictures.
+    calibration: for passes that fit numbers to inputs; the probes where it is None.
     min_sqnr: dB, the floor for passes that approximate. Raises EV2xx naming pass and node.
     """
     seen = observe(model, _probes(probes, model))
@@ -62,6 +64,8 @@ def run_passes(
         progress(step.name)
         start = perf_counter()
         step.calibration = seen
+        if calibration is not None and step.calibrated:
+            step.calibration = observe(model, _probes(calibration, model))
         result = step(model)
         check = None
         if result.changed:

@@ -51,6 +51,7 @@ class QuantizeActivations(Pass):
     effect = Effect.APPROXIMATE
     after = ("keep-tokens", "merge-attention", "quantize-weights")
     Options = QuantizeActivationsOptions
+    calibrated = True
 
     def requires(self, model: ExportedModel) -> None:
         unknown = sorted(set(self.options.parts) - set(model.parts))
@@ -91,7 +92,8 @@ class QuantizeActivations(Pass):
             if count:
                 build.finish()
                 changed[role] = clone
-                notes.append(Note("matched", role, f"{count} products with int8 inputs"))
+                why = f"{count} products with int8 inputs, ranges of {len(feeds)} runs"
+                notes.append(Note("matched", role, why))
         return PassResult(model.with_parts(**changed), bool(changed), tuple(notes))
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:

@@ -52,6 +52,7 @@ class KeepTokens(Pass):
         self.site = parse_site(self.options.at)
         self.form = find_form(self.options.form)
         self.method = find_method(self.options.method)(**self.options.options)
+        self.calibrated = self.method.calibrated
         if self.method.as_pass:
             raise UsageFault(
                 "EV230",
