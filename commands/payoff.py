@@ -21,7 +21,7 @@ from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify, encode_image, generate
 from edgevlm.compiler.recipe import Recipe
-from edgevlm.compiler.verify import ProbeInput
+from edgevlm.compiler.verify import ProbeInput, observe
 from edgevlm.devices.profiler import Profile
 from edgevlm.passes import make_passes
 from edgevlm.runtimes.base import Runtime
@@ -48,7 +48,7 @@ def measure_payoff(
 
     asked: the probes as the pruned model takes them, where its pictures have another size.
     """
-    plain = unpruned(original, recipe)
+    plain = unpruned(original, recipe, probes)
     with tempfile.TemporaryDirectory() as folder:
         artifacts = runtime.lower(plain, Path(folder))
         parts = runtime.open_artifacts(Path(folder), artifacts, plain.contract)
@@ -76,11 +76,15 @@ def measure_payoff(
     return report
 
 
-def unpruned(original: ExportedModel, recipe: Recipe) -> ExportedModel:
-    """The source through a recipe without its token steps."""
+def unpruned(
+    original: ExportedModel, recipe: Recipe, probes: Sequence[ProbeInput] = ()
+) -> ExportedModel:
+    """The source through a recipe without its token steps; probes for what fits ranges to them."""
     steps = tuple(step for step in recipe.steps if step.name not in TOKEN_STEPS)
     model = original
     for step in make_passes(Recipe(recipe.target, steps)):
+        if step.calibrated:
+            step.calibration = observe(model, probes)
         model = step(model).model
     return model
 

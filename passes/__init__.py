@@ -18,6 +18,7 @@ from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
+from edgevlm.passes.quantize.smooth_activations import SmoothActivations
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 from edgevlm.passes.tokens.merge_attention import MergeAttention
 from edgevlm.passes.tokens.resize_image import ResizeImage
@@ -42,6 +43,7 @@ PASSES: dict[str, type[Pass]] = {
         KeepTokens,
         MergeAttention,
         # quantisation
+        SmoothActivations,
         QuantizeWeights,
         QuantizeActivations,
     )

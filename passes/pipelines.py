@@ -52,6 +52,10 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
             "shapes before weights: calibration and scales must see the final shapes",
             ("resize-image", "keep-tokens", "merge-attention"),
         ),
+        Group(
+            "large channels leave the activations while weights are float yet",
+            ("smooth-activations",),
+        ),
         Group("weights last: whatever removes weights has run", ("quantize-weights",)),
         Group(
             "ranges of activations are those of the model with its weights rounded",
@@ -64,7 +68,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
 QUANT_SCHEMES: dict[str, tuple[str, ...]] = {
     "none": (),
     "w8": ("quantize-weights",),
-    "w8a8": ("quantize-weights", "quantize-activations"),
+    "w8a8": ("smooth-activations", "quantize-weights", "quantize-activations"),
 }
 
 
@@ -84,6 +88,7 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "resize-image": [],
         "keep-tokens": [],
         "merge-attention": [],
+        "smooth-activations": [],
         "quantize-weights": [],
         "quantize-activations": [],
     }

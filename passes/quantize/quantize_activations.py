@@ -22,17 +22,17 @@ from pydantic import Field
 
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.errors import JobFault, UsageFault
-from edgevlm.compiler.executor import Feeds, open_session
+from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.histogram import Histogram
 from edgevlm.passes.quantize.ranges import activation_scale
+from edgevlm.passes.quantize.watch import watch
 
 __all__ = ["QuantizeActivations"]
 
 PRODUCTS = ("MatMul", "Gemm")  # the output of an int8 convolution would have to be int8 as well
-WATCHED_BYTES = 256 << 20  # of one input's activations that are held at once
 
 
 class QuantizeActivationsOptions(PassOptions):
@@ -113,24 +113,15 @@ class QuantizeActivations(Pass):
         self, part: ir.Model, values: list[ir.Value], feeds: list[Feeds]
     ) -> dict[ir.Value, float | str]:
         """Of each value its scale, or why it has none."""
-        found: dict[ir.Value, float | str] = {}
-        for batch in _batches(values):
-            seen = {value: Histogram() for value in batch}
-            inner = [v for v in batch if not v.is_graph_input()]
-            session = open_session(part, outputs=tuple(inner)) if inner else None
-            for feed in feeds:
-                outs = session.run([str(v.name) for v in inner], dict(feed)) if session else []
-                for value, array in zip(inner, outs, strict=True):
-                    seen[value].add(array)
-                for value in set(batch) - set(inner):
-                    seen[value].add(feed[str(value.name)])
-            for value, histogram in seen.items():
-                try:
-                    o = self.options
-                    found[value] = activation_scale(histogram, Grid(8), o.range, o.percentile)
-                except ValueError as error:
-                    found[value] = str(error)
-        return found
+        seen = {value: Histogram() for value in values}
+        watch(part, values, feeds, lambda value, array: seen[value].add(array))
+        return {value: self._scale(histogram) for value, histogram in seen.items()}
+
+    def _scale(self, seen: Histogram) -> float | str:
+        try:
+            return activation_scale(seen, Grid(8), self.options.range, self.options.percentile)
+        except ValueError as error:
+            return str(error)
 
 
 def _inputs(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
@@ -146,19 +137,6 @@ def _inputs(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
         if int8 and not done and maker.inputs[0].dtype == ir.DataType.INT8:
             found.setdefault(node.inputs[0], []).append(node)
     return found
-
-
-def _batches(values: list[ir.Value]) -> list[list[ir.Value]]:
-    """As many values together as may be held at once."""
-    batches, held = [[]], 0
-    for value in values:
-        size = 4 * int(np.prod([int(d) for d in value.shape]))
-        if batches[-1] and held + size > WATCHED_BYTES:
-            batches.append([])
-            held = 0
-        batches[-1].append(value)
-        held += size
-    return batches
 
 
 def _insert(build: GraphBuilder, value: ir.Value, users: list[ir.Node], scale: float) -> None:

@@ -34,7 +34,13 @@ class QuantizeWeights(Pass):
     name = "quantize-weights"
     summary = "store weights as symmetric int8, one scale an output channel"
     effect = Effect.APPROXIMATE
-    after = ("fold-constants", "merge-duplicates", "keep-tokens", "merge-attention")
+    after = (
+        "fold-constants",
+        "merge-duplicates",
+        "keep-tokens",
+        "merge-attention",
+        "smooth-activations",
+    )
     Options = QuantizeWeightsOptions
 
     def run(self, model: ExportedModel) -> PassResult:

@@ -42,6 +42,21 @@ def test_ranges_are_those_of_the_pictures_given(made, edgevlm, tmp_path):
     assert digests[0] == digests[1]
 
 
+def test_with_fewer_tokens_on_the_harder_model(edgevlm, tmp_path):
+    """Smoothing, int8 and a choice of tokens; timed against the same without the choice."""
+    out = tmp_path / "b.edgevlm"
+    args = ("--target", "cpu", "--tokens", "25%", "--quant", "w8a8", "--calib", "scenes:16")
+    ended = edgevlm("compile", "scenes-tiny", *args, "-o", out, "--force", "--json")
+    assert ended.status == 0, ended.err
+    answers = ended.json["answers"]
+    assert answers["agree_with_source"] >= answers["probes"] - 1
+    assert ended.json["payoff"]["stages"]["prefill"]["before_ms"] > 0
+    names = [p["name"] for p in edgevlm("inspect", out, "--json").json["passes"] if p["changed"]]
+    assert names[-4:] == [
+        "keep-tokens", "smooth-activations", "quantize-weights", "quantize-activations",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [

@@ -1,0 +1,47 @@
+"""Look at values inside a part while calibration inputs go through it, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from edgevlm.compiler.executor import Feeds, open_session
+
+__all__ = ["watch"]
+
+WATCHED_BYTES = 256 << 20  # of one input's activations that are held at once
+
+
+def watch(
+    part: ir.Model,
+    values: Sequence[ir.Value],
+    feeds: Sequence[Feeds],
+    see: Callable[[ir.Value, np.ndarray], None],
+) -> None:
+    """Calls `see` with each value and what it was in every run; each run is let go behind it."""
+    for batch in _batches(values):
+        inner = [v for v in batch if not v.is_graph_input()]
+        session = open_session(part, outputs=tuple(inner)) if inner else None
+        for feed in feeds:
+            outs = session.run([str(v.name) for v in inner], dict(feed)) if session else []
+            for value, array in zip(inner, outs, strict=True):
+                see(value, array)
+            for value in batch:
+                if value.is_graph_input():
+                    see(value, feed[str(value.name)])
+
+
+def _batches(values: Sequence[ir.Value]) -> list[list[ir.Value]]:
+    """As many values together as may be held at once."""
+    batches: list[list[ir.Value]] = [[]]
+    held = 0
+    for value in values:
+        size = 4 * int(np.prod([int(d) for d in value.shape]))
+        if batches[-1] and held + size > WATCHED_BYTES:
+            batches.append([])
+            held = 0
+        batches[-1].append(value)
+        held += size
+    return batches
