@@ -142,7 +142,7 @@ def inspect_table(speaker: Speaker, report: dict[str, Any], *, axes: bool, ops: 
     ]
     speaker.table(
         f"{report['source']['name']} ({contract['family']}): "
-        f"{_schedule(report['image_tokens'])} image tokens, prompt "
+        f"{_schedule(report['image_tokens'])}, prompt "
         f"{contract['prompt_capacity']}, KV {contract['kv_capacity']}",
         ["part", "nodes", "MMAC", "weights MB", "inputs"],
         rows,
@@ -187,7 +187,7 @@ def _decibel(value: float | None) -> str:
 
 
 def _schedule(tokens: dict[str, Any]) -> str:
-    """`16 of 64`, and the sites where tokens leave at several or inside the language model."""
+    """How many stay, and the sites where tokens leave at several or in the language model."""
     sites = [f"{s['tokens']} at {s['at']}" for s in tokens["schedule"]]
     told = f" ({', '.join(sites)})" if len(sites) > 1 or "llm" in "".join(sites) else ""
-    return f"{tokens['kept']} of {tokens['of']}{told}"
+    return f"{tokens['kept']} of {tokens['of']} image tokens{told}"
