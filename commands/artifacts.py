@@ -8,6 +8,7 @@ from edgevlm.compiler.drift import Drift
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.compiler.verify import (
     ProbeInput,
     Reference,
@@ -42,7 +43,7 @@ def check_artifacts(
         ReferenceParts(model.parts), parts, proof.seen, model.contract.roles
     )
     for role, drift in proof.artifact.items():
-        rounds = any(node.op_type == "QuantizeLinear" for node in model.parts[role].graph)
+        rounds = rounds_activations(model.parts[role])
         floor = ROUNDING_FLOOR_DB if rounds else ARTIFACT_FLOOR_DB
         if not drift.sqnr_db >= floor:  # also when it is not a number
             raise JobFault(

@@ -83,6 +83,18 @@ class Pass(ABC):
                 f"edgevlm passes show {self.name}",
             ) from error
 
+    @property
+    def observed(self) -> Reference:
+        """`calibration`, for a pass that cannot do without. Raises EV501 where nobody observed."""
+        if self.calibration is None:
+            raise JobFault(
+                "EV501",
+                f"{self.name} without calibration inputs",
+                "nobody ran the model on its probes before",
+                "please report this",
+            )
+        return self.calibration
+
     def requires(self, model: ExportedModel) -> None:  # noqa: B027  (a pass may need nothing)
         """Raise if the model is not fit for this pass."""
 

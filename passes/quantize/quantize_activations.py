@@ -21,10 +21,11 @@ import onnx_ir as ir
 from pydantic import Field
 
 from edgevlm.compiler.builder import GraphBuilder
-from edgevlm.compiler.errors import JobFault, UsageFault
+from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
+from edgevlm.compiler.quantised import check_symmetric
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.histogram import Histogram
 from edgevlm.passes.quantize.ranges import activation_scale
@@ -62,13 +63,6 @@ class QuantizeActivations(Pass):
                 f"this model has {', '.join(model.parts)}",
                 "edgevlm passes show quantize-activations",
             )
-        if self.calibration is None:
-            raise JobFault(
-                "EV501",
-                "quantize-activations without calibration inputs",
-                "nobody ran the model on its probes before",
-                "please report this",
-            )
 
     def run(self, model: ExportedModel) -> PassResult:
         changed, notes = {}, []
@@ -77,7 +71,7 @@ class QuantizeActivations(Pass):
                 continue
             clone = part.clone()
             inputs = _inputs(clone.graph)
-            feeds = [f[role] for f in self.calibration.feeds if role in f]
+            feeds = [f[role] for f in self.observed.feeds if role in f]
             if not inputs or not feeds:
                 continue
             scales = self._scales(clone, list(inputs), feeds)
@@ -98,16 +92,7 @@ class QuantizeActivations(Pass):
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:
         """Nothing has a zero point."""
-        for role, part in after.parts.items():
-            for node in part.graph:
-                linear = node.op_type in ("QuantizeLinear", "DequantizeLinear")
-                if linear and len(node.inputs) > 2 and node.inputs[2] is not None:
-                    raise JobFault(
-                        "EV501",
-                        f"{role}/{node.name} has a zero point",
-                        "this dialect is symmetric",
-                        "please report this",
-                    )
+        check_symmetric(after)
 
     def _scales(
         self, part: ir.Model, values: list[ir.Value], feeds: list[Feeds]

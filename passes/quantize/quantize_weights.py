@@ -14,9 +14,9 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
-from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
+from edgevlm.compiler.quantised import check_symmetric
 from edgevlm.compiler.shapes import infer_shapes
 
 __all__ = ["QuantizeWeights", "symmetric_int8"]
@@ -65,16 +65,7 @@ class QuantizeWeights(Pass):
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:
         """No zero point in any quantisation node."""
-        for role, part in after.parts.items():
-            for node in part.graph:
-                linear = node.op_type in ("QuantizeLinear", "DequantizeLinear")
-                if linear and len(node.inputs) > 2 and node.inputs[2] is not None:
-                    raise JobFault(
-                        "EV501",
-                        f"{role}/{node.name} has a zero point",
-                        "this dialect is symmetric",
-                        "please report this",
-                    )
+        check_symmetric(after)
 
     def _why_not(self, node: ir.Node) -> str | None:
         """None: quantise. A sentence: do not, and say so. Empty: no weight, or int8 already."""

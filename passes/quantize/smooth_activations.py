@@ -23,7 +23,6 @@ from pydantic import Field
 
 from edgevlm.compiler.blocks import NORMS
 from edgevlm.compiler.builder import GraphBuilder
-from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.passes.quantize.compensation.smoothing import smooth_scale
@@ -61,15 +60,6 @@ class SmoothActivations(Pass):
     Options = SmoothActivationsOptions
     calibrated = True
 
-    def requires(self, model: ExportedModel) -> None:
-        if self.calibration is None:
-            raise JobFault(
-                "EV501",
-                "smooth-activations without calibration inputs",
-                "nobody ran the model on its probes before",
-                "please report this",
-            )
-
     def run(self, model: ExportedModel) -> PassResult:
         clones = {role: part.clone() for role, part in model.parts.items()}
         places = {role: _places(clone.graph) for role, clone in clones.items()}
@@ -99,7 +89,7 @@ class SmoothActivations(Pass):
         """By key the largest |x| of each channel, over all parts and inputs."""
         tops: dict[str, np.ndarray] = {}
         for role, found in places.items():
-            feeds = [f[role] for f in self.calibration.feeds if role in f]
+            feeds = [f[role] for f in self.observed.feeds if role in f]
             by_value = {p.value: key for p, key in zip(found, keys[role], strict=True)}
 
             def see(value: ir.Value, array: np.ndarray, by: dict[ir.Value, str] = by_value) -> None:

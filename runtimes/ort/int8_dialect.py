@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.compiler.quantised import LINEAR
 
 __all__ = ["as_uint8"]
 
@@ -26,7 +27,7 @@ def as_uint8(part: ir.Model) -> ir.Model:
     part = part.clone()
     build, zeros = GraphBuilder(part, "zero_point"), {}
     for node in list(part.graph):
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.inputs) > 2:
+        if node.op_type not in LINEAR or len(node.inputs) > 2:
             continue
         stored, scale = node.inputs
         maker = stored.producer()

@@ -29,6 +29,7 @@ from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.legalise import legalise
 from edgevlm.compiler.manifest import Artifact
+from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.compiler.weights import WeightWriter, load_graph, save_graph
 from edgevlm.runtimes.base import OpTime, Runtime
 from edgevlm.runtimes.ort.capabilities import CAPABILITIES
@@ -105,7 +106,7 @@ class OrtRuntime(Runtime):
         with WeightWriter(home) as writer:
             for role, part in model.parts.items():
                 path = home / f"{role}.onnx"
-                int8 = any(node.op_type == "QuantizeLinear" for node in part.graph)
+                int8 = rounds_activations(part)
                 save_graph(as_uint8(part) if int8 else part, path, writer)
                 shared = count(part).macs >= SHARED_MACS
                 settings = OrtSettings(threads=0 if shared else 1, int8=int8).model_dump()

@@ -10,7 +10,7 @@ Where the float model's inputs X~ differ from the quantised model's X, what is w
     full      W (I + a D Hinv) once, then plain GPTQ: all of it, for comparison (ours)
 
 D = (X~ - X)^T X. Scales are fitted to the columns of a block when their turn comes, weighted by
-`importance` where it is given. `order`: columns of large X^T X first ("act-order"), or as they are.
+`importance` where it is given. `by_size`: columns of large X^T X first ("act-order").
 """
 
 from __future__ import annotations
