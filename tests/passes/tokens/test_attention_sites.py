@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -17,18 +13,6 @@ from edgevlm.passes.tokens.keep_tokens import KeepTokens
 from edgevlm.passes.tokens.merge_attention import MergeAttention
 
 SMALL = {"block": 8, "queries": 0.75, "keys": 0.5, "back": 0.125}
-
-
-def _load(name):
-    spec = importlib.util.spec_from_file_location(
-        f"token_{name}", Path(__file__).with_name(f"{name}.py")
-    )
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-vit = _load("vit")
 
 
 def refused(call, code="EV230"):
@@ -50,7 +34,7 @@ def masked(node, build):
     node.replace_input_with(3, mask)
 
 
-def test_what_it_refuses(make_micro):
+def test_what_it_refuses(vit, make_micro):
     step, plain = MergeAttention(**SMALL), vit.plain_vit(blocks=1)
     causal = lambda node, _: node.attributes.add(ir.AttrInt64("is_causal", 1))  # noqa: E731
     for change, why in ((causal, "causal"), (masked, "mask of its own")):
@@ -128,7 +112,7 @@ def test_halves_are_not_matched(graph, solo):
     assert "FLOAT16" in refused(lambda: MergeAttention(**SMALL)(solo(part))).why
 
 
-def test_where_patches_are(make_micro):
+def test_where_patches_are(vit, make_micro):
     """Behind class and register tokens; in a VLM by axes alone, also where some have left."""
     for kind in ("classifier", "dense"):
         for lead in (0, 1):
@@ -143,13 +127,13 @@ def test_where_patches_are(make_micro):
         assert [(s.start, s.count) for s in found] == [(lead, 20), (lead, 7)]
 
 
-def test_a_classifier_that_lost_tokens():
+def test_a_classifier_that_lost_tokens(vit):
     shorter = KeepTokens(keep=9, method="stride", at="vision:1")(vit.plain_vit()).model
     found = attention_sites(shorter, "")
     assert [(s.start, s.count, s.why_not) for s in found] == [(1, 16, ""), (1, 9, ""), (1, 9, "")]
 
 
-def test_blocks_that_cannot_are_left_out_unless_they_are_named():
+def test_blocks_that_cannot_are_left_out_unless_they_are_named(vit):
     half = edited(vit.plain_vit(), masked)
     result = MergeAttention(**SMALL)(half)
     assert [n.kind for n in result.notes] == ["skipped", "matched", "matched"]

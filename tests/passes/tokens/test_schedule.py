@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,18 +12,6 @@ from edgevlm.passes.tokens.keep_tokens import KeepTokens
 from edgevlm.passes.tokens.methods import METHODS
 from edgevlm.passes.tokens.schedule import DEFAULTS, parse_asked
 from edgevlm.passes.tokens.sites import parse_site
-
-
-def _load(name):
-    spec = importlib.util.spec_from_file_location(
-        f"token_{name}", Path(__file__).with_name(f"{name}.py")
-    )
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-vit = _load("vit")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +90,7 @@ def test_what_no_one_named_runs_on_the_target(model, steps, form):
 
 
 @pytest.mark.parametrize("kind", ["classifier", "dense"])
-def test_a_plain_vit_needs_no_site(kind):
+def test_a_plain_vit_needs_no_site(vit, kind):
     """Its own where a method has one inside an encoder, a third of the way through else."""
     plain = vit.plain_vit(kind, blocks=6)
     for prune in (None, "dart", "random:seed=1", "tome", "visionzip"):
