@@ -19,7 +19,8 @@ import onnx_ir as ir
 from results import write_result
 
 from edgevlm.compiler.drift import measure
-from edgevlm.passes.quantize.quantize_weights import symmetric_int8
+from edgevlm.passes.quantize.grids import Grid
+from edgevlm.passes.quantize.rounding import to_nearest
 
 LAYERS, RUNS = 8, 40
 WAYS = {
@@ -37,7 +38,9 @@ def chain(width: int, rows: int, quantised: bool) -> bytes:
     nodes, weights, value = [], [], x
     for i in range(LAYERS):
         w = (rng.standard_normal((width, width)) / np.sqrt(width)).astype(np.float32)
-        arrays = symmetric_int8(w, 1) if quantised else (w,)
+        rounded = to_nearest(w.T, Grid(8), 0, "max")
+        stored = rounded.codes.T.astype(np.int8), rounded.scales[:, 0].astype(np.float32)
+        arrays = stored if quantised else (w,)
         values = [
             ir.Value(name=f"w{i}_{j}", const_value=ir.tensor(a, name=f"w{i}_{j}"))
             for j, a in enumerate(arrays)

@@ -50,7 +50,9 @@ def open_session(model: ir.Model, threads: int = 1, outputs: tuple[ir.Value, ...
         for name, value in model.graph.initializers.items():
             tensor = value.const_value
             in_file = isinstance(tensor, ir.ExternalTensor)
-            if tensor.nbytes < INLINE_BYTES and not in_file:
+            # four-bit numbers have no numpy array that ONNX Runtime could read where it is
+            packed = tensor.dtype.bitwidth < 8
+            if not in_file and (tensor.nbytes < INLINE_BYTES or packed):
                 continue
             held.append((value, tensor))
             if in_file:

@@ -7,9 +7,37 @@ import onnx_ir as ir
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 
-__all__ = ["LINEAR", "check_symmetric", "rounds_activations"]
+__all__ = [
+    "LINEAR",
+    "STORED",
+    "check_symmetric",
+    "is_rounded",
+    "rounds_activations",
+    "weights_of",
+]
 
 LINEAR = ("QuantizeLinear", "DequantizeLinear")
+PRODUCTS = ("MatMul", "Gemm", "Conv")
+#: metadata of a DequantizeLinear of weights: JSON of how they were rounded
+STORED = "edgevlm.stored"
+
+
+def weights_of(node: ir.Node) -> ir.Node | None:
+    """The DequantizeLinear of the integers a node multiplies with; None where there is none."""
+    if node.op_type not in PRODUCTS:
+        return None
+    maker = node.inputs[1].producer()
+    stored = maker is not None and maker.op_type == "DequantizeLinear"
+    return maker if stored and maker.inputs[0].is_initializer() else None
+
+
+def is_rounded(value: ir.Value) -> bool:
+    """Whether it is what a QuantizeLinear left of a number."""
+    maker = value.producer()
+    if maker is None or maker.op_type != "DequantizeLinear":
+        return False
+    before = maker.inputs[0].producer()
+    return before is not None and before.op_type == "QuantizeLinear"
 
 
 def rounds_activations(part: ir.Model) -> bool:

@@ -59,6 +59,7 @@ class Reference:
     answers: list[tuple[int, ...]]
     choices: list[dict[str, np.ndarray]] = field(default_factory=list)  # which tokens were kept
     contract: Contract | None = None
+    starts: list[int] = field(default_factory=list)  # text tokens in front of the image
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def observe(
                 limits["max_new"] = 2
                 tuple(generate(*prompt, (), **limits))
         seen.feeds.append(trace.feeds)
+        seen.starts.append(len(probe.before))
         seen.logits.append(logits[0])
         seen.answers.append(answer)
         seen.choices.append(trace.choices)

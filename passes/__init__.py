@@ -17,6 +17,7 @@ from edgevlm.passes.cleanup.fuse_layer_norm import FuseLayerNorm
 from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
+from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.quantize.smooth_activations import SmoothActivations
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
@@ -46,6 +47,7 @@ PASSES: dict[str, type[Pass]] = {
         SmoothActivations,
         QuantizeWeights,
         QuantizeActivations,
+        QuantizeDynamically,
     )
 }
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.recipe import Recipe, Step
+from edgevlm.passes.quantize.asked import quant_steps
 from edgevlm.passes.tokens.schedule import Asked
 
-__all__ = ["PIPELINES", "QUANT_SCHEMES", "Flags", "Group", "compose"]
+__all__ = ["PIPELINES", "Flags", "Group", "compose"]
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,9 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
         Group("weights last: whatever removes weights has run", ("quantize-weights",)),
         Group(
             "ranges of activations are those of the model with its weights rounded",
-            ("quantize-activations",),
+            ("quantize-activations", "quantize-dynamically"),
         ),
     ),
-}
-
-#: --quant -> the passes that do it
-QUANT_SCHEMES: dict[str, tuple[str, ...]] = {
-    "none": (),
-    "w8": ("quantize-weights",),
-    "w8a8": ("smooth-activations", "quantize-weights", "quantize-activations"),
 }
 
 
@@ -77,13 +70,6 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
 
     model: needed where tokens are dropped, since sites and budgets are the model's.
     """
-    if flags.quant not in QUANT_SCHEMES:
-        raise UsageFault(
-            "EV202",
-            f"unknown quantisation scheme {flags.quant!r}",
-            f"schemes: {', '.join(QUANT_SCHEMES)}",
-            "edgevlm compile --help",
-        )
     asked: dict[str, list[dict[str, object]]] = {
         "resize-image": [],
         "keep-tokens": [],
@@ -91,9 +77,10 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "smooth-activations": [],
         "quantize-weights": [],
         "quantize-activations": [],
+        "quantize-dynamically": [],
     }
-    for name in QUANT_SCHEMES[flags.quant]:
-        asked[name].append({})
+    for step in quant_steps(flags.quant):
+        asked[step.name].append(step.options)
     if flags.reduction:
         for step in flags.reduction.steps(model, runtime):
             asked[step.name].append(step.options)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["Grid", "blocks_of", "codes", "fit_scale", "rows_of_blocks"]
+__all__ = ["Grid", "Rounded", "blocks_of", "codes", "fit_scale", "rows_of_blocks"]
 
 CANDIDATES = 100  # DASQ searches so many scales over the range of a row (CVPR 2026)
 REFINED = 4  # steps of d = <w,q> / <q,q>
@@ -36,6 +36,20 @@ class Grid:
     @property
     def low(self) -> int:
         return -self.high if self.bits >= 8 else -self.high - 1
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """W ~ codes x scales, by block of columns."""
+
+    codes: np.ndarray  # int16 [n,m]
+    scales: np.ndarray  # float64 [n,blocks], each a float32
+    block: int  # columns that share a scale; m where a row has one
+
+    def weights(self) -> np.ndarray:
+        """float64 [n,m]."""
+        scale = np.repeat(self.scales, self.block, axis=1)[:, : self.codes.shape[1]]
+        return self.codes * scale
 
 
 def codes(rows: np.ndarray, scale: np.ndarray, grid: Grid) -> np.ndarray:

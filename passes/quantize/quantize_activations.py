@@ -1,9 +1,11 @@
-"""Give products with int8 weights int8 inputs as well: one static scale a tensor, no zero point.
+"""Give products with integer weights int8 inputs: one static scale a tensor, no zero point.
 
     before: MatMul(x, Deq(Wq, s))      after: MatMul(Deq(Quant(x, t), t), Deq(Wq, s))
 
-t comes from a histogram of |x| over the calibration inputs (ranges.py says how), in [-127, 127].
-A value that several products read is quantised once. What comes out stays float: the sum of an
+Weights of 2 to 8 bits, a scale an output channel; where a block of inputs has a scale of its own,
+the sum is not one of integers, and the product is left as it is. t comes from a histogram of |x|
+over the calibration inputs (ranges.py says how), in [-127, 127]. A value that several products
+read is quantised once. What comes out stays float: the sum of an
 int8 product is exact in int32, and rounding it again would only cost accuracy. Behind
 quantize-weights, whose float weights it leaves alone; a tensor that is NaN or never seen is skipped
 and said so. Inputs are watched a few at a time, each batch let go before the next. Padding rows of
@@ -25,7 +27,7 @@ from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
-from edgevlm.compiler.quantised import check_symmetric
+from edgevlm.compiler.quantised import check_symmetric, is_rounded, weights_of
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.histogram import Histogram
 from edgevlm.passes.quantize.ranges import activation_scale
@@ -110,17 +112,14 @@ class QuantizeActivations(Pass):
 
 
 def _inputs(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
-    """Float values that enter a product with int8 weights, each with those products."""
+    """Float values that enter a product with integer weights, each with those products."""
     found: dict[ir.Value, list[ir.Node]] = {}
     for node in graph:
-        if node.op_type not in PRODUCTS or node.inputs[0].dtype != ir.DataType.FLOAT:
-            continue
-        maker, left = node.inputs[1].producer(), node.inputs[0].producer()
-        stored = maker is not None and maker.op_type == "DequantizeLinear"
-        int8 = stored and maker.inputs[0].const_value is not None
-        done = left is not None and left.op_type == "DequantizeLinear"
-        if int8 and not done and maker.inputs[0].dtype == ir.DataType.INT8:
-            found.setdefault(node.inputs[0], []).append(node)
+        maker = weights_of(node) if node.op_type in PRODUCTS else None
+        whole_rows = maker is not None and len(maker.inputs[1].shape) < 2
+        x = node.inputs[0] if whole_rows else None
+        if whole_rows and x.dtype == ir.DataType.FLOAT and not is_rounded(x):
+            found.setdefault(x, []).append(node)
     return found
 
 

@@ -12,5 +12,7 @@ __all__ = ["CAPABILITIES"]
 CAPABILITIES = Capabilities(
     opset=23,
     ops=frozenset(RULES),
-    dtypes=frozenset({"FLOAT", "FLOAT16", "DOUBLE", "INT64", "INT32", "INT8", "UINT8", "BOOL"}),
+    dtypes=frozenset(
+        {"FLOAT", "FLOAT16", "DOUBLE", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL"}
+    ),
 )

@@ -1,7 +1,7 @@
 """Write int8 parts as ONNX Runtime's CPU provider fuses them, bit for bit the same.
 
     activations   Quant(x, s)    -> uint8 with zero point 128        weights   -> int8, zero point 0
-                  Deq(q, s)      -> the same                                      written out
+                  Deq(q, s)      -> the same                            written out, int4 widened
 
 round(x / s) clipped to [-128, 127] and that plus 128 clipped to [0, 255] are the same number, so an
 int8 tensor without a zero point is exactly a uint8 one with zero point 128. ONNX Runtime turns int8
@@ -26,10 +26,17 @@ def as_uint8(part: ir.Model) -> ir.Model:
     """A copy of the part; every QuantizeLinear and DequantizeLinear of it has a zero point."""
     part = part.clone()
     build, zeros = GraphBuilder(part, "zero_point"), {}
+    wide: dict[ir.Value, ir.Value] = {}
     for node in list(part.graph):
         if node.op_type not in LINEAR or len(node.inputs) > 2:
             continue
         stored, scale = node.inputs
+        if len(scale.shape) > 1:
+            continue  # blocks
+        if stored.dtype == ir.DataType.INT4 and stored.is_initializer():
+            if stored not in wide:
+                wide[stored] = build.const(stored.const_value.numpy().astype(np.int8), np.int8)
+            node.replace_input_with(0, wide[stored])
         maker = stored.producer()
         made_here = maker is not None and maker.op_type == "QuantizeLinear"
         active = node.op_type == "QuantizeLinear" or made_here
@@ -44,5 +51,8 @@ def as_uint8(part: ir.Model) -> ir.Model:
         node.replace_input_with(2, zeros[key])
         if node.op_type == "QuantizeLinear":
             node.outputs[0].type = ir.TensorType(ir.DataType.UINT8)  # a clone shares the old one
+    for stored in wide:
+        if not stored.uses():
+            part.graph.initializers.pop(stored.name)
     build.finish()
     return part

@@ -5,6 +5,7 @@ that of the graph. ONNX Runtime could keep them int8, but then it rounds activat
 (37 dB a chain of 8 products, faster only on one row of 576 channels or more:
 benchmarks/bench_ort_int8.py). That is another scheme and must be asked for, not slipped in: parts
 whose inputs are quantised as well (`--quant w8a8`) keep their weights int8 and run int8 products.
+Four-bit weights in blocks (`--quant w4a16`) stay so: int4_dialect.py.
 
 `threads` is 1 for a part too small to share: starting workers costs more than it saves.
 """
@@ -33,6 +34,7 @@ from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.compiler.weights import WeightWriter, load_graph, save_graph
 from edgevlm.runtimes.base import OpTime, Runtime
 from edgevlm.runtimes.ort.capabilities import CAPABILITIES
+from edgevlm.runtimes.ort.int4_dialect import as_nbits
 from edgevlm.runtimes.ort.int8_dialect import as_uint8
 
 __all__ = ["OrtRuntime", "OrtSettings", "open_part"]
@@ -106,8 +108,9 @@ class OrtRuntime(Runtime):
         with WeightWriter(home) as writer:
             for role, part in model.parts.items():
                 path = home / f"{role}.onnx"
-                int8 = rounds_activations(part)
-                save_graph(as_uint8(part) if int8 else part, path, writer)
+                written = as_nbits(part)
+                int8 = rounds_activations(written)
+                save_graph(as_uint8(written) if int8 else written, path, writer)
                 shared = count(part).macs >= SHARED_MACS
                 settings = OrtSettings(threads=0 if shared else 1, int8=int8).model_dump()
                 artifacts.append(

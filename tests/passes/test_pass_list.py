@@ -12,7 +12,8 @@ from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.pass_base import Effect, Pass
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.passes import PASSES, find_pass, make_passes
-from edgevlm.passes.pipelines import PIPELINES, QUANT_SCHEMES, Flags, compose
+from edgevlm.passes.pipelines import PIPELINES, Flags, compose
+from edgevlm.passes.quantize.asked import QUANT_SCHEMES
 from edgevlm.passes.tokens.schedule import parse_asked
 from edgevlm.runtimes import RUNTIMES
 
@@ -96,8 +97,8 @@ def test_every_set_of_flags_gives_a_recipe_that_can_be_made(micro_model, runtime
     recipe = compose("cpu", runtime, Flags(asked, quant), micro_model)
     names = [step.name for step in recipe.steps]
     assert ("keep-tokens" in names) == (tokens is not None)
-    every = {name for scheme in QUANT_SCHEMES.values() for name in scheme}
-    assert tuple(name for name in names if name in every) == QUANT_SCHEMES[quant]
+    every = {step.name for scheme in QUANT_SCHEMES.values() for step in scheme}
+    assert tuple(step for step in recipe.steps if step.name in every) == QUANT_SCHEMES[quant]
     assert [p.name for p in make_passes(recipe)] == names
     assert Recipe.from_toml(recipe.to_toml()) == recipe
     if tokens:

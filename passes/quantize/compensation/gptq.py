@@ -15,34 +15,19 @@ D = (X~ - X)^T X. Scales are fitted to the columns of a block when their turn co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from edgevlm.passes.quantize.compensation.gram import Gram
-from edgevlm.passes.quantize.grids import Grid, codes, fit_scale
+from edgevlm.passes.quantize.grids import Grid, Rounded, codes, fit_scale
 
-__all__ = ["Rounded", "gptq"]
+__all__ = ["gptq"]
 
 LAZY = 128  # columns that are finished before the rest of the matrix hears of them
 HARDER = (1, 10, 100, 1000)  # times the damping, until the matrix can be inverted
 
 Aim = Literal["plain", "gptaq", "vlm-ptq", "full"]
-
-
-@dataclass(frozen=True)
-class Rounded:
-    """W ~ codes x scales, by block of columns."""
-
-    codes: np.ndarray  # int16 [n,m]
-    scales: np.ndarray  # float64 [n,blocks], each a float32
-    block: int  # columns that share a scale; m where a row has one
-
-    def weights(self) -> np.ndarray:
-        """float64 [n,m]."""
-        scale = np.repeat(self.scales, self.block, axis=1)[:, : self.codes.shape[1]]
-        return self.codes * scale
 
 
 def gptq(

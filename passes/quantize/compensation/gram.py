@@ -58,6 +58,12 @@ class Gram:
         np.fill_diagonal(h, np.where(diagonal > 0, diagonal, mean or 1.0) + damping * mean)
         return h
 
+    def loss(self, weights: np.ndarray, rounded: np.ndarray) -> float:
+        """sum |X~ W^T - X R^T|^2 of weights [n,m] and R, but for what hangs on neither."""
+        gap = np.asarray(weights, np.float64) - rounded
+        drift = 0.0 if self.d is None else 2 * float(np.sum((weights @ self.d) * gap))
+        return drift + float(np.sum((gap @ self.h) * gap))
+
     def importance(self, mix: float | None = None, first: str = "image") -> np.ndarray:
         """float64 [m]: mean square of each channel.
 

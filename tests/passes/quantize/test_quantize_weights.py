@@ -93,7 +93,8 @@ def test_embeddings_stay_float_on_request(graph, solo):
         [t] y = Gather(w, x) s = MatMul(z, w) }"""
     result = QuantizeWeights(min_elements=1, embeddings=False)(solo(graph(text, w=W)))
     assert [(n.kind, n.where, n.why) for n in result.notes] == [
-        ("skipped", "vision/t", "embeddings = false"), ("matched", "vision", "1 weights to int8"),
+        ("skipped", "vision/t", "embeddings = false"),
+        ("matched", "vision", "1 weights to int8 (max)"),
     ]  # fmt: skip
     with pytest.raises(UsageFault, match="min_elements"):
         QuantizeWeights(min_elements=0)

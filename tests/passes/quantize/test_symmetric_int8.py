@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from edgevlm.passes.quantize.quantize_weights import symmetric_int8
+from edgevlm.passes.quantize.grids import Grid
+from edgevlm.passes.quantize.rounding import to_nearest
 
 WEIGHTS = array_shapes(min_dims=2, max_dims=4, max_side=5).flatmap(
     lambda shape: st.tuples(
@@ -18,6 +19,14 @@ WEIGHTS = array_shapes(min_dims=2, max_dims=4, max_side=5).flatmap(
         st.integers(0, len(shape) - 1),
     )
 )
+
+
+def symmetric_int8(weight, axis):
+    """(int8 of the weight's shape, float32 scale a channel) as the pass makes them."""
+    first = np.moveaxis(weight, axis, 0)
+    found = to_nearest(first.reshape(len(first), -1), Grid(8), 0, "max")
+    q = np.moveaxis(found.codes.reshape(first.shape), 0, axis)
+    return q.astype(np.int8), found.scales[:, 0].astype(np.float32)
 
 
 def along(scale, weight, axis):

@@ -1,0 +1,78 @@
+"""What `--quant` asks for: SCHEME or SCHEME:OPTION=VALUE,..., as steps of a recipe.
+
+    w8                 weights of 8 bits, arithmetic float
+    w4a16:block=128    weights of 4 bits, a scale for every 128 inputs, arithmetic float
+    w4a8:block=64      the same weights, int8 activations with a scale a block, found at run time
+    w8a8               8-bit weights and activations, products of integers
+    mixed:avg=5bit     bits a layer as its sensitivity asks, 5 on average; 8-bit activations
+
+Options behind the colon are those of quantize-weights (`edgevlm passes show quantize-weights`).
+"""
+
+from __future__ import annotations
+
+from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.recipe import Step
+
+__all__ = ["QUANT_SCHEMES", "quant_steps"]
+
+SMOOTH = Step("smooth-activations")
+#: a scale a tensor where weights have one a channel; scales at run time where they have blocks
+INTEGER = Step("quantize-activations"), Step("quantize-dynamically")
+
+
+def _a8(**weights: object) -> tuple[Step, ...]:
+    return SMOOTH, Step("quantize-weights", weights), *INTEGER
+
+
+#: --quant -> the passes that do it, in their order
+QUANT_SCHEMES: dict[str, tuple[Step, ...]] = {
+    "none": (),
+    "w8": (Step("quantize-weights"),),
+    "w4a16": (Step("quantize-weights", {"bits": 4, "block": 32, "method": "gptq"}),),
+    "w8a8": _a8(),
+    "w4a8": _a8(bits=4, method="gptq"),
+    "w3a8": _a8(bits=3, method="gptq"),
+    "dasq-w4a8": _a8(bits=4, method="dasq"),
+    "dasq-w3a8": _a8(bits=3, method="dasq"),
+}
+
+
+def quant_steps(asked: str) -> tuple[Step, ...]:
+    """Raises UsageFault EV202 for another scheme, and for options no pass could read."""
+    name, _, rest = asked.partition(":")
+    if name not in QUANT_SCHEMES:
+        raise _refused(f"unknown quantisation scheme {name[:80]!r}")
+    options = dict(_option(name, pair) for pair in rest.split(",")) if rest else {}
+    steps = QUANT_SCHEMES[name]
+    if options and not steps:
+        raise _refused(f"options of quantisation scheme {name!r}, which does nothing")
+    return tuple(
+        Step(s.name, s.options | options) if s.name == "quantize-weights" else s for s in steps
+    )
+
+
+def _option(scheme: str, pair: str) -> tuple[str, object]:
+    key, equals, text = (word.strip() for word in pair.partition("="))
+    if not (key and equals and text):
+        raise _refused(f"--quant {scheme}: {pair[:80]!r} is not OPTION=VALUE")
+    if key == "avg":
+        return "average_bits", _number(text.removesuffix("bit"))
+    return key.replace("-", "_"), _number(text)
+
+
+def _number(text: str) -> object:
+    """As TOML would have it in a recipe; words stay words."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _refused(what: str) -> UsageFault:
+    schemes = ", ".join(QUANT_SCHEMES)
+    return UsageFault("EV202", what, f"schemes: {schemes}", "edgevlm compile --help")

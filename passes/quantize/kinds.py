@@ -1,0 +1,24 @@
+"""What each row of a part's inputs is: calibration leaves padding out and may weigh the others."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgevlm.compiler.contract import Role
+from edgevlm.compiler.verify import Reference
+
+__all__ = ["IMAGE", "PADDING", "TEXT", "token_kinds"]
+
+IMAGE, TEXT, PADDING = "image", "text", "padding"
+
+
+def token_kinds(seen: Reference, role: Role, i: int) -> np.ndarray | None:
+    """str [T] of prefill on input i; None where all rows of a part are alike."""
+    if role != "prefill":
+        return None
+    contract, last = seen.contract, int(seen.feeds[i][role]["last_index"][0])
+    kinds = np.full(contract.prefill_length, TEXT)
+    kinds = kinds.astype("<U8")
+    kinds[seen.starts[i] : seen.starts[i] + contract.kept_image_tokens] = IMAGE
+    kinds[last + 1 :] = PADDING
+    return kinds
