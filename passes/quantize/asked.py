@@ -33,8 +33,9 @@ QUANT_SCHEMES: dict[str, tuple[Step, ...]] = {
     "w8a8": _a8(),
     "w4a8": _a8(bits=4, method="gptq"),
     "w3a8": _a8(bits=3, method="gptq"),
-    "dasq-w4a8": _a8(bits=4, method="dasq"),
-    "dasq-w3a8": _a8(bits=3, method="dasq"),
+    "dasq-w4a8": _a8(bits=4, method="dasq-gptq"),
+    "dasq-w3a8": _a8(bits=3, method="dasq-gptq"),
+    "mixed": _a8(bits=4, method="gptq", average_bits=5.0),
 }
 
 

@@ -27,8 +27,10 @@ from edgevlm.passes.quantize.dasq import Dasq
 from edgevlm.passes.quantize.flow import flow
 from edgevlm.passes.quantize.grids import Rounded
 from edgevlm.passes.quantize.layers import Layer, why_not
+from edgevlm.passes.quantize.mixed import Mixed, mixed_bits
 from edgevlm.passes.quantize.rounding import round_rows
 from edgevlm.passes.quantize.scheme import LayerRule, Scheme
+from edgevlm.passes.quantize.sensitivity import joint_error
 from edgevlm.passes.quantize.store import Store
 
 __all__ = ["QuantizeWeights"]
@@ -37,6 +39,12 @@ __all__ = ["QuantizeWeights"]
 class QuantizeWeightsOptions(Scheme):
     min_elements: int = Field(1024, ge=1, description="tensors smaller than this stay float")
     embeddings: bool = Field(True, description="quantise embedding tables, one scale a row")
+    average_bits: float = Field(
+        0.0,
+        ge=0,
+        le=8,
+        description="of all products, each as its sensitivity asks; 0: bits for all",
+    )
     layers: tuple[LayerRule, ...] = Field(
         (), strict=False, description="what differs for some layers; the last match counts most"
     )
@@ -68,22 +76,29 @@ class QuantizeWeights(Pass):
 
     @property
     def calibrated(self) -> bool:
-        """Only where some method looks at inputs."""
-        schemes = [
-            self.options.scheme,
-            *(r.changed(self.options.scheme) for r in self.options.layers),
-        ]
-        return any(scheme.fitted for scheme in schemes)
+        """Only where something is measured on inputs."""
+        plain = self.options.scheme
+        schemes = [plain, *(rule.changed(plain) for rule in self.options.layers)]
+        return bool(self.options.average_bits) or any(s.fitted for s in schemes)
 
     def run(self, model: ExportedModel) -> PassResult:
-        known: dict[tuple[str, Scheme], Rounded | Dasq] = {}
-        changed, notes = {}, []
+        layers, notes = {}, []
         for role, part in model.parts.items():
-            clone = part.clone()
-            found, skipped = self._layers(role, clone.graph)
+            layers[role], skipped = self._layers(role, part.graph)
             notes += skipped
-            if not found:
+        mixed = self._mixed(model, layers)
+        known: dict[tuple[str, Scheme], Rounded | Dasq] = {}
+        changed = {}
+        for role, part in model.parts.items():
+            if not layers[role]:
                 continue
+            clone = part.clone()
+            found = [
+                (Layer.of(node), mixed.schemes.get(layer.key, scheme))
+                for (layer, scheme), node in zip(
+                    layers[role], _twins(clone, layers[role]), strict=True
+                )
+            ]
             store = Store(clone)
 
             def put(
@@ -92,7 +107,7 @@ class QuantizeWeights(Pass):
                 key = layer.key, scheme
                 if key not in known:
                     known[key] = round_rows(layer.rows(), scheme, gram)
-                to(layer, known[key], scheme)
+                to(layer, known[key], scheme, mixed.loss.get(layer.key))
 
             fitted = []
             for layer, scheme in found:
@@ -105,6 +120,8 @@ class QuantizeWeights(Pass):
             store.finish()
             changed[role] = clone
             notes.append(Note("matched", role, _summary(found)))
+        if mixed.schemes:
+            notes.append(Note("info", "all parts", self._told(mixed, model, changed)))
         return PassResult(model.with_parts(**changed), bool(changed), tuple(notes))
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:
@@ -125,14 +142,48 @@ class QuantizeWeights(Pass):
 
     def _scheme(self, role: Role, layer: Layer) -> Scheme:
         scheme = self.options.scheme
-        for rule in self.options.layers:
-            if layer.is_called(role, rule.match):
-                scheme = rule.changed(scheme)
+        for rule in self._rules(role, layer):
+            scheme = rule.changed(scheme)
         if layer.takes_rows or scheme.method == "none":
             return scheme
         if layer.kind == "product":  # its inputs are columns, which no table of outliers picks
             return scheme.model_copy(update={"form": "fold"})
         return Scheme(method="max" if scheme.method == "max" else "mse")
+
+    def _rules(self, role: Role, layer: Layer) -> list[LayerRule]:
+        return [rule for rule in self.options.layers if layer.is_called(role, rule.match)]
+
+    def _mixed(self, model: ExportedModel, layers: dict[Role, list[tuple[Layer, Scheme]]]) -> Mixed:
+        """Bits by sensitivity, of products for which no rule says how many."""
+        if not self.options.average_bits:
+            return Mixed({}, {}, 0.0)
+        open_ones = {
+            role: [
+                (layer, scheme)
+                for layer, scheme in found
+                if layer.takes_rows and not any(r.bits for r in self._rules(role, layer))
+            ]
+            for role, found in layers.items()
+        }
+        return mixed_bits(model.parts, open_ones, self.observed, self.options.average_bits)
+
+    def _told(self, mixed: Mixed, model: ExportedModel, changed: dict[Role, ir.Model]) -> str:
+        joint = sum(
+            joint_error(
+                model.parts[role], clone, [f[role] for f in self.observed.feeds if role in f]
+            )
+            for role, clone in changed.items()
+        )
+        return (
+            f"{mixed.average:.2f} bits a weight on average; relative output error: layers one by "
+            f"one add up to {sum(mixed.loss.values()):.2g}, together they make {joint:.2g}"
+        )
+
+
+def _twins(clone: ir.Model, layers: list[tuple[Layer, Scheme]]) -> list[ir.Node]:
+    """The nodes of a clone that are those of the layers."""
+    by_output = {str(node.outputs[0].name): node for node in clone.graph}
+    return [by_output[str(layer.node.outputs[0].name)] for layer, _ in layers]
 
 
 def _summary(found: list[tuple[Layer, Scheme]]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgevlm.passes.quantize.compensation.gptq import gptq
@@ -29,16 +31,8 @@ def round_rows(rows: np.ndarray, scheme: Scheme, gram: Gram | None = None) -> Ro
 
     A method that needs inputs and has none rounds to nearest by mean square error.
     """
-    if scheme.method == "dasq":
-        folds = scheme.form == "fold"
-        return decompose(
-            rows,
-            scheme.bits,
-            scheme.outlier_bits,
-            1 - scheme.outliers,
-            by_row=scheme.form == "ell",
-            fold_bits=FOLDED_BITS if folds else None,
-        )[0]
+    if scheme.splits:
+        return _in_two(rows, scheme, gram)
     grid = Grid(scheme.bits)
     if scheme.method in FITTED and gram is not None:
         aim = FITTED[scheme.method]
@@ -50,6 +44,23 @@ def round_rows(rows: np.ndarray, scheme: Scheme, gram: Gram | None = None) -> Ro
         ]
         return min(found, key=lambda rounded: gram.loss(rows, rounded.weights()))
     return to_nearest(rows, grid, scheme.block, "max" if scheme.method == "max" else "mse")
+
+
+def _in_two(rows: np.ndarray, scheme: Scheme, gram: Gram | None) -> Dasq:
+    """A few outliers apart; dasq-gptq: the dense part makes up for what the layer would err."""
+    found, _ = decompose(
+        rows,
+        scheme.bits,
+        scheme.outlier_bits,
+        1 - scheme.outliers,
+        by_row=scheme.form == "ell",
+        fold_bits=FOLDED_BITS if scheme.form == "fold" else None,
+    )
+    if scheme.method == "dasq" or gram is None:
+        return found
+    scale = found.scale[:, None]
+    rest = rows - scale * np.exp2(found.shift)[:, None] * found.sparse
+    return replace(found, dense=gptq(rest, gram, Grid(scheme.bits), scales=scale).codes)
 
 
 def to_nearest(rows: np.ndarray, grid: Grid, block: int, how: str) -> Rounded:

@@ -19,9 +19,15 @@ from edgevlm.compiler.pass_base import PassOptions
 
 __all__ = ["FITTED", "LayerRule", "Method", "Scheme"]
 
-Method = Literal["none", "max", "mse", "gptq", "gptaq", "vlm-ptq", "full", "dasq"]
+Method = Literal["none", "max", "mse", "gptq", "gptaq", "vlm-ptq", "full", "dasq", "dasq-gptq"]
 #: methods that look at calibration inputs -> what they take from the inputs of the float model
-FITTED = {"gptq": "plain", "gptaq": "gptaq", "vlm-ptq": "vlm-ptq", "full": "full"}
+FITTED = {
+    "gptq": "plain",
+    "gptaq": "gptaq",
+    "vlm-ptq": "vlm-ptq",
+    "full": "full",
+    "dasq-gptq": "plain",
+}
 
 
 class Scheme(PassOptions):
@@ -38,11 +44,16 @@ class Scheme(PassOptions):
 
     @model_validator(mode="after")
     def _fits(self) -> Scheme:
-        if self.method == "dasq" and self.block:
+        if self.splits and self.block:
             raise ValueError("dasq has one scale a row: block = 0")
-        if self.method == "dasq" and self.bits > 6:
+        if self.splits and self.bits > 6:
             raise ValueError("dasq is for 2 to 6 bits; with more there is nothing to mend")
         return self
+
+    @property
+    def splits(self) -> bool:
+        """Whether outliers are apart."""
+        return self.method in ("dasq", "dasq-gptq")
 
     @property
     def fitted(self) -> bool:

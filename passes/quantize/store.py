@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.compiler.drift import measure
 from edgevlm.compiler.quantised import STORED
 from edgevlm.passes.quantize.dasq import Dasq
 from edgevlm.passes.quantize.grids import Rounded
@@ -39,9 +40,13 @@ class Store:
         self._done: dict[tuple[ir.Value, int, Scheme], list[Pair]] = {}
         self._old: set[ir.Value] = set()
 
-    def __call__(self, layer: Layer, rounded: Rounded | Dasq, scheme: Scheme) -> None:
+    def __call__(
+        self, layer: Layer, rounded: Rounded | Dasq, scheme: Scheme, loss: float | None = None
+    ) -> None:
+        """loss: what the part's outputs would lose by this layer alone, where that was measured."""
         self._old.add(layer.weight)
-        record = json.dumps(_record(layer, rounded, scheme), sort_keys=True)
+        about = _record(layer, rounded, scheme) | ({} if loss is None else {"loss": loss})
+        record = json.dumps(about, sort_keys=True)
         key = (layer.weight, layer.axis, scheme)
         if isinstance(rounded, Dasq) and scheme.form != "fold":
             return self._in_two(layer, rounded, scheme, record)
@@ -151,15 +156,17 @@ class Store:
 
 def _record(layer: Layer, rounded: Rounded | Dasq, scheme: Scheme) -> dict[str, object]:
     """What `edgevlm inspect --quant` says of a layer."""
+    rows = layer.rows()
     record: dict[str, object] = {
-        "layer": str(layer.node.name),
+        "layer": str(layer.node.outputs[0].name),
         "kind": layer.kind,
         "bits": scheme.bits,
         "method": scheme.method,
-        "weights": int(np.prod([int(d) for d in layer.weight.shape])),
+        "weights": int(rows.size),
+        "weights_db": round(measure(rows, rounded.weights(), "").sqnr_db, 2),
     }
     if isinstance(rounded, Dasq):
-        share = float(rounded.mask.mean())
-        record |= {"outliers": round(share, 5), "outlier_bits": scheme.outlier_bits}
-        return record | {"form": scheme.form}
+        share = round(float(rounded.mask.mean()), 5)
+        record |= {"outliers": share, "outlier_bits": scheme.outlier_bits, "form": scheme.form}
+        return record
     return record | ({"block": rounded.block} if rounded.scales.shape[1] > 1 else {})

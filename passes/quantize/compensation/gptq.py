@@ -42,12 +42,14 @@ def gptq(
     by_size: bool = False,
     importance: np.ndarray | None = None,
     how: Literal["max", "mse"] = "mse",
+    scales: np.ndarray | None = None,
 ) -> Rounded:
     """Of weights [n,m], m the channels of `gram`.
 
     shrink: a, of what X~ asks for; taken from few samples it fits their noise. by_size: act-order;
-    with blocks, columns keep the block of their place and scales are fitted before. Raises
-    ValueError where X^T X cannot be inverted with a thousand times the damping.
+    with blocks, columns keep the block of their place and scales are fitted before. scales
+    [n,blocks]: known already, and kept. Raises ValueError where X^T X cannot be inverted with a
+    thousand times the damping.
     """
     w = np.array(weights, np.float64)
     m = w.shape[1]
@@ -65,8 +67,9 @@ def gptq(
         return fit_scale(columns, grid, how, weight=None if how == "max" else mine)
 
     count = -(-m // block)
-    scales = np.zeros((len(w), count))
-    if by_size:
+    known = scales is not None
+    scales = np.array(scales, np.float64) if known else np.zeros((len(w), count))
+    if by_size and not known:
         for at in range(count):
             scales[:, at] = fitted(at, w[:, at * block : (at + 1) * block])
     w, found = w[:, order], np.zeros(w.shape)
@@ -74,7 +77,7 @@ def gptq(
         seen, errors = np.zeros((2, len(w), end - start))
         for j in range(start, end):
             at, first = divmod(int(order[j]), block)
-            if first == 0 and not by_size:
+            if first == 0 and not by_size and not known:
                 scales[:, at] = fitted(at, w[:, j : j + block])
             column, scale = w[:, j].copy(), scales[:, at]
             q = codes(column[:, None] * (1 + pull[j]), scale, grid)[:, 0]

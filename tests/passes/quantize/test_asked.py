@@ -28,6 +28,7 @@ def test_options_are_those_of_the_weights():
         "embeddings": False, "min_elements": 7,
     }  # fmt: skip
     assert options("dasq-w4a8:outliers=0.05,form=ell")["outliers"] == 0.05
+    assert options("mixed:avg=4.5bit")["average_bits"] == 4.5
     assert quant_steps("w8a8")[0].options == {}
 
 
@@ -52,6 +53,8 @@ def test_what_cannot_be_read_is_refused(asked):
         ("w8:colour=red", "colour"),
         ("dasq-w4a8:block=32", "one scale a row"),
         ("dasq-w4a8:bits=7", "2 to 6 bits"),
+        ("mixed:avg=9bit", "average_bits"),
+        ("mixed:avg=many", "average_bits"),
     ],
 )
 def test_options_out_of_range_are_refused_by_the_pass(asked, word):

@@ -1,0 +1,86 @@
+"""How much a part's outputs suffer when the weights of one layer alone are rounded: measured.
+
+One session for all of it: the weights in question are inputs of the graph, so a run with another
+weight is a run with another input. The error is relative and squared, the mean over the inputs and
+the outputs of the part; caches of a decoder do not count beside its logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from edgevlm.compiler.executor import Feeds, open_session
+from edgevlm.passes.quantize.layers import Layer
+
+__all__ = ["joint_error", "sensitivities"]
+
+INPUTS = 4  # a mean over more hardly changes which layers are fragile
+
+
+def sensitivities(
+    part: ir.Model,
+    layers: Sequence[Layer],
+    rounded: Callable[[Layer], np.ndarray],
+    feeds: Sequence[Feeds],
+) -> list[float]:
+    """Of each layer of the part; rounded: the weights it would have, [n,m]."""
+    run, real = _opened(part, layers)
+    wanted = [run(feed, real) for feed in feeds[:INPUTS]]
+    errors = []
+    for layer in layers:
+        name = str(layer.weight.name)
+        weights = real | {name: layer.unrolled(rounded(layer)).astype(np.float32)}
+        found = [run(feed, weights) for feed in feeds[:INPUTS]]
+        errors.append(
+            float(np.mean([_output_error(a, b) for a, b in zip(wanted, found, strict=True)]))
+        )
+    return errors
+
+
+def joint_error(before: ir.Model, after: ir.Model, feeds: Sequence[Feeds]) -> float:
+    """The same of two parts: what all that changed does together. 0 without inputs."""
+    if not feeds:
+        return 0.0
+    sessions = [open_session(part) for part in (before, after)]
+    names = [o.name for o in sessions[0].get_outputs()]
+    errors = []
+    for feed in feeds[:INPUTS]:
+        a, b = (dict(zip(names, s.run(names, dict(feed)), strict=True)) for s in sessions)
+        errors.append(_output_error(a, b))
+    return float(np.mean(errors))
+
+
+def _output_error(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> float:
+    """|a - b|^2 / |a|^2, the mean over outputs; infinite where something is not finite."""
+    main = {n: a for n, a in wanted.items() if not n.startswith(("key_", "value_"))} or wanted
+    errors = []
+    for name, a in main.items():
+        if a.dtype != np.float32:
+            continue
+        a, b = a.astype(np.float64), found[name].astype(np.float64)
+        errors.append(np.square(a - b).sum() / (np.square(a).sum() or 1.0))
+    mean = float(np.mean(errors)) if errors else 0.0
+    return mean if np.isfinite(mean) else np.inf
+
+
+def _opened(
+    part: ir.Model, layers: Sequence[Layer]
+) -> tuple[Callable[[Feeds, dict[str, np.ndarray]], dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """What runs a part with given weights, and its own."""
+    clone = part.clone()
+    real = {}
+    for name in dict.fromkeys(str(layer.weight.name) for layer in layers):
+        value = clone.graph.initializers.pop(name)
+        real[name] = np.ascontiguousarray(value.const_value.numpy())
+        value.const_value = None
+        clone.graph.inputs.append(value)
+    session = open_session(clone)
+    names = [o.name for o in session.get_outputs()]
+
+    def run(feed: Feeds, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {**feed, **weights}), strict=True))
+
+    return run, real
