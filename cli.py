@@ -56,27 +56,28 @@ def cli(context: click.Context) -> None:
 @click.option("--prune", help="How they are chosen: METHOD[:option=value,...]; else by the site.")
 @click.option("--prune-at", help="Where: vision:6, vision-out, connector-out, llm:2,llm:16.")
 @click.option("--positions", help="original (default), renumber, run-end-pad.")
-@click.option("--quant", help="none (default), w8 (weights), w8a8 (and activations).")
+@click.option("--quant", help="none, w8, w4a16, w8a8, w4a8, w3a8, dasq-w4a8, mixed:avg=5bit.")
 @click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens, --prune..., --quant.")
 @click.option("--max-prompt", type=TOKENS, help="Text tokens of a prompt; 64 by default.")
 @click.option("--max-answer", type=TOKENS, help="Tokens of an answer; 32 by default.")
 @click.option("--probes", type=FOLDER, help="Pictures to check every pass on.")
 @click.option("--calib", help="What ranges are fitted to: FOLDER or DATASET[:n]; else the probes.")
 @click.option(
+    "--max-drop", type=float, help="Points that quantisation may lose; measured if given."
+)
+@click.option(
     "--min-sqnr",
     type=float,
-    default=15.0,
-    show_default=True,
-    help="dB below which an approximating pass stops the compile.",
+    help="dB below which an approximating pass stops the compile: 15, below 6 bits less.",
 )
 @click.option(
     "--payoff",
     type=click.Choice(["none", "quick", "full"]),
     default="quick",
     show_default=True,
-    help="Time pruned against unpruned; full: at several sizes, too.",
+    help="Time pruned and quantised against not; full: at several sizes, too.",
 )
-@click.option("--force", is_flag=True, help="Replace a bundle; keep a schedule that does not pay.")
+@click.option("--force", is_flag=True, help="Replace a bundle; keep what does not pay.")
 @speaks
 def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
     """Compile MODEL into a bundle: a bundled name, an exported folder or a Hugging Face folder.
@@ -85,6 +86,7 @@ def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
     """
     from edgevlm.commands.compile import compile_model, options_of
     from edgevlm.commands.payoff_table import payoff_table
+    from edgevlm.commands.quant_show import quant_lines
     from edgevlm.commands.tables import compile_table
 
     options = options_of(**asked)
@@ -92,6 +94,7 @@ def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
         report = compile_model(model, options, progress)
     compile_table(speaker, report)
     payoff_table(speaker, report["payoff"])
+    quant_lines(speaker, report["quant"])
     speaker.emit(report)
 
 
@@ -185,14 +188,24 @@ def profile(speaker: Speaker, bundle: Path, **how: Any) -> None:
 @click.argument("model")
 @click.option("--axes", is_flag=True, help="Name the dimensions of every value.")
 @click.option("--ops", is_flag=True, help="List the ops of every part.")
+@click.option("--quant", is_flag=True, help="List the quantised layers of a bundle.")
+@click.option("--plot", type=ANY, help="Draw them as well: FILE.png or FILE.svg (with --quant).")
 @speaks
-def inspect(speaker: Speaker, model: str, axes: bool, ops: bool) -> None:
-    """Show what is in MODEL or in a bundle: ports, sizes, ops, axes, passes, drift."""
+def inspect(
+    speaker: Speaker, model: str, axes: bool, ops: bool, quant: bool, plot: Path | None
+) -> None:
+    """Show what is in MODEL or in a bundle: ports, sizes, ops, axes, passes, drift, layers."""
     from edgevlm.commands.inspect import inspect_model
+    from edgevlm.commands.quant_show import draw_layers, quant_table
     from edgevlm.commands.tables import inspect_table
 
-    report = inspect_model(model, axes=axes)
-    inspect_table(speaker, report, axes=axes, ops=ops)
+    report = inspect_model(model, axes=axes, quant=quant or plot is not None)
+    if plot is not None:
+        draw_layers(report["quant"], plot)
+    if quant:
+        quant_table(speaker, report["quant"])
+    else:
+        inspect_table(speaker, report, axes=axes, ops=ops)
     speaker.emit(report)
 
 

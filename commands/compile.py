@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from edgevlm.commands.artifacts import check_artifacts, total_drift
+from edgevlm.commands.compile_inputs import calibration_inputs, check_floor
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
+from edgevlm.commands.quant_drop import check_limit
+from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge
 from edgevlm.commands.writing import Proof, compile_report, write_manifest, write_processor
 from edgevlm.compiler.atomic import atomic_folder, check_target
 from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Target
-from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.compiler.verify import ProbeInput, Reference, observe
 from edgevlm.devices import Device, find_device
 from edgevlm.devices.host import describe_host
 from edgevlm.models.answer import probe_inputs
-from edgevlm.models.calibration import calibration_probes
 from edgevlm.models.source import SourceOptions, open_source
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
@@ -46,9 +47,10 @@ class CompileOptions:
     recipe: Path | None = None  # in place of the flags
     source: SourceOptions = field(default_factory=SourceOptions)
     force: bool = False
-    min_sqnr: float = 15.0  # dB, floor for passes that approximate
+    min_sqnr: float | None = None  # dB, floor for passes that approximate; None: their own
     calib: str | None = None  # folder or data set that numbers are fitted to; None: the probes
     payoff: str = "quick"  # none, quick (before and after) or full (and the crossover)
+    max_drop: float | None = None  # points that quantisation may lose; None: not measured
 
 
 def options_of(
@@ -65,9 +67,10 @@ def options_of(
     max_answer: int | None = None,
     probes: Path | None = None,
     calib: str | None = None,
-    min_sqnr: float = 15.0,
+    min_sqnr: float | None = None,
     force: bool = False,
     payoff: str = "quick",
+    max_drop: float | None = None,
 ) -> CompileOptions:
     """The options of the command line, None where one was not given.
 
@@ -83,7 +86,9 @@ def options_of(
     reduction = parse_asked(tokens, prune, prune_at, positions)
     flags = Flags(reduction, quant or Flags().quant)
     source = SourceOptions(max_prompt, max_answer, probes)
-    return CompileOptions(target, out, flags, recipe, source, force, min_sqnr, calib, payoff)
+    return CompileOptions(
+        target, out, flags, recipe, source, force, min_sqnr, calib, payoff, max_drop
+    )
 
 
 def compile_model(
@@ -99,7 +104,7 @@ def compile_model(
     runtime = find_runtime(device.runtime)
     toolchain = runtime.toolchain()
     check_target(options.out, options.force)
-    _check_floor(options.min_sqnr)
+    check_floor(options.min_sqnr)
     recipe = None if options.recipe is None else _recipe(options, device)
     passes = None if recipe is None else make_passes(recipe)  # a broken one is told at once
 
@@ -108,18 +113,22 @@ def compile_model(
     if recipe is None:
         recipe = compose(device.id, device.runtime, options.flags, original)
         passes = make_passes(recipe)
-    calibration = _calibration(options.calib, original, passes)
+    calibration = calibration_inputs(options.calib, original, passes)
+    rounding = next((i for i, p in enumerate(passes) if p.name in QUANT_STEPS), len(passes))
+    check_limit(options.max_drop, rounds=rounding < len(passes))
     probes = _probes(original)
     progress("probe source")
     first = observe(original, probes)
-    model, applied, seen = run_passes(
-        original,
-        passes,
-        _probes,
+    run = functools.partial(
+        run_passes,
+        probes=_probes,
         calibration=calibration,
         min_sqnr=options.min_sqnr,
         progress=progress,
     )
+    base, applied, before = run(original, passes[:rounding], seen=first)
+    model, more, seen = run(base, passes[rounding:], seen=before)
+    applied += more
     asked = _probes(model)  # a pass may have changed the size of the pictures
     proof = Proof(applied, seen, agree_source=_agree(first, seen))
     with atomic_folder(options.out, options.force) as draft:
@@ -142,10 +151,26 @@ def compile_model(
                 original, recipe, runtime, sides, probes, asked=asked, crossover=full
             )
             check_payoff(payoff, options.force)
+        quant = None
+        if rounding < len(passes):
+            progress("judge quantisation")
+            quant = judge(
+                runtime,
+                Judged(base, before),
+                Judged(model, seen),
+                (parts, draft, artifacts),
+                asked,
+                scheme=options.flags.quant,
+                calib=options.calib,
+                max_drop=options.max_drop,
+                timed=options.payoff != "none",
+                force=options.force,
+            )
         report = compile_report(model, bundle, proof, perf_counter() - start)
         record = {
             **report,
             "payoff": payoff,
+            "quant": quant,
             "passes": [a.as_json() for a in applied],
             "host": describe_host().as_json(),
         }
@@ -157,39 +182,10 @@ def compile_model(
         "bundle": str(options.out),
         **report,
         "payoff": payoff,
+        "quant": quant and {k: v for k, v in quant.items() if k != "layers"},
         "seconds": round(perf_counter() - start, 2),
         "next": _next(options.out, model),
     }
-
-
-def _calibration(
-    asked: str | None, original: ExportedModel, passes: Sequence[Pass]
-) -> Callable[[ExportedModel], list[ProbeInput]] | None:
-    """What makes the inputs for a model, whose picture size a pass may change.
-
-    Raises EV13x, and EV220 where no pass would look at them.
-    """
-    if asked is None:
-        return None
-    if not any(step.calibrated for step in passes):
-        raise UsageFault(
-            "EV220",
-            f"--calib {asked[:80]}",
-            "no pass of this compile fits anything to inputs, so it would do nothing",
-            "leave it out, or --quant w8a8",
-        )
-    found = calibration_probes(asked, original)
-    return lambda m: probe_inputs(m.contract, m.processor, m.tokenizer, found)
-
-
-def _check_floor(min_sqnr: float) -> None:
-    if not math.isfinite(min_sqnr):
-        raise UsageFault(
-            "EV202",
-            f"--min-sqnr {min_sqnr}",
-            "with it nothing would be checked",
-            "give a number of dB, such as 15",
-        )
 
 
 def _recipe(options: CompileOptions, device: Device) -> Recipe:

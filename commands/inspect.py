@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from edgevlm.commands.quant_show import not_quantised, stored_quant
 from edgevlm.compiler.axes import analyse
 from edgevlm.compiler.bundle import MANIFEST, open_bundle
 from edgevlm.compiler.contract import Contract
@@ -19,18 +20,21 @@ from edgevlm.models.source import open_source
 __all__ = ["inspect_model"]
 
 
-def inspect_model(name: str, *, axes: bool = False) -> dict[str, Any]:
+def inspect_model(name: str, *, axes: bool = False, quant: bool = False) -> dict[str, Any]:
     """The JSON of `edgevlm inspect --json`, for anything `compile` takes or makes.
 
-    axes: name the dimensions of every value as well. Raises EV1xx, EV32x, EV330, EV21x.
+    axes: name the dimensions of every value as well. quant: the quantised layers of a bundle.
+    Raises EV1xx, EV32x, EV330, EV21x; EV220 for layers of what is no bundle.
     """
     path = Path(name)
     if os.path.isfile(path / MANIFEST):  # noqa: PTH113  (Path's raises for a name that is too long)
-        return _bundle(path, axes)
+        return _bundle(path, axes, quant)
+    if quant:
+        raise not_quantised(name)
     return {"schema": 1, "kind": "model", **_model(open_source(name), axes)}
 
 
-def _bundle(path: Path, axes: bool) -> dict[str, Any]:
+def _bundle(path: Path, axes: bool, quant: bool) -> dict[str, Any]:
     bundle = open_bundle(path)
     manifest = bundle.manifest
     drift = _recorded_drift(bundle.record())
@@ -56,6 +60,7 @@ def _bundle(path: Path, axes: bool) -> dict[str, Any]:
         "parts": parts,
         "verified": manifest.verified,
         "not_verified": manifest.not_verified,
+        **({"quant": stored_quant(bundle)} if quant else {}),
     }
 
 

@@ -26,7 +26,7 @@ from edgevlm.devices.profiler import Profile
 from edgevlm.passes import make_passes
 from edgevlm.runtimes.base import Runtime
 
-__all__ = ["TOKEN_STEPS", "check_payoff", "measure_payoff", "unpruned"]
+__all__ = ["TOKEN_STEPS", "asker", "check_payoff", "measure_payoff", "stages", "unpruned"]
 
 #: passes that make no sense of a model that keeps all its tokens
 TOKEN_STEPS = ("keep-tokens", "resize-image", "merge-attention")
@@ -53,13 +53,13 @@ def measure_payoff(
         artifacts = runtime.lower(plain, Path(folder))
         parts = runtime.open_artifacts(Path(folder), artifacts, plain.contract)
         after, before, ratio = turn_about(
-            _asker(*pruned, asked or probes),
-            _asker(plain.contract, parts, probes),
+            asker(*pruned, asked or probes),
+            asker(plain.contract, parts, probes),
             n=n,
             warmup=WARM_UP,
         )
     report: dict[str, Any] = {
-        "stages": _stages(before, after),
+        "stages": stages(before, after),
         "first_token_ratio": vars(ratio),
         "pays": ratio.high < 1,
         "slower": ratio.low > 1,
@@ -105,9 +105,11 @@ def check_payoff(payoff: Mapping[str, Any], force: bool) -> None:
     )
 
 
-def _asker(
+def asker(
     contract: Contract, parts: PartCaller, probes: Sequence[ProbeInput]
 ) -> Callable[[int], dict[str, list[float]]]:
+    """Asks probe i, NEW_TOKENS of an answer; seconds by stage."""
+
     def ask(i: int) -> dict[str, list[float]]:
         probe, trace = probes[i % len(probes)], Trace()
         if contract.kind != "vlm":
@@ -121,7 +123,8 @@ def _asker(
     return ask
 
 
-def _stages(before: Profile, after: Profile) -> dict[str, dict[str, float]]:
+def stages(before: Profile, after: Profile) -> dict[str, dict[str, float]]:
+    """Medians of the stages both went through."""
     return {
         name: {
             "before_ms": round(before.stages[name].p50_ms, 4),

@@ -39,9 +39,12 @@ def turn_about(
     *,
     n: int,
     warmup: int,
+    seconds: Callable[[Times], float] | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Profile, Profile | None, Ratio | None]:
     """Profiles of both over `n` timed requests each, and the ratio of their times to first token.
+
+    seconds: of a request, what the ratio is of, where it is something else.
 
     `ask(i)` runs request i and returns seconds by stage, as `devices.profiler` wants them. Without
     `other` one model is timed alone. Raises EV410 for a bad count.
@@ -70,7 +73,8 @@ def turn_about(
     profiles = [_profile(times, n, warmup) for times in seen]
     if other is None:
         return profiles[0], None, None
-    pairs = [first_token(a) / first_token(b) for a, b in zip(*seen, strict=True)]
+    of = seconds or first_token
+    pairs = [of(a) / of(b) for a, b in zip(*seen, strict=True)]
     turns = [middle(pairs[start : start + TURN]).median for start in range(0, n, TURN)]
     return profiles[0], profiles[1], middle(turns)
 

@@ -66,6 +66,8 @@ class Pass(ABC):
     paper: ClassVar[str | None] = None  # arXiv id
     after: ClassVar[tuple[str, ...]] = ()  # passes that must come earlier if both are in a recipe
     Options: ClassVar[type[PassOptions]] = PassOptions
+    #: dB below which an approximating pass is taken for broken, where the user names no other
+    floor_db: float = 15.0
     calibrated: bool = False  # it fits numbers to inputs, and wants those of --calib
     #: what the model in hand does on the probes, or on those; set before `run`, None: unobserved
     calibration: Reference | None = None

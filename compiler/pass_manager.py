@@ -49,16 +49,19 @@ def run_passes(
     probes: Probes,
     *,
     calibration: Probes | None = None,
-    min_sqnr: float = 15.0,
+    seen: Reference | None = None,
+    min_sqnr: float | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[ExportedModel, list[Applied], Reference]:
     """Returns the final model, the record of each pass, and what the final model did on the probes.
 
     probes: or what makes them for a model, needed where a pass changes the size of its pictures.
-    calibration: for passes that fit numbers to inputs; the probes where it is None.
-    min_sqnr: dB, the floor for passes that approximate. Raises EV2xx naming pass and node.
+    calibration: for passes that fit numbers to inputs; the probes where it is None. seen: what the
+    model did on the probes, where that is known.
+    min_sqnr: dB, the floor for passes that approximate; their own where it is None. Raises EV2xx
+    naming pass and node.
     """
-    seen = observe(model, _probes(probes, model))
+    seen = seen or observe(model, _probes(probes, model))
     record: list[Applied] = []
     for step in passes:
         progress(step.name)
@@ -71,8 +74,9 @@ def run_passes(
         if result.changed:
             validate(result.model)
             asked = _probes(probes, result.model)
+            floor = step.floor_db if min_sqnr is None else min_sqnr
             check, seen = check_pass(
-                step.name, step.effect, model, result.model, seen, asked, min_sqnr
+                step.name, step.effect, model, result.model, seen, asked, floor
             )
         record.append(
             Applied(

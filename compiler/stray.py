@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
-from edgevlm.compiler.drift import measure
+from edgevlm.compiler.drift import EXACT_DB, measure
 from edgevlm.compiler.executor import Feeds, open_session
 
-__all__ = ["first_stray"]
+__all__ = ["drift_by_value", "first_stray"]
+
+TOGETHER = 16  # values inside a part that are held at once
 
 
 def first_stray(before: ir.Model, after: ir.Model, feeds: Sequence[Feeds], floor: float) -> str:
@@ -47,3 +50,40 @@ def first_stray(before: ir.Model, after: ir.Model, feeds: Sequence[Feeds], floor
         return "a value that has no name in both graphs"
     node = shared[first[0]].producer()
     return f"{node.name} ({node.op_type}), {first[1]:.1f} dB"
+
+
+def drift_by_value(
+    before: ir.Model,
+    after: ir.Model,
+    names: Sequence[str],
+    feeds: Sequence[tuple[Feeds, Feeds]],
+) -> dict[str, float]:
+    """SQNR in dB of named values that both hold, over all inputs (those of before, and of after).
+
+    Sums of squares are kept and no values, a few names at a time. -inf where one is not finite.
+    """
+    sides = [{str(v.name): v for n in part.graph for v in n.outputs} for part in (before, after)]
+    found: dict[str, float] = {}
+    for start in range(0, len(names), TOGETHER):
+        some = [n for n in names[start : start + TOGETHER] if all(n in side for side in sides)]
+        if not some:
+            continue
+        sessions = [
+            open_session(part, outputs=tuple(side[n] for n in some))
+            for part, side in zip((before, after), sides, strict=True)
+        ]
+        power = np.zeros((len(some), 2))
+        for pair in feeds:
+            runs = (s.run(some, dict(fed)) for s, fed in zip(sessions, pair, strict=True))
+            for i, (a, b) in enumerate(zip(*runs, strict=True)):
+                a, b = a.astype(np.float64), b.astype(np.float64)
+                power[i] += np.square(a).sum(), np.square(a - b).sum()
+        for name, (signal, noise) in zip(some, power, strict=True):
+            found[name] = _decibel(signal, noise)
+    return found
+
+
+def _decibel(signal: float, noise: float) -> float:
+    if not np.isfinite(noise) or (noise and not signal):
+        return -np.inf
+    return min(10 * float(np.log10(signal / noise)), EXACT_DB) if noise else EXACT_DB

@@ -8,22 +8,25 @@ in turn.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel, Probe
-from edgevlm.models.datasets import DATASETS, load_dataset
+from edgevlm.models.datasets import DATASETS, Dataset, load_dataset
 from edgevlm.models.probes import folder_probes
 from edgevlm.models.processing.image import load_image
 
-__all__ = ["calibration_probes"]
+__all__ = ["calibration_probes", "unseen_rows"]
 
 #: data set -> the split that may be looked at
 SPLITS = {"easy-vqa": "train", "scenes": "train"}
 INPUTS = 64  # where no number is given; a scale per tensor hardly changes after that
 MOST = 4096
+#: data set -> the split to ask questions of that calibration did not see; never a test split
+UNSEEN = {"easy-vqa": "train", "scenes": "validation"}
 ASKED = re.compile(r"([a-z][a-z0-9-]{0,40})(?::([0-9]{1,6}))?")
 
 
@@ -50,6 +53,20 @@ def calibration_probes(asked: str, model: ExportedModel) -> tuple[Probe, ...]:
         probe.model_copy(update={"question": questions[i % len(questions)]})
         for i, probe in enumerate(found)
     )
+
+
+def unseen_rows(asked: str | None, count: int) -> Dataset | None:
+    """At most `count` questions with answers, none calibrated on; None without a data set."""
+    match = ASKED.fullmatch(asked or "")
+    if match is None or match[1] not in UNSEEN:
+        return None
+    name, given = match[1], INPUTS if match[2] is None else int(match[2])
+    found = load_dataset(name, UNSEEN[name], limit=count + given)
+    rows = found.rows
+    if UNSEEN[name] == SPLITS[name]:
+        seen = {(r.image, r.question) for r in load_dataset(name, SPLITS[name], limit=given).rows}
+        rows = tuple(r for r in rows if (r.image, r.question) not in seen)
+    return replace(found, rows=rows[:count])
 
 
 def _of_dataset(name: str, count: int) -> tuple[Probe, ...]:

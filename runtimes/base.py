@@ -65,3 +65,12 @@ class Runtime(ABC):
     @abstractmethod
     def profile_ops(self, bundle: Bundle, runs: int) -> list[OpTime]:
         """Time by op, from the runtime's own profiler."""
+
+    def time_nodes(
+        self, folder: Path, artifacts: Sequence[Artifact], runs: int
+    ) -> dict[str, float]:
+        """ms a run by PART/NODE, as the graph that was lowered names its nodes.
+
+        Empty where the runtime keeps no such names; what it fused goes by one of them.
+        """
+        return {}

@@ -27,7 +27,7 @@ from edgevlm.passes.quantize.dasq import Dasq
 from edgevlm.passes.quantize.flow import flow
 from edgevlm.passes.quantize.grids import Rounded
 from edgevlm.passes.quantize.layers import Layer, why_not
-from edgevlm.passes.quantize.mixed import Mixed, mixed_bits
+from edgevlm.passes.quantize.mixed import BITS, Mixed, mixed_bits
 from edgevlm.passes.quantize.rounding import round_rows
 from edgevlm.passes.quantize.scheme import LayerRule, Scheme
 from edgevlm.passes.quantize.sensitivity import joint_error
@@ -73,6 +73,14 @@ class QuantizeWeights(Pass):
         "smooth-activations",
     )
     Options = QuantizeWeightsOptions
+
+    @property
+    def floor_db(self) -> float:
+        """6 dB less a bit below six, but never as little as a broken graph has."""
+        options = self.options
+        bits = [r.bits for r in options.layers if r.bits] + [options.bits]
+        least = min(bits) if not options.average_bits else BITS[-1]
+        return max(3.0, 15.0 - 6.0 * max(0, 6 - least))
 
     @property
     def calibrated(self) -> bool:

@@ -158,7 +158,9 @@ def _record(layer: Layer, rounded: Rounded | Dasq, scheme: Scheme) -> dict[str, 
     """What `edgevlm inspect --quant` says of a layer."""
     rows = layer.rows()
     record: dict[str, object] = {
-        "layer": str(layer.node.outputs[0].name),
+        "layer": str(layer.node.name or layer.node.outputs[0].name),
+        "output": str(layer.node.outputs[0].name),
+        "digest": layer.key[-12:],
         "kind": layer.kind,
         "bits": scheme.bits,
         "method": scheme.method,

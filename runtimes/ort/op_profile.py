@@ -14,8 +14,9 @@ from edgevlm.compiler.contract import Role
 from edgevlm.runtimes.base import OpTime
 from edgevlm.runtimes.ort import runtime
 
-__all__ = ["profile_part", "zero_feeds"]
+__all__ = ["node_times", "profile_part", "zero_feeds"]
 
+KERNEL = "_kernel_time"
 DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
 
 
@@ -24,28 +25,30 @@ def profile_part(path: Path, role: Role, settings: dict[str, Any], runs: int) ->
 
     The profiler itself costs some microseconds a node, so shares are to be trusted, not sums.
     """
+    found: dict[str, list[float]] = defaultdict(list)
+    for op, _, ms in node_times(path, settings, runs):
+        found[op].append(ms)
+    total = sum(map(sum, found.values())) or 1.0
+    return [
+        OpTime(role, op, len(each), sum(each), sum(each) / total, "measured-host")
+        for op, each in sorted(found.items(), key=lambda row: -sum(row[1]))
+    ]
+
+
+def node_times(path: Path, settings: dict[str, Any], runs: int) -> list[tuple[str, str, float]]:
+    """(op, node, ms a run) in the order in which they run, the first 3 runs not counted."""
     with tempfile.TemporaryDirectory() as scratch:
         session = runtime.open_part(path, settings, profile_to=str(Path(scratch) / "ops"))
         feeds = zero_feeds(session)
         for _ in range(3 + runs):
             session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text())
-    micros: dict[str, list[float]] = defaultdict(list)
-    nodes: dict[str, set[str]] = defaultdict(set)
+    micros: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            op = event["args"]["op_name"]
-            micros[op].append(float(event["dur"]))
-            nodes[op].add(event["name"])
-    rows = []
-    for op, durations in micros.items():
-        warm = len(nodes[op]) * 3  # events come in run order
-        rows.append((op, sum(durations[warm:]) / 1000 / runs))
-    total = sum(ms for _, ms in rows) or 1.0
-    return [
-        OpTime(role, op, len(nodes[op]), ms, ms / total, "measured-host")
-        for op, ms in sorted(rows, key=lambda row: -row[1])
-    ]
+        name = event["name"]
+        if event.get("cat") == "Node" and name.endswith(KERNEL):
+            micros[event["args"]["op_name"], name.removesuffix(KERNEL)].append(float(event["dur"]))
+    return [(op, name, sum(each[3:]) / 1000 / runs) for (op, name), each in micros.items()]
 
 
 def zero_feeds(session: Any) -> dict[str, np.ndarray]:

@@ -133,6 +133,17 @@ class OrtRuntime(Runtime):
             for row in profile_part(bundle.folder / a.file, a.role, a.settings, runs)
         ]
 
+    def time_nodes(
+        self, folder: Path, artifacts: Sequence[Artifact], runs: int
+    ) -> dict[str, float]:
+        from edgevlm.runtimes.ort.op_profile import node_times
+
+        return {
+            f"{a.role}/{node}": ms
+            for a in artifacts
+            for _, node, ms in node_times(folder / a.file, a.settings, runs)
+        }
+
 
 def open_part(path: Path, settings: dict[str, Any], profile_to: str | None = None) -> Any:
     """A session with the settings of the manifest. Raises EV304 with ONNX Runtime's reason."""

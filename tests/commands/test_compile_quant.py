@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-COMPILE = ("compile", "easyvqa-tiny", "--target", "cpu", "--quant", "w8a8", "-o")
+COMPILE = (
+    "compile",
+    "easyvqa-tiny",
+    "--target",
+    "cpu",
+    "--payoff",
+    "none",
+    "--quant",
+    "w8a8",
+    "-o",
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +73,7 @@ def test_with_fewer_tokens_on_the_harder_model(edgevlm, tmp_path):
         (("--quant", "w8", "--calib", "scenes"), "EV220", "fits anything to inputs"),
         (("--quant", "w8a8", "--calib", "easy-scenes"), "EV132", "test split only"),
         (("--quant", "w8a8", "--calib", "nowhere"), "EV130", "no folder and no data set"),
-        (("--quant", "w4a4"), "EV202", "schemes: none, w8, w8a8"),
+        (("--quant", "w4a4"), "EV202", "schemes: none, w8, w4a16, w8a8"),
     ],
 )
 def test_what_is_refused(edgevlm, tmp_path, args, code, said):

@@ -33,6 +33,7 @@ CALLS = {
     "error": [("passes", "show", "x")],
     "compile": [
         words("compile easyvqa-tiny --target cpu --tokens 16 --payoff full --force -o OUT"),
+        words("compile easyvqa-tiny --target cpu --quant w8 --max-drop 9 --force -o OUT"),
         words("compile easyvqa-tiny --target cpu --force -o OUT"),
     ],
     "run": [
@@ -47,7 +48,12 @@ CALLS = {
             "--limit 10 -n 2 --keep-bundles -o OUT"
         )
     ],
-    "inspect": [("inspect", "B", "--axes"), ("inspect", "B"), ("inspect", "easyvqa-tiny")],
+    "inspect": [
+        ("inspect", "B", "--axes"),
+        ("inspect", "B", "--quant"),
+        ("inspect", "B"),
+        ("inspect", "easyvqa-tiny"),
+    ],
     "verify": [("verify", "B"), ("verify", "B", "--no-run")],
     "passes": [("passes",), ("passes", "list")],
     "passes show": [("passes", "show", "keep-tokens"), ("passes", "show", "drop-dead")],

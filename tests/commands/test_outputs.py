@@ -103,7 +103,7 @@ def test_a_full_disk_for_real(edgevlm, mount):
     """A tmpfs with room for one bundle of 2 MB, and for half of the one to replace it."""
     disk = mount("size=3m")
     out = disk / "b.edgevlm"
-    compiled = ("compile", "easyvqa-tiny", "--target", "cpu", "-o", out)
+    compiled = ("compile", "easyvqa-tiny", "--target", "cpu", "--payoff", "none", "-o", out)
     assert edgevlm(*compiled, "--quant", "w8").status == 0
     before = (out / "manifest.json").read_bytes()
     for more in (("--force",), ("--force", "--quant", "w8")):

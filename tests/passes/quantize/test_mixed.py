@@ -42,7 +42,7 @@ def quantised(model, seen=None, **options):
 
 def records(part):
     rows = [json.loads(n.metadata_props[STORED]) for n in part.graph if STORED in n.metadata_props]
-    return {row["layer"]: row for row in rows}
+    return {row["output"]: row for row in rows}
 
 
 def test_a_sensitivity_is_the_error_of_rounding_that_layer_alone(graph, solo, model):

@@ -113,7 +113,7 @@ def test_rules_are_for_some_layers(graph, solo):
     part = result.model.parts["vision"]
     found = [json.loads(n.metadata_props[STORED]) for n in part.graph if STORED in n.metadata_props]
     assert {(r["layer"], r["bits"], r["method"]) for r in found} == {
-        ("y", 4, "max"), ("u", 3, "dasq"),
+        ("up", 4, "max"), ("gate", 3, "dasq"),
     }  # fmt: skip
     assert ("skipped", "vision/down", "method = none") in [
         (n.kind, n.where, n.why) for n in result.notes
