@@ -57,6 +57,7 @@ def cli(context: click.Context) -> None:
 @click.option("--prune-at", help="Where: vision:6, vision-out, connector-out, llm:2,llm:16.")
 @click.option("--positions", help="original (default), renumber, run-end-pad.")
 @click.option("--quant", help="none, w8, w4a16, w8a8, w4a8, w3a8, dasq-w4a8, mixed:avg=5bit.")
+@click.option("--kv", help="KV caches: float (default), int8 (a scale a head).")
 @click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens, --prune..., --quant.")
 @click.option("--max-prompt", type=TOKENS, help="Text tokens of a prompt; 64 by default.")
 @click.option("--max-answer", type=TOKENS, help="Tokens of an answer; 32 by default.")

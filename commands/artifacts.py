@@ -8,6 +8,7 @@ from edgevlm.compiler.drift import Drift
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.int8_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.compiler.verify import (
     ProbeInput,
@@ -70,11 +71,15 @@ def check_artifacts(
 def total_drift(
     original: ExportedModel, model: ExportedModel, parts: PartCaller, first: Reference
 ) -> dict[Role, Drift]:
-    """Source against artifact on the source's inputs, for parts whose ports kept their shapes."""
+    """Source against artifact on the source's inputs, for parts whose ports kept their shapes.
+
+    Caches that became int8 are compared as the numbers their codes stand for.
+    """
+    was, now = original.contract, model.contract
+    scales = cache_scales(model) if was.kv_dtype != now.kv_dtype else {}
+    if scales:
+        now = float_ports(now)
     same = [
-        r
-        for r in model.contract.roles
-        if model.contract.inputs(r) == original.contract.inputs(r)
-        and model.contract.outputs(r) == original.contract.outputs(r)
+        r for r in now.roles if now.inputs(r) == was.inputs(r) and now.outputs(r) == was.outputs(r)
     ]
-    return compare_parts(ReferenceParts(original.parts), parts, first, same)
+    return compare_parts(*float_sides(original, model, parts, scales), first, same)

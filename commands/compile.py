@@ -62,6 +62,7 @@ def options_of(
     prune_at: str | None = None,
     positions: str | None = None,
     quant: str | None = None,
+    kv: str | None = None,
     recipe: Path | None = None,
     max_prompt: int | None = None,
     max_answer: int | None = None,
@@ -76,15 +77,15 @@ def options_of(
 
     Raises EV220 for options that would be passed over in silence.
     """
-    if recipe and (tokens, prune, prune_at, positions, quant) != (None,) * 5:
+    if recipe and (tokens, prune, prune_at, positions, quant, kv) != (None,) * 6:
         raise UsageFault(
             "EV220",
-            "--recipe with --tokens, --prune, --prune-at, --positions or --quant",
+            "--recipe with --tokens, --prune, --prune-at, --positions, --quant or --kv",
             "a recipe says all of that itself, so these would do nothing",
             "leave them out, or edit the recipe: it is TOML",
         )
     reduction = parse_asked(tokens, prune, prune_at, positions)
-    flags = Flags(reduction, quant or Flags().quant)
+    flags = Flags(reduction, quant or Flags().quant, kv or Flags().kv)
     source = SourceOptions(max_prompt, max_answer, probes)
     return CompileOptions(
         target, out, flags, recipe, source, force, min_sqnr, calib, payoff, max_drop

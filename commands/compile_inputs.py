@@ -29,7 +29,7 @@ def calibration_inputs(
             "EV220",
             f"--calib {asked[:80]}",
             "no pass of this compile fits anything to inputs, so it would do nothing",
-            "leave it out, or --quant w8a8",
+            "leave it out, or --quant w8a8, or --kv int8",
         )
     found = calibration_probes(asked, original)
     return lambda m: probe_inputs(m.contract, m.processor, m.tokenizer, found)

@@ -64,6 +64,7 @@ AXES: dict[str, Axis] = {
     "tokens": Axis("tokens", tokens=True, sites=True),
     "positions": Axis("positions", tokens=True),
     "quant": Axis("quant"),
+    "kv": Axis("kv"),
     "max-prompt": Axis("max_prompt", _length),
     "max-answer": Axis("max_answer", _length),
     "min-sqnr": Axis("min_sqnr", _decibels),

@@ -51,7 +51,7 @@ def sweep(speaker: Speaker, model: str, **asked: Any) -> None:
 
     \b
     Keys of --over:
-      prune, prune-at, tokens, positions, quant, max-prompt, max-answer, min-sqnr
+      prune, prune-at, tokens, positions, quant, kv, max-prompt, max-answer, min-sqnr
     """
     from edgevlm.commands.sweep import SweepOptions, sweep_model
     from edgevlm.commands.sweep_table import sweep_table

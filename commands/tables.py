@@ -31,7 +31,7 @@ def compile_table(speaker: Speaker, report: dict[str, Any]) -> None:
     ]
     speaker.table(
         f"{report['bundle']}: {report['bytes'] / 1e6:.2f} MB, "
-        f"{tokens['kept']} of {tokens['of']} image tokens",
+        f"{tokens['kept']} of {tokens['of']} image tokens{_cache(tokens, ', KV ')}",
         ["part", "weights MB", "MMAC", "SQNR dB", "against"],
         rows,
     )
@@ -143,7 +143,8 @@ def inspect_table(speaker: Speaker, report: dict[str, Any], *, axes: bool, ops: 
     speaker.table(
         f"{report['source']['name']} ({contract['family']}): "
         f"{_schedule(report['image_tokens'])}, prompt "
-        f"{contract['prompt_capacity']}, KV {contract['kv_capacity']}",
+        f"{contract['prompt_capacity']}, KV {contract['kv_capacity']} rows"
+        f"{_cache(report['image_tokens'], ', ')}",
         ["part", "nodes", "MMAC", "weights MB", "inputs"],
         rows,
     )
@@ -173,6 +174,13 @@ def _ports(ports: dict[str, Any], shown: int = 3) -> str:
     named = [f"{name} {shape}" for name, (_, shape) in list(ports.items())[:shown]]
     more = len(ports) - shown
     return ", ".join([*named, f"{more} more"] if more > 0 else named)
+
+
+def _cache(tokens: dict[str, Any], before: str) -> str:
+    """Of all layers at capacity; nothing for a model without a decoder."""
+    if "kv_bytes" not in tokens:
+        return ""
+    return f"{before}{tokens['kv_bytes'] / 1e6:.2f} MB {tokens['kv_dtype']}"
 
 
 def _number(value: float | None, spec: str = ".0f") -> str:

@@ -13,6 +13,8 @@ one more output, `image_index` (int64, ascending): which of the tokens it was gi
 The KV cache is explicit. prefill returns key_i [1,kv_heads,K+T,head_dim]; decode reads
 past_key_i [1,kv_heads,C,head_dim] with C = kv_capacity and returns the one new row; the caller
 writes it. attention_mask [1,1,1,C+1] (bool, true = attend) covers the C slots and the new token.
+All its ports have one type, `kv_dtype`: float, or int8 codes whose scales (one a kv head, layer and
+side, no zero point) are constants of both parts, so that a caller only carries codes about.
 
 Tokens may also leave in front of decoder layers (`sites`). prefill then takes `image_start` [1],
 the row of the first image token, and returns `image_index_<layer>`; layer i caches
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgevlm.compiler.axes import Signature
@@ -73,6 +76,7 @@ class Contract(BaseModel):
     layers: Count
     kv_heads: Count
     head_dim: Count
+    kv_dtype: Literal["FLOAT", "INT8"] = "FLOAT"  # of all cache ports
     vocabulary: Count  # V; classes for a classifier
     vision_kept: Count | None = None  # image tokens that leave the vision part, where it drops any
     sites: Annotated[tuple[LayerSite, ...], Field(strict=False)] = ()  # ascending
@@ -126,6 +130,12 @@ class Contract(BaseModel):
     def capacity_at(self, layer: int) -> int:
         """Rows of the KV cache of a decoder layer."""
         return self.kv_capacity - (self.kept_image_tokens - self.tokens_at(layer))
+
+    @property
+    def kv_bytes(self) -> int:
+        """Of the caches of all layers at capacity, without their scales."""
+        rows = sum(self.capacity_at(layer) for layer in range(self.layers))
+        return rows * 2 * self.kv_heads * self.head_dim * int(ir.DataType[self.kv_dtype].itemsize)
 
     @property
     def masks(self) -> dict[int, str]:

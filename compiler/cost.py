@@ -50,7 +50,7 @@ def image_tokens(contract: Contract) -> dict[str, object]:
     """What becomes of the image's tokens, for reports: never one K where layers differ.
 
     kept: behind the last site; average: over the decoder layers' caches; kv_bytes: of all caches
-    at capacity, float32.
+    at capacity, in their type.
     """
     sites = [{"at": f"llm:{s.layer}", "tokens": s.tokens} for s in contract.sites]
     if contract.kept_image_tokens < contract.given_tokens:
@@ -61,11 +61,11 @@ def image_tokens(contract: Contract) -> dict[str, object]:
         kept = contract.given_tokens
         return {"kept": kept, "of": contract.image_tokens, "average": kept, "schedule": sites}
     each = [contract.tokens_at(layer) for layer in range(contract.layers)]
-    rows = sum(contract.capacity_at(layer) for layer in range(contract.layers))
     return {
         "kept": min(each),
         "of": contract.image_tokens,
         "average": round(sum(each) / len(each), 2),
         "schedule": sites,
-        "kv_bytes": rows * 2 * contract.kv_heads * contract.head_dim * 4,
+        "kv_dtype": "int8" if contract.kv_dtype == "INT8" else "float32",
+        "kv_bytes": contract.kv_bytes,
     }

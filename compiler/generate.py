@@ -30,11 +30,15 @@ class ImageTokens:
 
 @dataclass
 class Trace:
-    """Seconds spent in each stage, which tokens were kept, and the parts' feeds if asked for."""
+    """Seconds spent in each stage, which tokens were kept, and the parts' feeds if asked for.
+
+    With the feeds come the rows that decode added to the caches, a step each.
+    """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     feeds: dict[str, Feeds] | None = None
     choices: dict[str, np.ndarray] = field(default_factory=dict)  # by part and output
+    rows: list[dict[str, np.ndarray]] = field(default_factory=list)  # key_i, value_i
 
     def timed(
         self, stage: str, parts: PartCaller, role: str, feeds: Feeds
@@ -130,6 +134,8 @@ def generate(
         start = perf_counter()
         cache.write(rows + step, out)
         trace.seconds["decode"][-1] += seconds + perf_counter() - start
+        if trace.feeds is not None:
+            trace.rows.append({name: out[name] for name in cache.rows})
 
 
 def _embed(contract: Contract, parts: PartCaller, ids: Sequence[int]) -> np.ndarray:

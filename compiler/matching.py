@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgevlm.compiler.contract import Contract
-from edgevlm.compiler.drift import Drift, measure
+from edgevlm.compiler.drift import Drift, measure, measure_codes
 
 __all__ = ["Compared", "choices_of", "compare_outputs", "overlap_of"]
 
@@ -59,7 +59,8 @@ def compare_outputs(
         behind = any(_stands_behind(name, choice) for choice in differ)
         if behind:
             a, b = _matched(name, (a, want), (b, got), contract, start)
-        found.append(Compared(measure(a, b, name), behind))
+        compare = measure_codes if a.dtype == np.int8 else measure
+        found.append(Compared(compare(a, b, name), behind))
     overlaps = [overlap_of(want[n], got[n]) for n in chosen]
     return found, min(overlaps, default=None)
 

@@ -20,7 +20,7 @@ class Port(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    dtype: str  # onnx name: FLOAT, INT64, BOOL
+    dtype: str  # onnx name: FLOAT, INT64, BOOL, INT8
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]
 
@@ -129,13 +129,11 @@ def _seen(contract: Contract, logits: Port) -> Port:
 
 def _cache(contract: Contract, prefix: str, rows: Callable[[int], int], axis: str) -> list[Port]:
     return [
-        _f(
-            f"{prefix}{kind}_{layer}",
-            (1, contract.kv_heads, rows(layer), contract.head_dim),
-            "batch",
-            "head",
-            axis,
-            "head_dim",
+        Port(
+            name=f"{prefix}{kind}_{layer}",
+            dtype=contract.kv_dtype,
+            shape=(1, contract.kv_heads, rows(layer), contract.head_dim),
+            axes=("batch", "head", axis, "head_dim"),
         )
         for layer in range(contract.layers)
         for kind in ("key", "value")

@@ -11,6 +11,7 @@ __all__ = [
     "LINEAR",
     "STORED",
     "check_symmetric",
+    "is_port",
     "is_rounded",
     "rounds_activations",
     "weights_of",
@@ -41,8 +42,13 @@ def is_rounded(value: ir.Value) -> bool:
 
 
 def rounds_activations(part: ir.Model) -> bool:
-    """Whether values are rounded while the part runs, and not its weights alone."""
-    return any(node.op_type == "QuantizeLinear" for node in part.graph)
+    """Whether values are rounded while the part runs, and not its weights or what it returns."""
+    return any(n.op_type == "QuantizeLinear" and not is_port(n.outputs[0]) for n in part.graph)
+
+
+def is_port(value: ir.Value) -> bool:
+    """Whether the caller of a part sees it, and its type is that of the contract."""
+    return value.is_graph_input() or value.is_graph_output()
 
 
 def check_symmetric(model: ExportedModel) -> None:

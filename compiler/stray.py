@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.drift import EXACT_DB, measure
 from edgevlm.compiler.executor import Feeds, open_session
+from edgevlm.compiler.int8_cache import as_codes
 
 __all__ = ["drift_by_value", "first_stray"]
 
 TOGETHER = 16  # values inside a part that are held at once
 
 
-def first_stray(before: ir.Model, after: ir.Model, feeds: Sequence[Feeds], floor: float) -> str:
+def first_stray(
+    before: ir.Model,
+    after: ir.Model,
+    feeds: Sequence[Feeds],
+    floor: float,
+    scales: Mapping[str, np.ndarray] | None = None,
+) -> str:
     """The first node (in graph order) whose value, known by the same name, is under `floor` dB.
 
-    All feeds are tried: a node may stray on one picture only.
+    All feeds are tried: a node may stray on one picture only. scales: of the caches of `after`,
+    where they became int8.
     """
     old = {str(v.name): v for n in before.graph for v in n.outputs if v.name and v.dtype}
     shared = [
@@ -38,8 +46,9 @@ def first_stray(before: ir.Model, after: ir.Model, feeds: Sequence[Feeds], floor
         open_session(after, outputs=tuple(shared)),
     )
     first: tuple[int, float] | None = None
-    for fed in feeds:
-        want, got = (session.run(names, dict(fed)) for session in sessions)
+    for given in feeds:
+        both = (dict(given), as_codes(given, scales or {}))
+        want, got = (s.run(names, mine) for s, mine in zip(sessions, both, strict=True))
         for place, (a, b) in enumerate(zip(want, got, strict=True)):
             drift = measure(a, b, names[place])
             if drift.sqnr_db < floor:

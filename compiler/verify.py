@@ -1,7 +1,8 @@
 """The proof after every pass: the probe set through the model before and after, part by part.
 
     exact         same inputs to each part, outputs equal to rounding (EXACT_FLOOR_DB); same answers
-    approximate   the same comparison, bounded below by `min_sqnr`; answers counted
+    approximate   the same comparison, bounded below by `min_sqnr`; answers counted; caches may
+                  become int8, and are compared as the numbers that their codes stand for
     structural    shapes differ, so logits and answers of the whole chain are compared and recorded
 
 A pass over its tolerance stops the compile, naming the first node whose value strayed.
@@ -20,6 +21,7 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import Feeds, PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify, encode_image, generate
+from edgevlm.compiler.int8_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.matching import Compared, compare_outputs
 from edgevlm.compiler.pass_base import Effect
 from edgevlm.compiler.stray import first_stray
@@ -60,6 +62,7 @@ class Reference:
     choices: list[dict[str, np.ndarray]] = field(default_factory=list)  # which tokens were kept
     contract: Contract | None = None
     starts: list[int] = field(default_factory=list)  # text tokens in front of the image
+    rows: list[list[dict[str, np.ndarray]]] = field(default_factory=list)  # decode's, a step each
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def observe(
         seen.logits.append(logits[0])
         seen.answers.append(answer)
         seen.choices.append(trace.choices)
+        seen.rows.append(trace.rows)
     return seen
 
 
@@ -169,7 +173,9 @@ def check_pass(
     Raises EV206 (drift) or EV207 (answers) for a pass that strayed further than its effect allows,
     EV501 for one that claims to keep the function and changes the contract.
     """
-    if effect is not Effect.STRUCTURAL and after.contract != before.contract:
+    rounded = effect is Effect.APPROXIMATE and before.contract == float_ports(after.contract)
+    kept = rounded or after.contract == before.contract
+    if effect is not Effect.STRUCTURAL and not kept:
         raise JobFault(
             "EV501",
             f"pass {name} changed the contract",
@@ -179,14 +185,14 @@ def check_pass(
     drift: dict[Role, Drift] = {}
     if effect is not Effect.STRUCTURAL:
         changed = [r for r in after.parts if after.parts[r] is not before.parts[r]]
-        drift = compare_parts(
-            ReferenceParts(before.parts), ReferenceParts(after.parts), reference, changed
-        )
+        scales = cache_scales(after) if rounded else {}
+        sides = float_sides(before, after, ReferenceParts(after.parts), scales)
+        drift = compare_parts(*sides, reference, changed)
         floor = EXACT_FLOOR_DB if effect is Effect.EXACT else min_sqnr
         for role, found in drift.items():
             if found.sqnr_db < floor:
                 feeds = [f[role] for f in reference.feeds if role in f]
-                node = first_stray(before.parts[role], after.parts[role], feeds, floor)
+                node = first_stray(before.parts[role], after.parts[role], feeds, floor, scales)
                 raise JobFault(
                     "EV206",
                     f"pass {name} changed part {role}, output {found.where}",

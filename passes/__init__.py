@@ -18,6 +18,7 @@ from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
+from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.quantize.smooth_activations import SmoothActivations
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
@@ -48,6 +49,7 @@ PASSES: dict[str, type[Pass]] = {
         QuantizeWeights,
         QuantizeActivations,
         QuantizeDynamically,
+        QuantizeKv,
     )
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.recipe import Recipe, Step
-from edgevlm.passes.quantize.asked import quant_steps
+from edgevlm.passes.quantize.asked import kv_steps, quant_steps
 from edgevlm.passes.tokens.schedule import Asked
 
 __all__ = ["PIPELINES", "Flags", "Group", "compose"]
@@ -21,6 +21,7 @@ class Flags:
 
     reduction: Asked | None = None  # of image tokens; None keeps all
     quant: str = "none"
+    kv: str = "float"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
             "ranges of activations are those of the model with its weights rounded",
             ("quantize-activations", "quantize-dynamically"),
         ),
+        Group(
+            "the last ranges of all: what caches hold hangs on every rounding in front of them",
+            ("quantize-kv",),
+        ),
     ),
 }
 
@@ -78,8 +83,9 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "quantize-weights": [],
         "quantize-activations": [],
         "quantize-dynamically": [],
+        "quantize-kv": [],
     }
-    for step in quant_steps(flags.quant):
+    for step in (*quant_steps(flags.quant), *kv_steps(flags.kv)):
         asked[step.name].append(step.options)
     if flags.reduction:
         for step in flags.reduction.steps(model, runtime):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.recipe import Step
 
-__all__ = ["QUANT_SCHEMES", "quant_steps"]
+__all__ = ["KV_TYPES", "QUANT_SCHEMES", "kv_steps", "quant_steps"]
 
 SMOOTH = Step("smooth-activations")
 #: a scale a tensor where weights have one a channel; scales at run time where they have blocks
@@ -37,6 +37,8 @@ QUANT_SCHEMES: dict[str, tuple[Step, ...]] = {
     "dasq-w3a8": _a8(bits=3, method="dasq-gptq"),
     "mixed": _a8(bits=4, method="gptq", average_bits=5.0),
 }
+#: --kv -> the same
+KV_TYPES: dict[str, tuple[Step, ...]] = {"float": (), "int8": (Step("quantize-kv"),)}
 
 
 def quant_steps(asked: str) -> tuple[Step, ...]:
@@ -51,6 +53,15 @@ def quant_steps(asked: str) -> tuple[Step, ...]:
     return tuple(
         Step(s.name, s.options | options) if s.name == "quantize-weights" else s for s in steps
     )
+
+
+def kv_steps(asked: str) -> tuple[Step, ...]:
+    """Raises UsageFault EV202 for another type of KV caches."""
+    if asked not in KV_TYPES:
+        types = f"types: {', '.join(KV_TYPES)}"
+        what = f"unknown type of KV caches {asked[:80]!r}"
+        raise UsageFault("EV202", what, types, "edgevlm compile --help")
+    return KV_TYPES[asked]
 
 
 def _option(scheme: str, pair: str) -> tuple[str, object]:

@@ -1,14 +1,16 @@
 """Write int8 parts as ONNX Runtime's CPU provider fuses them, bit for bit the same.
 
-    activations   Quant(x, s)    -> uint8 with zero point 128        weights   -> int8, zero point 0
-                  Deq(q, s)      -> the same                            written out, int4 widened
+    activations   Quant(x, s)    -> uint8 with zero point 128        weights,  -> int8, zero point 0
+                  Deq(q, s)      -> the same                         ports        written out;
+                                                                                  int4 widened
 
 round(x / s) clipped to [-128, 127] and that plus 128 clipped to [0, 255] are the same number, so an
 int8 tensor without a zero point is exactly a uint8 one with zero point 128. ONNX Runtime turns int8
 into uint8 itself, but only where one product reads the value: q, k and v projections of one input
 stay float products of values made float again, slower than no quantisation. Where `output_dtype`
-alone says int8 its passes add a zero point of another type and the file does not load. The dialect
-of the compiler, and what other targets get, has no zero point anywhere.
+alone says int8 its passes add a zero point of another type and the file does not load. Ports (the
+rows of an int8 KV cache) keep the type that the contract says. The dialect of the compiler, and
+what other targets get, has no zero point anywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
-from edgevlm.compiler.quantised import LINEAR
+from edgevlm.compiler.quantised import LINEAR, is_port
 
 __all__ = ["as_uint8"]
 
@@ -36,10 +38,12 @@ def as_uint8(part: ir.Model) -> ir.Model:
         if stored.dtype == ir.DataType.INT4 and stored.is_initializer():
             if stored not in wide:
                 wide[stored] = build.const(stored.const_value.numpy().astype(np.int8), np.int8)
-            node.replace_input_with(0, wide[stored])
-        maker = stored.producer()
+            stored = wide[stored]
+            node.replace_input_with(0, stored)
+        code = node.outputs[0] if node.op_type == "QuantizeLinear" else stored
+        maker = code.producer()
         made_here = maker is not None and maker.op_type == "QuantizeLinear"
-        active = node.op_type == "QuantizeLinear" or made_here
+        active = made_here and not is_port(code)
         if scale.const_value is None:
             continue  # rows of a table, looked up with their scales
         key = active, tuple(int(d) for d in scale.shape)
@@ -49,7 +53,7 @@ def as_uint8(part: ir.Model) -> ir.Model:
         node.attributes.pop("output_dtype", None)
         node.resize_inputs(3)
         node.replace_input_with(2, zeros[key])
-        if node.op_type == "QuantizeLinear":
+        if active and node.op_type == "QuantizeLinear":
             node.outputs[0].type = ir.TensorType(ir.DataType.UINT8)  # a clone shares the old one
     for stored in wide:
         if not stored.uses():

@@ -17,7 +17,7 @@ from edgevlm.runtimes.ort import runtime
 __all__ = ["node_times", "profile_part", "zero_feeds"]
 
 KERNEL = "_kernel_time"
-DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
+DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int8)": np.int8}
 
 
 def profile_part(path: Path, role: Role, settings: dict[str, Any], runs: int) -> list[OpTime]:

@@ -44,7 +44,12 @@ SHARED_MACS = 100_000_000
 #: of int8 parts: it makes MatMul and Add a float Gemm before anything sees that the product is int8
 HARMFUL = ["MatMulAddFusion"]
 #: ONNX Runtime's name of a type -> ONNX's
-DTYPES = {"tensor(float)": "FLOAT", "tensor(int64)": "INT64", "tensor(bool)": "BOOL"}
+DTYPES = {
+    "tensor(float)": "FLOAT",
+    "tensor(int64)": "INT64",
+    "tensor(bool)": "BOOL",
+    "tensor(int8)": "INT8",
+}
 
 
 class OrtSettings(BaseModel):

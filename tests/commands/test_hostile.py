@@ -52,6 +52,8 @@ EDITS = {
     "contract: text for a number": put("64", "contract", "image_height"),
     "contract: zero": put(0, "contract", "layers"),
     "contract: astronomic": put(10**30, "contract", "kv_capacity"),
+    "contract: caches of a type there is not": put("INT4", "contract", "kv_dtype"),
+    "contract: caches of a number": put(8, "contract", "kv_dtype"),
     "contract: more kept than there are": put(65, "contract", "kept_image_tokens"),
     "schema: text": put("1", "schema"),
     "schema: zero": put(0, "schema"),

@@ -92,6 +92,8 @@ def test_axes_name_what_passes_look_for():
         ({"width": "6"}, "valid integer"),
         ({"grid": (3, 4, 5)}, "at most 2 items"),
         ({"kind": "speech"}, "'vlm', 'classifier' or 'dense'"),
+        ({"kv_dtype": "INT4"}, "'FLOAT' or 'INT8'"),
+        ({"kv_dtype": "int8"}, "'FLOAT' or 'INT8'"),
         ({"family": "f" * 65}, "at most 64"),
         ({"colour": 1}, "not permitted"),
     ],
@@ -99,6 +101,20 @@ def test_axes_name_what_passes_look_for():
 def test_numbers_that_contradict_are_refused(change, message):
     with pytest.raises(ValidationError, match=message):
         Contract(**SIZES | change)
+
+
+def test_caches_of_int8_are_the_same_ports_of_another_type_and_a_quarter_of_the_bytes():
+    plain, coded = Contract(**SIZES), Contract(**SIZES, kv_dtype="INT8")
+    assert plain.kv_dtype == "FLOAT"  # as manifests say that know of nothing else
+    assert plain.kv_bytes == 2 * 2 * 3 * 17 * 4 * 4 and coded.kv_bytes == plain.kv_bytes // 4
+    for role in VLM_ROLES:
+        for side in ("inputs", "outputs"):
+            for a, b in zip(getattr(plain, side)(role), getattr(coded, side)(role), strict=True):
+                cache = a.name.removeprefix("past_").startswith(("key_", "value_"))
+                assert b.dtype == ("INT8" if cache else a.dtype)
+                assert a == b.model_copy(update={"dtype": a.dtype})
+    shorter = Contract(**SIZES, kv_dtype="INT8", layer_tokens=(5, 2))
+    assert shorter.kv_bytes == 2 * 3 * 4 * (17 + 14)
 
 
 def test_it_cannot_be_edited():

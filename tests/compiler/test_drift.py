@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgevlm.compiler.drift import EXACT_DB, Drift, measure, worst
+from edgevlm.compiler.drift import EXACT_DB, ON_EDGE, Drift, measure, measure_codes, worst
 
 VALUES = st.floats(-(2.0**100), 2.0**100, width=32)
 PAIRS = st.integers(1, 12).flatmap(
@@ -129,3 +129,43 @@ def test_json_has_no_infinity():
     assert Drift(40.04, 0.99999951, 0.012345, "t", 1 / 3).as_json() == {
         "sqnr_db": 40.0, "cosine": 1.0, "max_abs": 0.0123, "tensor": "t", "token_overlap": 0.3333,
     }  # fmt: skip
+
+
+CODES = np.random.default_rng(0).integers(-127, 128, 4000).astype(np.int8)
+
+
+def apart(share, steps):
+    """The same codes, a share of them so many steps off."""
+    other = CODES.copy()
+    count = round(share * len(CODES))
+    other[:count] = np.where(CODES[:count] > 0, CODES[:count] - steps, CODES[:count] + steps)
+    return other
+
+
+def test_single_steps_of_codes_are_no_drift_while_they_are_few():
+    found = measure_codes(CODES, apart(ON_EDGE, 1), "key_0")
+    assert (found.sqnr_db, found.max_abs, found.where) == (EXACT_DB, 1.0, "key_0")
+    many = measure_codes(CODES, apart(ON_EDGE + 0.01, 1), "key_0")
+    assert many == measure(CODES, apart(ON_EDGE + 0.01, 1), "key_0") and many.sqnr_db < 50
+
+
+def test_rounding_down_in_place_of_to_nearest_is_seen():
+    numbers = np.random.default_rng(1).normal(size=9000) * 40
+    down, near = (f(numbers).clip(-127, 127).astype(np.int8) for f in (np.floor, np.rint))
+    assert measure_codes(near, down, "t").sqnr_db < 40
+    moved = (near - (numbers > 100)).astype(np.int8)  # a few per cent, on the edge
+    assert measure_codes(near, moved, "t").sqnr_db == EXACT_DB
+
+
+def test_of_larger_differences_one_step_is_forgiven():
+    for steps in (2, 3, 40):
+        found = measure_codes(CODES, apart(0.01, steps), "t")
+        assert found.sqnr_db == measure(CODES, apart(0.01, steps - 1), "t").sqnr_db < 60
+        assert found.max_abs == steps
+
+
+def test_codes_of_another_shape_or_none_are_told_as_such():
+    assert measure_codes(CODES, CODES[:-1], "t").sqnr_db == -math.inf
+    assert measure_codes(CODES[:0], CODES[:0], "t").sqnr_db == -math.inf
+    extreme = np.array([-128, 127], np.int8)
+    assert measure_codes(extreme, extreme[::-1], "t").sqnr_db < 0  # 255 steps, not -1

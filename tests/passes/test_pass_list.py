@@ -13,7 +13,7 @@ from edgevlm.compiler.pass_base import Effect, Pass
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.passes import PASSES, find_pass, make_passes
 from edgevlm.passes.pipelines import PIPELINES, Flags, compose
-from edgevlm.passes.quantize.asked import QUANT_SCHEMES
+from edgevlm.passes.quantize.asked import KV_TYPES, QUANT_SCHEMES
 from edgevlm.passes.tokens.schedule import parse_asked
 from edgevlm.runtimes import RUNTIMES
 
@@ -92,13 +92,17 @@ def test_pipelines_keep_the_order_that_passes_ask_for(runtime):
 @pytest.mark.parametrize("runtime", PIPELINES)
 @pytest.mark.parametrize("tokens", [None, "4"])
 @pytest.mark.parametrize("quant", QUANT_SCHEMES)
-def test_every_set_of_flags_gives_a_recipe_that_can_be_made(micro_model, runtime, tokens, quant):
+@pytest.mark.parametrize("kv", KV_TYPES)
+def test_every_set_of_flags_gives_a_recipe_that_can_be_made(
+    micro_model, runtime, tokens, quant, kv
+):
     asked = parse_asked(tokens, tokens and "stride", None)
-    recipe = compose("cpu", runtime, Flags(asked, quant), micro_model)
+    recipe = compose("cpu", runtime, Flags(asked, quant, kv), micro_model)
     names = [step.name for step in recipe.steps]
     assert ("keep-tokens" in names) == (tokens is not None)
-    every = {step.name for scheme in QUANT_SCHEMES.values() for step in scheme}
-    assert tuple(step for step in recipe.steps if step.name in every) == QUANT_SCHEMES[quant]
+    wanted = QUANT_SCHEMES[quant] + KV_TYPES[kv]
+    every = {s.name for f in (QUANT_SCHEMES, KV_TYPES) for steps in f.values() for s in steps}
+    assert tuple(step for step in recipe.steps if step.name in every) == wanted
     assert [p.name for p in make_passes(recipe)] == names
     assert Recipe.from_toml(recipe.to_toml()) == recipe
     if tokens:
@@ -108,6 +112,8 @@ def test_every_set_of_flags_gives_a_recipe_that_can_be_made(micro_model, runtime
 
 def test_an_unknown_scheme():
     assert "w2" in refused(lambda: compose("cpu", "ort", Flags(quant="w2")), "EV202").what
+    fault = refused(lambda: compose("cpu", "ort", Flags(kv="int4")), "EV202")
+    assert "int4" in fault.what and "float, int8" in fault.why
 
 
 @pytest.mark.parametrize("runtime", PIPELINES)

@@ -38,6 +38,7 @@ def values(*over: str) -> list[str]:
         ("prune-at=vision-out,llm:2+llm:16", ["vision-out", "llm:2,llm:16"]),
         ("prune-at=vision-out;llm:2,llm:16", ["vision-out", "llm:2,llm:16"]),
         ("quant=none,w8", ["none", "w8"]),
+        ("kv=float,int8", ["float", "int8"]),
         ("tokens=16,8,16", ["16", "8"]),
     ],
 )

@@ -6,13 +6,15 @@ from collections import Counter
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from edgevlm.compiler.executor import open_session
+from edgevlm.compiler.executor import ReferenceParts, open_session
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import answered_otherwise, observe
+from edgevlm.compiler.verify import answered_otherwise, compare_parts, observe
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
+from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.runtimes import find_runtime
 from edgevlm.runtimes.ort.int8_dialect import as_uint8
@@ -46,6 +48,63 @@ def test_it_is_the_same_bit_for_bit(quantised, role):
         }
         a, b = (s.run(None, feed) for s in sessions)
         assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture(scope="module")
+def cached(quantised, tiny_probes):
+    """The same with int8 caches."""
+    model, _, seen = run_passes(quantised[0], [QuantizeKv()], tiny_probes)
+    return model, seen
+
+
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+def test_ports_stay_int8_without_a_zero_point_and_the_rest_is_as_before(cached, role):
+    model, seen = cached
+    part, made = model.parts[role], as_uint8(model.parts[role])
+    for value in (*made.graph.inputs, *made.graph.outputs):
+        if value.name.removeprefix("past_").startswith(("key_", "value_")):
+            assert value.dtype == ir.DataType.INT8
+            (node,) = {value.producer()} - {None} or {n for n, _ in value.uses()}
+            zero = node.inputs[2].const_value.numpy()
+            assert zero.dtype == np.int8 and not zero.any()
+    inner = [n for n in made.graph if n.op_type == "QuantizeLinear"]
+    inner = [n for n in inner if not n.outputs[0].is_graph_output()]
+    assert len(inner) == sum(
+        n.op_type == "QuantizeLinear" and not n.outputs[0].is_graph_output() for n in part.graph
+    )
+    assert {n.outputs[0].dtype for n in inner} == {ir.DataType.UINT8}
+    feeds = dict(seen.feeds[0][role])
+    for name, value in feeds.items():
+        if value.dtype == np.int8:
+            feeds[name] = np.random.default_rng(0).integers(-128, 128, value.shape, np.int8)
+    a, b = (open_session(p).run(None, feeds) for p in (part, made))
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_codes_at_the_ports_alone_leave_products_float(tiny_model, tiny_probes, weights, tmp_path):
+    """Else ONNX Runtime would round activations of products with int8 weights, unasked."""
+    steps = [*([QuantizeWeights()] if weights else []), QuantizeKv()]
+    model, _, seen = run_passes(tiny_model, steps, tiny_probes)
+    runtime = find_runtime("ort")
+    artifacts = runtime.lower(model, tmp_path)
+    assert not any(a.settings["int8"] for a in artifacts)
+    parts = runtime.open_artifacts(tmp_path, artifacts, model.contract)
+    ran = observe(model, tiny_probes, parts)
+    assert ran.answers == seen.answers
+    for a, b in zip(seen.logits, ran.logits, strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-4 * np.abs(a).max())
+
+
+def test_int8_caches_beside_int8_products(cached, tiny_probes, tmp_path):
+    model, seen = cached
+    runtime = find_runtime("ort")
+    artifacts = runtime.lower(model, tmp_path)
+    assert {a.role for a in artifacts if a.settings["int8"]} == set(ROLES)
+    parts = runtime.open_artifacts(tmp_path, artifacts, model.contract)
+    drift = compare_parts(ReferenceParts(model.parts), parts, seen, ("prefill", "decode"))
+    assert min(d.sqnr_db for d in drift.values()) > 40
+    assert answered_otherwise(seen, observe(model, tiny_probes, parts)) == 0
 
 
 def test_the_compilers_own_graph_has_no_zero_point(quantised):

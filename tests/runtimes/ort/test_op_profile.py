@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgevlm.compiler.verify import observe
+from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 from edgevlm.runtimes.ort import op_profile
 from edgevlm.runtimes.ort.op_profile import profile_part, zero_feeds
 from edgevlm.runtimes.ort.runtime import OrtRuntime, open_part
@@ -102,6 +104,17 @@ def test_nothing_is_left_in_the_temporary_folder(small, tmp_path, monkeypatch):
     artifact = small.manifest.artifacts[2]
     profile_part(small.folder / artifact.file, artifact.role, artifact.settings, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_caches_of_int8_are_fed_as_int8(tiny_model, tiny_probes, tmp_path):
+    step = QuantizeKv()
+    step.calibration = observe(tiny_model, tiny_probes)
+    artifacts = OrtRuntime().lower(step(tiny_model).model, tmp_path)
+    (decode,) = [a for a in artifacts if a.role == "decode"]
+    feeds = zero_feeds(open_part(tmp_path / decode.file, decode.settings))
+    assert feeds["past_key_0"].dtype == np.int8 and feeds["inputs_embeds"].dtype == np.float32
+    rows = {r.op: r.nodes for r in profile_part(tmp_path / decode.file, "decode", {}, 2)}
+    assert rows["QuantizeLinear"] == rows["DequantizeLinear"] == 8
 
 
 def test_feeds_are_zeros_and_masks_let_all_through(small):
