@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import tables_default
+import tables_kv
 import tables_llava
 import tables_reduction
 import tables_saliency
@@ -127,6 +128,7 @@ def page() -> str:
         startup(),
         scale(),
         int8(),
+        tables_kv.section(),
     ]
     return "\n\n".join([head, *sections]) + "\n"
 
