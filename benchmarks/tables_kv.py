@@ -20,8 +20,9 @@ def section() -> str:
         [
             "## Int8 KV caches",
             "`--kv int8` against float caches, all else equal. Scales from "
-            f"{result['calibration']} questions of the training split, accuracy on {result['questions']} of it: no test "
-            "split. `otherwise`: questions answered rightly by one of the two alone. `logits`: "
+            f"{result['calibration']} questions of the training split, accuracy on "
+            f"{result['questions']} of it: no test split. `otherwise`: questions answered rightly "
+            "by one of the two alone. `logits`: "
             f"{result['spoken']} answers made to go on to {result['steps']} tokens, every step "
             "behind the first as long as the words before it are the same.",
             grid(HEADINGS, [_row(r) for r in result["rows"]]),

@@ -12,7 +12,7 @@ and from every step of decode. Both parts attend to rows that they have just com
 prefill all rows are, so a token of decode sees itself as it would there, and only the past is
 rounded. Refuses a model without a decoder, and a cache whose rows were never seen or are not
 finite: all caches have one type. Works with pruned layers. Expected effect: a quarter of the bytes,
-caches at 35 dB; decode a few per cent slower where int8 must be made float before attention.
+caches at 35 dB; decode some per cent slower where int8 must be made float for attention.
 """
 
 from __future__ import annotations
@@ -83,16 +83,15 @@ class QuantizeKv(Pass):
             for name, scale in scales.items():
                 _round_port(build, name, scale)
             build.finish()
+        coded = contract.model_copy(update={"kv_dtype": "INT8"})
         runs = sum("prefill" in feeds for feeds in self.observed.feeds)
         steps = sum(map(len, self.observed.rows))
-        note = Note(
-            "matched",
-            "prefill, decode",
+        why = (
             f"{len(scales)} caches of {contract.kv_heads} heads, ranges of {runs} prompts and "
-            f"{steps} steps of decode; {contract.kv_bytes} -> "
-            f"{(new := contract.model_copy(update={'kv_dtype': 'INT8'})).kv_bytes} bytes",
+            f"{steps} steps of decode; {contract.kv_bytes} -> {coded.kv_bytes} bytes"
         )
-        return PassResult(model.with_parts(new, **clones), True, (note,))
+        note = Note("matched", "prefill, decode", why)
+        return PassResult(model.with_parts(coded, **clones), True, (note,))
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:
         """Nothing has a zero point, and the sides of a cache have one scale."""
