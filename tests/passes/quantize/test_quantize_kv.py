@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from edgevlm.compiler.axes import analyse
-from edgevlm.compiler.errors import JobFault, UsageFault
+from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.generate import encode_image, generate
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.quantised import check_symmetric
-from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.compiler.validate import validate
-from edgevlm.compiler.verify import Reference, observe
-from edgevlm.passes import make_passes
+from edgevlm.compiler.verify import observe
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
@@ -241,68 +237,3 @@ def test_tokens_may_leave_a_model_with_int8_caches(make_micro, micro_probes):
     assert rows["key_0"] == rows["key_1"] + 5 == rows["key_2"] + 5
     assert pruned.contract.kv_dtype == "INT8"
     assert len(observe(pruned, micro_probes).answers) == len(micro_probes)
-
-
-def test_ranges_and_headroom_are_options(tiny_model, tiny_probes):
-    def scales(**options):
-        part = quantised(tiny_model, tiny_probes, **options).parts["prefill"]
-        return np.concatenate([scale_of(part, n) for n in caches(tiny_model.contract)])
-
-    top = scales()
-    np.testing.assert_allclose(scales(headroom=1.5), 1.5 * top, rtol=1e-6)
-    for how in ({"range": "percentile", "percentile": 99.0}, {"range": "mse"}):
-        found = scales(**how)
-        assert (found <= top).all() and (found < 0.99 * top).any()
-
-
-def test_a_head_that_is_always_zero_gets_scale_one(make_micro, micro_probes):
-    model = make_micro(layers=1, heads=4, kv_heads=2, width=16)
-    parts = {}
-    for role in ("prefill", "decode"):
-        part = parts[role] = model.parts[role].clone()
-        weight = part.graph.initializers["wv_0"]
-        array = weight.const_value.numpy().copy()
-        array[:, :4] = 0  # of the first of two heads
-        weight.const_value = ir.tensor(array, name="wv_0")
-    scale = scale_of(quantised(model.with_parts(**parts), micro_probes).parts["decode"], "value_0")
-    assert scale[0] == 1 and scale[1] != 1
-
-
-def broken(model, factor):
-    """Calibration that saw `factor` times the rows of decode."""
-    seen = observe(model, [])
-    rows = {n: np.full((1, 1, 1, 4), factor, np.float32) for n in caches(model.contract)}
-    return replace(seen, rows=[[rows]])
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, None])
-def test_what_has_no_range_is_told_in_three_lines(micro_model, value):
-    step = QuantizeKv()
-    step.calibration = Reference([], [], []) if value is None else broken(micro_model, value)
-    with pytest.raises(JobFault, match="EV240") as caught:
-        step(micro_model)
-    assert "KV cache key_0" in caught.value.what and "--calib" in caught.value.fix
-    said = "no number came" if value is None else "NaN or infinite"
-    assert said in caught.value.why and "one type" in caught.value.why
-
-
-def test_rows_of_decode_alone_are_rows(micro_model):
-    step = QuantizeKv()
-    step.calibration = broken(micro_model, 12.7)
-    part = step(micro_model).model.parts["decode"]
-    np.testing.assert_allclose(scale_of(part, "past_key_0"), [0.1], rtol=1e-6)
-
-
-def test_wrong_calls(graph, solo, micro_model):
-    with pytest.raises(UsageFault, match="EV220") as caught:
-        QuantizeKv()(solo(graph("(float[1,4] x) => (float[1,4] y) { y = Tanh(x) }")))
-    assert "without a decoder" in caught.value.what and "--kv" in caught.value.fix
-    with pytest.raises(JobFault, match="EV501"):
-        QuantizeKv()(micro_model)  # nobody observed it
-    for options in ({"range": "entropy"}, {"percentile": 10.0}, {"headroom": 0.5}):
-        with pytest.raises(UsageFault, match="EV202"):
-            QuantizeKv(**options)
-    for late in ("keep-tokens", "quantize-weights", "quantize-activations", "smooth-activations"):
-        options = {"keep": 4} if late == "keep-tokens" else {}
-        with pytest.raises(UsageFault, match="EV205"):
-            make_passes(Recipe("cpu", (Step("quantize-kv"), Step(late, options))))
