@@ -12,6 +12,7 @@ from pathlib import Path
 import tables_default
 import tables_kv
 import tables_llava
+import tables_ocr
 import tables_reduction
 import tables_saliency
 from page import grid, load, provenance
@@ -129,6 +130,7 @@ def page() -> str:
         scale(),
         int8(),
         tables_kv.section(),
+        tables_ocr.section(),
     ]
     return "\n\n".join([head, *sections]) + "\n"
 
