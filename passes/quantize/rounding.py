@@ -9,6 +9,7 @@ import numpy as np
 from edgevlm.passes.quantize.compensation.gptq import gptq
 from edgevlm.passes.quantize.compensation.gram import Gram
 from edgevlm.passes.quantize.dasq import Dasq, decompose
+from edgevlm.passes.quantize.dasq_joint import search
 from edgevlm.passes.quantize.grids import (
     Grid,
     Rounded,
@@ -48,14 +49,10 @@ def round_rows(rows: np.ndarray, scheme: Scheme, gram: Gram | None = None) -> Ro
 
 def _in_two(rows: np.ndarray, scheme: Scheme, gram: Gram | None) -> Dasq:
     """A few outliers apart; dasq-gptq: the dense part makes up for what the layer would err."""
-    found, _ = decompose(
-        rows,
-        scheme.bits,
-        scheme.outlier_bits,
-        1 - scheme.outliers,
-        by_row=scheme.form == "ell",
-        fold_bits=FOLDED_BITS if scheme.form == "fold" else None,
-    )
+    bits = rows, scheme.bits, scheme.outlier_bits, 1 - scheme.outliers
+    whole = scheme.form == "fold"
+    options = {"by_row": scheme.form == "ell", "fold_bits": FOLDED_BITS if whole else None}
+    found = search(*bits, **options) if scheme.joint else decompose(*bits, **options)[0]
     if scheme.method == "dasq" or gram is None:
         return found
     scale = found.scale[:, None]

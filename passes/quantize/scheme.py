@@ -41,6 +41,7 @@ class Scheme(PassOptions):
     )
     outliers: float = Field(0.02, ge=0, le=0.5, description="dasq: share of weights")
     outlier_bits: int = Field(4, ge=2, le=8, description="dasq")
+    joint: bool = Field(True, description="dasq: scales and places together; false: in turns")
 
     @model_validator(mode="after")
     def _fits(self) -> Scheme:
@@ -71,6 +72,7 @@ class LayerRule(PassOptions):
     form: Literal["fold", "branches", "ell"] | None = None
     outliers: float | None = Field(None, ge=0, le=0.5)
     outlier_bits: int | None = Field(None, ge=2, le=8)
+    joint: bool | None = None
 
     def changed(self, scheme: Scheme) -> Scheme:
         """Raises ValueError where both together make no sense."""
