@@ -13,17 +13,17 @@ Four-bit weights in blocks (`--quant w4a16`) stay so: int4_dialect.py.
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from edgevlm.compiler.artifact_checks import check_ports, read_settings, unusable
 from edgevlm.compiler.bundle import Bundle
-from edgevlm.compiler.contract import Contract, Port, Role
+from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import Feeds
@@ -70,8 +70,11 @@ class OrtParts:
             path = folder / a.file
             load_graph(path)  # says what is missing, truncated or points elsewhere
             session = open_part(path, a.settings)
-            _check_ports(path, "input", session.get_inputs(), contract.inputs(a.role))
-            _check_ports(path, "output", session.get_outputs(), contract.outputs(a.role))
+            inputs, outputs = (
+                list(map(_port, ports)) for ports in (session.get_inputs(), session.get_outputs())
+            )
+            check_ports(path, "input", inputs, contract.inputs(a.role))
+            check_ports(path, "output", outputs, contract.outputs(a.role))
             self.sessions[a.role] = session
         self.names = {role: [o.name for o in s.get_outputs()] for role, s in self.sessions.items()}
 
@@ -155,7 +158,7 @@ def open_part(path: Path, settings: dict[str, Any], profile_to: str | None = Non
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    asked = _settings(path, settings)
+    asked = read_settings(OrtSettings, path, settings)
     options.intra_op_num_threads = asked.threads or len(os.sched_getaffinity(0))
     options.log_severity_level = 4  # what is wrong comes as an exception, told in our words
     # without QDQ handling, DequantizeLinear of a constant is folded like any other constant
@@ -173,44 +176,11 @@ def open_part(path: Path, settings: dict[str, Any], profile_to: str | None = Non
             disabled_optimizers=HARMFUL if asked.int8 else None,
         )
     except Exception as error:
-        raise _unusable(path, _reason(error)) from error
+        raise unusable(path, _reason(error)) from error
 
 
-def _settings(path: Path, settings: dict[str, Any]) -> OrtSettings:
-    try:
-        return OrtSettings(**settings)
-    except (ValidationError, TypeError) as error:
-        why = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error)}
-        raise JobFault(
-            "EV322",
-            f"settings of artifact {path.name} are broken",
-            f"{'.'.join(map(str, why.get('loc', ())))}: {why['msg']}",
-            f"copy or compile it again (edgevlm verify {_bundle_of(path)} checks it all)",
-        ) from error
-
-
-def _check_ports(path: Path, kind: str, found: list[Any], wanted: list[Port]) -> None:
-    """A graph with other ports than the contract's would fail later, far from the cause."""
-    have = [(v.name, DTYPES.get(v.type, v.type), tuple(v.shape)) for v in found]
-    want = [(p.name, p.dtype, p.shape) for p in wanted]
-    if have != want:
-        odd = next((a for a, b in zip(have, want, strict=False) if a != b), None)
-        raise _unusable(
-            path,
-            f"{kind} {odd[0]} is {odd[1]} {list(odd[2])}, not as the contract says"
-            if odd
-            else f"it has {len(have)} {kind}s, the contract says {len(want)}",
-        )
-
-
-def _unusable(path: Path, why: str) -> JobFault:
-    return JobFault(
-        "EV304", f"artifact {path.name} cannot be used", why, f"edgevlm verify {_bundle_of(path)}"
-    )
-
-
-def _bundle_of(path: Path) -> str:
-    return shlex.quote(str(path.parent.parent))
+def _port(value: Any) -> tuple[str, str, tuple[Any, ...]]:
+    return value.name, DTYPES.get(value.type, value.type), tuple(value.shape)
 
 
 def _reason(error: Exception) -> str:
