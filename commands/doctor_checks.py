@@ -20,7 +20,7 @@ __all__ = ["Check", "disk", "machine", "meters", "packages", "programs", "python
 # Extra of setup.cfg -> what asks for it. An extra named like a runtime is needed by its devices.
 _EXTRAS = {
     "torch": "compiling a Hugging Face checkpoint",
-    "openvino": "later: Intel CPUs, GPUs and NPUs through OpenVINO",
+    "openvino": "--target host-openvino: this machine, int8 faster on x86",
     "tensorrt": "later: --target jetson and other NVIDIA GPUs, to check the model here",
     "executorch": "later: --target android and ethos-u85",
     "coreml": "later: --target iphone through Core ML",

@@ -159,7 +159,7 @@ class Device(_Strict):
     name: Text
     aliases: tuple[Kebab, ...] = ()
     family: Kebab
-    runtime: Literal["ort", "tensorrt", "coreml", "coreai", "executorch", "fpga"]
+    runtime: Literal["ort", "openvino", "tensorrt", "coreml", "coreai", "executorch", "fpga"]
     host: bool = False
     # Distribution or SDK name -> the versions known to work, as pip writes a range.
     toolchain: dict[Kebab, Specifiers] = {}

@@ -69,6 +69,8 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
     ),
 }
 
+# the same machine, and the same graphs: only the kernels are others
+PIPELINES["openvino"] = PIPELINES["ort"]
 
 def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None = None) -> Recipe:
     """The recipe for a target's runtime and flags. Raises EV202, EV203, EV209.

@@ -12,6 +12,7 @@ __all__ = ["RUNTIMES", "find_runtime"]
 #: name in a device file -> (module, class)
 RUNTIMES: dict[str, tuple[str, str]] = {
     "ort": ("edgevlm.runtimes.ort.runtime", "OrtRuntime"),
+    "openvino": ("edgevlm.runtimes.openvino.runtime", "OpenVinoRuntime"),
 }
 
 

@@ -33,6 +33,8 @@ class Form:
 
 FORMS: dict[str, Form] = {
     "ort": Form("ort", "stable", 256, 0),
+    # its TopK takes any of equal scores
+    "openvino": Form("openvino", "ramp", 256, 0),
     # TensorRT-RTX refuses a TopK with k over 3840 and promises no order among ties
     "tensorrt": Form(
         "tensorrt", "ramp", 128, 3840, why="unrolled chains over 128 steps build too slowly"

@@ -11,11 +11,16 @@ from edgevlm.commands.compile import compile_model, options_of
 from edgevlm.compiler.bundle import Bundle, open_bundle
 
 
-def compiled(out: Path, **options: object) -> Bundle:
+def compiled(out: Path, target: str = "cpu", **options: object) -> Bundle:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compile_model("easyvqa-tiny", options_of("cpu", out, **options))
+        compile_model("easyvqa-tiny", options_of(target, out, **options))
     return open_bundle(out)
+
+
+@pytest.fixture(scope="session")
+def compile_tiny():
+    return compiled
 
 
 @pytest.fixture(scope="session")

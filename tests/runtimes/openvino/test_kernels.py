@@ -1,0 +1,87 @@
+"""Int8 products run as int8: counted in the graph that the plugin executes, part by part."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgevlm.compiler.weights import load_graph
+from edgevlm.runtimes.openvino.kernels import products
+from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part
+
+ROLES = ("vision", "connector", "prefill", "decode")
+
+
+def counted(bundle, role):
+    """(kernels by type, the graph)"""
+    artifact = next(a for a in bundle.manifest.artifacts if a.role == role)
+    path = bundle.folder / artifact.file
+    return products(compile_part(path, artifact.settings)), load_graph(path)
+
+
+def stored(part):
+    """Products with int8 weights, with and without an int8 input."""
+    made = [[v.producer() for v in n.inputs] for n in part.graph if n.op_type == "MatMul"]
+    real = [m for m in made if m[1] is not None and m[1].op_type == "DequantizeLinear"]
+    return len(real), sum(m[0].op_type == "DequantizeLinear" for m in real)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_product_with_int8_inputs_runs_as_int8(int8, role):
+    ran, part = counted(int8, role)
+    weights, inputs = stored(part)
+    assert ran["i8"] == weights == inputs > 0
+    assert ran["f32"] == (role == "vision")  # the patches: a convolution of float pixels
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_int8_weights_alone_run_in_float(small, role):
+    """Anything else would round activations, which nobody asked for."""
+    ran, part = counted(small, role)
+    weights, inputs = stored(part)
+    assert set(ran) == {"f32"} and ran["f32"] >= weights > inputs == 0
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_float_part_has_no_int8_product(plain, role):
+    assert set(counted(plain, role)[0]) == {"f32"}
+
+
+PRODUCT = (
+    "(float[1,32,64] x) => (float[1,32,48] y) {{ q = QuantizeLinear <output_dtype=3> (x, s) "
+    "a = DequantizeLinear (q, s) {} w = DequantizeLinear <axis=1> (wq, ws) y = MatMul ({}, w) }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("between", "given", "kind"), [("", "a", "i8"), ("b = Sin(a)", "b", "f32")]
+)
+def test_the_count_tells_the_two_apart(graph, saved, ort, between, given, kind):
+    """The same product, its int8 input lost in between: what a de-fused graph looks like."""
+    rng = np.random.default_rng(0)
+    part = graph(
+        PRODUCT.format(between, given),
+        s=np.float32(0.02),
+        wq=rng.integers(-127, 128, (64, 48)).astype(np.int8),
+        ws=rng.uniform(0.001, 0.01, 48).astype(np.float32),
+    )
+    compiled = compile_part(saved(part), {"threads": 1})
+    assert products(compiled) == {kind: 1}
+    x = rng.normal(size=(1, 32, 64)).astype(np.float32)
+    np.testing.assert_allclose(
+        OpenPart(compiled).run([x])[0], ort(part, x=x)["y"], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_codes_are_those_of_onnx_runtime_at_every_edge(graph, ort, run_openvino):
+    """Halves round to even, and what is beyond the grid is clipped, on both sides."""
+    steps = np.concatenate([np.arange(-260, 261) / 2, [1e6, -1e6, 0.49999997, -0.0]])
+    x = (steps * 0.25).astype(np.float32)
+    part = graph(
+        f"(float[{x.size}] x) => (float[{x.size}] y) "
+        "{ q = QuantizeLinear <output_dtype=3> (x, s) y = DequantizeLinear (q, s) }",
+        s=np.float32(0.25),
+    )
+    wanted = ort(part, x=x)["y"]
+    assert wanted.min() == -32 and wanted.max() == 31.75
+    np.testing.assert_array_equal(run_openvino(part, {"x": x})["y"], wanted)
