@@ -1,4 +1,4 @@
-"""The package `openvino`, found or told to be missing, and without its telemetry.
+"""The package `openvino`: found, new enough, and without its telemetry; or told to be missing.
 
 `import openvino` imports its model converter as well, which at once reports the import to Google
 Analytics and keeps a visitor's number in ~/intel. A compile works offline and writes where it is
@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import functools
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from edgevlm.compiler.errors import JobFault
 
-__all__ = ["engine", "missing"]
+__all__ = ["engine", "installed"]
 
 TELEMETRY = "openvino_telemetry"
+#: 2026.3 reads an int8 tensor without a zero point as uint8, 2025.4 does not know RMSNormalization
+OLDEST = "2026.4"
 
 
 @functools.cache
@@ -25,6 +28,7 @@ def engine() -> tuple[Any, Any]:
 
     `Core.read_model` would hand a file that is no ONNX to readers of five other formats.
     """
+    installed()
     quiet = TELEMETRY not in sys.modules
     if quiet:
         sys.modules[TELEMETRY] = None  # importing it raises ImportError
@@ -32,18 +36,30 @@ def engine() -> tuple[Any, Any]:
         import openvino
         from openvino.frontend import FrontEndManager
     except ImportError as error:
-        raise missing(f"it cannot be imported: {error}") from error
+        raise _missing(f"it cannot be imported: {error}") from error
     finally:
         if quiet:
             del sys.modules[TELEMETRY]
     return openvino.Core(), FrontEndManager().load_by_framework("onnx")
 
 
-def missing(why: str) -> JobFault:
-    """EV302: what to install."""
+def installed() -> str:
+    """Its version. Raises EV302."""
+    from packaging.version import Version
+
+    try:
+        found = version("openvino")
+    except PackageNotFoundError as error:
+        raise _missing("it is not installed; it makes and runs the artifacts") from error
+    if Version(found) < Version(OLDEST):
+        raise _missing(f"{found} is installed, which reads int8 graphs wrongly or not at all")
+    return found
+
+
+def _missing(why: str) -> JobFault:
     return JobFault(
         "EV302",
-        "runtime openvino lacks the package openvino",
+        f"runtime openvino lacks the package openvino>={OLDEST}",
         why,
         "pip install 'edgevlm[openvino]', or --target cpu, which needs nothing more",
     )

@@ -12,7 +12,7 @@ out the same twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from edgevlm.runtimes.base import OpTime, Runtime
 from edgevlm.runtimes.openvino.attention import grouped_attention
 from edgevlm.runtimes.openvino.capabilities import CAPABILITIES
 from edgevlm.runtimes.openvino.open_part import OpenPart, OpenVinoSettings, compile_part, reason
-from edgevlm.runtimes.openvino.package import missing
+from edgevlm.runtimes.openvino.package import installed
 
 __all__ = ["OpenVinoRuntime"]
 
@@ -81,10 +81,7 @@ class OpenVinoRuntime(Runtime):
     capabilities = CAPABILITIES
 
     def toolchain(self) -> dict[str, str]:
-        try:
-            return {name: version(name) for name in ("openvino", "onnx")}
-        except PackageNotFoundError as error:
-            raise missing("it makes and runs the artifacts") from error
+        return {"openvino": installed(), "onnx": version("onnx")}
 
     def lower(self, model: ExportedModel, folder: Path) -> list[Artifact]:
         legalise(model, self.name, self.capabilities)

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from configparser import ConfigParser
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
+import edgevlm
 from edgevlm.compiler.errors import JobFault
+from edgevlm.devices import find_device
 from edgevlm.runtimes.openvino import package
 
 SCRIPT = """
@@ -38,12 +46,53 @@ def test_nothing_is_reported_and_nothing_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_package_that_is_missing_or_does_not_load_is_told(monkeypatch):
+@pytest.fixture
+def fresh():
+    """No engine is held, neither from before nor for later."""
     package.engine.cache_clear()
-    monkeypatch.setitem(sys.modules, "openvino", None)
+    yield
+    package.engine.cache_clear()
+
+
+def refused() -> JobFault:
     with pytest.raises(JobFault, match="EV302 runtime openvino lacks the package") as caught:
         package.engine()
-    package.engine.cache_clear()
     assert "pip install 'edgevlm[openvino]'" in caught.value.fix
-    assert caught.value.exit_status == 1
-    assert package.TELEMETRY not in sys.modules or sys.modules[package.TELEMETRY] is not None
+    assert caught.value.exit_status == 1 and "2026.4" in caught.value.what
+    return caught.value
+
+
+def test_a_package_that_is_missing_is_told(fresh, monkeypatch):
+    def gone(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(package, "version", gone)
+    assert "not installed" in refused().why
+
+
+def test_a_package_that_does_not_load_is_told(fresh, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert "cannot be imported" in refused().why
+    assert sys.modules.get(package.TELEMETRY, "") is not None  # others may import it
+
+
+@pytest.mark.parametrize("found", ["2025.4.1", "2026.3.1"])
+def test_an_old_package_is_refused_before_it_answers_wrongly(fresh, monkeypatch, found):
+    monkeypatch.setattr(package, "version", lambda name: found)
+    assert f"{found} is installed" in refused().why
+
+
+def test_the_oldest_that_works_is_the_one_that_is_asked_for():
+    """setup.cfg, the device file and the check say the same."""
+    setup = ConfigParser()
+    setup.read(Path(edgevlm.__file__).with_name("setup.cfg"))
+    extras = setup["options.extras_require"]
+    asked = {
+        str(Requirement(line).specifier)
+        for extra in ("openvino", "dev")
+        for line in extras[extra].split()
+        if line.startswith("openvino")
+    }
+    wanted = SpecifierSet(find_device("openvino").toolchain["openvino"])
+    assert asked == {str(wanted)} and Version(package.OLDEST) in wanted
+    assert Version("2026.3.1") not in wanted and package.installed() == version("openvino")
