@@ -13,6 +13,7 @@ RESULTS = Path(__file__).parent / "results"
 TOOLS = (
     "edgevlm",
     "onnxruntime",
+    "openvino",
     "onnx",
     "onnx-ir",
     "numpy",

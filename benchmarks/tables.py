@@ -13,6 +13,7 @@ import tables_default
 import tables_kv
 import tables_llava
 import tables_ocr
+import tables_openvino
 import tables_reduction
 import tables_saliency
 from page import grid, load, provenance
@@ -131,6 +132,7 @@ def page() -> str:
         int8(),
         tables_kv.section(),
         tables_ocr.section(),
+        tables_openvino.section(),
     ]
     return "\n\n".join([head, *sections]) + "\n"
 

@@ -36,7 +36,7 @@ from edgevlm.runtimes.openvino.package import installed
 
 __all__ = ["OpenVinoRuntime"]
 
-#: multiply-accumulates of one run from which a second thread pays
+#: multiply-accumulates of one run from which a second thread pays, as in ONNX Runtime
 SHARED_MACS = 100_000_000
 #: OpenVINO's name of a type -> ONNX's
 DTYPES = {"f32": "FLOAT", "i64": "INT64", "boolean": "BOOL"}

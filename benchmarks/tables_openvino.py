@@ -1,0 +1,53 @@
+"""Int8 on this machine, by both of its runtimes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from page import grid, load, provenance
+
+__all__ = ["section"]
+
+SCHEMES = {"none": "float", "w8a8": "w8a8"}
+
+
+def section() -> str:
+    result = load("openvino")
+    rows = [
+        [
+            f"{part['model']}, {part['part']}" if first else "",
+            f"{SCHEMES[e['scheme']]}, `{e['runtime']}`",
+            _ms(e["p50_ms"]),
+            _speed(e["speed"]),
+            f"{e['int8_products']} of {part['products']}",
+            "" if first else f"{e['sqnr_db']:.0f}",
+        ]
+        for part in result["parts"]
+        for first, e in zip((True, False, False, False), part["engines"], strict=True)
+    ]
+    counts = sorted({part["n"] for part in result["parts"]})
+    return "\n\n".join(
+        [
+            "## Int8 products: ONNX Runtime and OpenVINO",
+            "Whole parts as `--target cpu` and `--target host-openvino` run them, one thread on "
+            "one core, the four engines of a part in turns. `w8a8` is `--quant w8a8`. int8: how "
+            "many products each engine runs with int8 kernels, of those that have int8 inputs in "
+            "the graph, counted in what it executes. dB: the part's first output against float in "
+            "ONNX Runtime. The LLaVA is the one above: its tower is random, so its dB mean little."
+            + (f" **{result['note']}**" if result["note"] else ""),
+            grid(["part", "engine", "p50 ms", "speed [95 %]", "int8", "dB"], rows),
+            f"n = {' or '.join(map(str, counts))} a row, {result['timed_a_turn']} in each turn; "
+            "speed is the median over turns of float ONNX Runtime's time by the engine's.",
+            provenance(result),
+        ]
+    )
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _speed(speed: dict[str, Any]) -> str:
+    if speed["low"] == speed["high"]:
+        return "1"
+    return f"{speed['median']:.2f} [{speed['low']:.2f}-{speed['high']:.2f}]"
