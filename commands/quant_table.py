@@ -81,4 +81,5 @@ def _activation(user: ir.Node | None, kind: str) -> dict[str, Any]:
     scale = user.inputs[0].producer().inputs[1].const_value
     if scale is None:
         return {"input": "int8, a scale a block", "input_scale": None}
-    return {"input": "int8", "input_scale": float(f"{float(np.max(scale.numpy())):.4g}")}
+    stored = user.inputs[0].producer().inputs[0].dtype.name.lower()
+    return {"input": stored, "input_scale": float(f"{float(np.max(scale.numpy())):.4g}")}

@@ -72,6 +72,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
 # the same machine, and the same graphs: only the kernels are others
 PIPELINES["openvino"] = PIPELINES["ort"]
 
+
 def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None = None) -> Recipe:
     """The recipe for a target's runtime and flags. Raises EV202, EV203, EV209.
 
@@ -88,7 +89,9 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "quantize-kv": [],
     }
     for step in (*quant_steps(flags.quant), *kv_steps(flags.kv)):
-        asked[step.name].append(step.options)
+        # what a target runs in integers is told in the recipe, as its selectors' form is
+        other = step.name == "quantize-activations" and runtime != "ort"
+        asked[step.name].append(step.options | ({"form": runtime} if other else {}))
     if flags.reduction:
         for step in flags.reduction.steps(model, runtime):
             asked[step.name].append(step.options)

@@ -1,8 +1,8 @@
 """What of a graph a family of targets runs in integers: the data behind where rounding goes.
 
-A runtime names its form here; `quantize-activations` reads it. `ort`: convolutions stay float, as the
-output of an int8 one would have to be int8 too. `tensorrt`: int8 attention is one kernel only where
-the inputs of both of its products are rounded. `fpga`: the residual stream is kept in 16 bits
+A runtime names its form here; `quantize-activations` reads it. `ort`: convolutions stay float, as
+the output of an int8 one would have to be int8 too. `tensorrt`: int8 attention is one kernel only
+where the inputs of both of its products are rounded. `fpga`: the residual stream is kept in 16 bits
 between blocks, as nothing there is float.
 """
 

@@ -5,8 +5,9 @@
 Weights of 2 to 8 bits, a scale an output channel; where a block of inputs has a scale of its own,
 the sum is not one of integers, and the product is left as it is. t comes from a histogram of |x|
 over the calibration inputs (ranges.py says how), in [-127, 127]. A value that several products
-read is quantised once. What comes out stays float: the sum of an
-int8 product is exact in int32, and rounding it again would only cost accuracy. Behind
+read is quantised once. Which products, whether both of attention's (then written out), and whether
+the residual stream (int16), is a table by target: forms.py. What comes out stays float: the sum of
+an int8 product is exact in int32, and rounding it again would only cost accuracy. Behind
 quantize-weights, whose float weights it leaves alone; a tensor that is NaN or never seen is skipped
 and said so. Inputs are watched a few at a time, each batch let go before the next. Padding rows of
 a prompt are counted as any other row. Class: what the target must have is an int8 product with
@@ -27,15 +28,15 @@ from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
-from edgevlm.compiler.quantised import check_symmetric, is_rounded, weights_of
+from edgevlm.compiler.quantised import check_symmetric
+from edgevlm.passes.quantize.forms import find_integer_form
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.histogram import Histogram
 from edgevlm.passes.quantize.ranges import activation_scale
+from edgevlm.passes.quantize.sites import KINDS, Site, find_sites
 from edgevlm.passes.quantize.watch import watch
 
 __all__ = ["QuantizeActivations"]
-
-PRODUCTS = ("MatMul", "Gemm")  # the output of an int8 convolution would have to be int8 as well
 
 
 class QuantizeActivationsOptions(PassOptions):
@@ -43,6 +44,7 @@ class QuantizeActivationsOptions(PassOptions):
         "max", description="how far a scale reaches"
     )
     percentile: float = Field(99.99, gt=50, le=100, description="of |x|, for that range")
+    form: str = Field("ort", description="what the target runs in integers")
     parts: tuple[str, ...] = Field(
         (), strict=False, description="roles; none named: all that have int8 weights"
     )
@@ -57,6 +59,7 @@ class QuantizeActivations(Pass):
     calibrated = True
 
     def requires(self, model: ExportedModel) -> None:
+        find_integer_form(self.options.form)
         unknown = sorted(set(self.options.parts) - set(model.parts))
         if unknown:
             raise UsageFault(
@@ -71,24 +74,23 @@ class QuantizeActivations(Pass):
         for role, part in model.parts.items():
             if self.options.parts and role not in self.options.parts:
                 continue
-            clone = part.clone()
-            inputs = _inputs(clone.graph)
             feeds = [f[role] for f in self.observed.feeds if role in f]
-            if not inputs or not feeds:
+            clone, sites = find_sites(part, find_integer_form(self.options.form))
+            if not sites or not feeds:
                 continue
-            scales = self._scales(clone, list(inputs), feeds)
+            scales = self._scales(clone, sites, feeds)
             build, count = GraphBuilder(clone, "quantize_activations"), 0
-            for value, users in inputs.items():
-                scale = scales[value]
+            for site in sites:
+                scale = scales[site.value]
                 if isinstance(scale, str):
-                    notes.append(Note("skipped", f"{role}/{value.name}", scale))
+                    notes.append(Note("skipped", f"{role}/{site.value.name}", scale))
                     continue
-                _insert(build, value, users, scale)
-                count += len(users)
+                _insert(build, site, scale)
+                count += 1
             if count:
                 build.finish()
                 changed[role] = clone
-                why = f"{count} products with int8 inputs, ranges of {len(feeds)} runs"
+                why = f"{_summary(sites)}, ranges of {len(feeds)} runs"
                 notes.append(Note("matched", role, why))
         return PassResult(model.with_parts(**changed), bool(changed), tuple(notes))
 
@@ -97,34 +99,28 @@ class QuantizeActivations(Pass):
         check_symmetric(after)
 
     def _scales(
-        self, part: ir.Model, values: list[ir.Value], feeds: list[Feeds]
+        self, part: ir.Model, sites: list[Site], feeds: list[Feeds]
     ) -> dict[ir.Value, float | str]:
         """Of each value its scale, or why it has none."""
-        seen = {value: Histogram() for value in values}
-        watch(part, values, feeds, lambda value, array: seen[value].add(array))
-        return {value: self._scale(histogram) for value, histogram in seen.items()}
+        seen = {site.value: Histogram() for site in sites}
+        watch(part, list(seen), feeds, lambda value, array: seen[value].add(array))
+        return {site.value: self._scale(seen[site.value], site.bits) for site in sites}
 
-    def _scale(self, seen: Histogram) -> float | str:
+    def _scale(self, seen: Histogram, bits: int) -> float | str:
         try:
-            return activation_scale(seen, Grid(8), self.options.range, self.options.percentile)
+            return activation_scale(seen, Grid(bits), self.options.range, self.options.percentile)
         except ValueError as error:
             return str(error)
 
 
-def _inputs(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
-    """Float values that enter a product with integer weights, each with those products."""
-    found: dict[ir.Value, list[ir.Node]] = {}
-    for node in graph:
-        maker = weights_of(node) if node.op_type in PRODUCTS else None
-        whole_rows = maker is not None and len(maker.inputs[1].shape) < 2
-        x = node.inputs[0] if whole_rows else None
-        if whole_rows and x.dtype == ir.DataType.FLOAT and not is_rounded(x):
-            found.setdefault(x, []).append(node)
-    return found
-
-
-def _insert(build: GraphBuilder, value: ir.Value, users: list[ir.Node], scale: float) -> None:
+def _insert(build: GraphBuilder, site: Site, scale: float) -> None:
+    kind = ir.DataType.INT8 if site.bits == 8 else ir.DataType.INT16
     step = build.const(scale, np.float32)
-    stored = build("QuantizeLinear", value, step, output_dtype=int(ir.DataType.INT8))
-    for user in users:  # each its own: tools fuse a product with what it alone reads
-        user.replace_input_with(0, build("DequantizeLinear", stored, step))
+    stored = build("QuantizeLinear", site.value, step, output_dtype=int(kind))
+    for user, position in site.users:  # each its own: tools fuse a product with what it alone reads
+        user.replace_input_with(position, build("DequantizeLinear", stored, step))
+
+
+def _summary(sites: list[Site]) -> str:
+    users = {kind: sum(len(s.users) for s in sites if s.kind == kind) for kind in KINDS}
+    return ", ".join(f"{n} {KINDS[kind]}" for kind, n in users.items() if n)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgevlm.compiler.artifact_checks import check_ports
+from edgevlm.compiler.attention import grouped_attention
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract, Port, Role
 from edgevlm.compiler.cost import count
@@ -29,7 +30,6 @@ from edgevlm.compiler.legalise import legalise
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.weights import WeightWriter, load_graph, save_graph
 from edgevlm.runtimes.base import OpTime, Runtime
-from edgevlm.runtimes.openvino.attention import grouped_attention
 from edgevlm.runtimes.openvino.capabilities import CAPABILITIES
 from edgevlm.runtimes.openvino.open_part import OpenPart, OpenVinoSettings, compile_part, reason
 from edgevlm.runtimes.openvino.package import installed

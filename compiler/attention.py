@@ -1,4 +1,4 @@
-"""Write attention as OpenVINO runs it fastest: two products and a softmax, heads in groups.
+"""Write attention out: two products and a softmax, heads that share keys in one product.
 
     before: q [1,H,S,d], k [1,H/g,T,d], v -> Attention -> y [1,H,S,e]
     after:  q -> x scale -> Reshape [1,H/g,gS,d] -> MatMul k' -> + bias -> Softmax -> MatMul v -> y
@@ -32,14 +32,17 @@ BLOCK_ROWS = 256
 MASK = 3
 
 
-def grouped_attention(part: ir.Model) -> ir.Model:
-    """A copy of the part with no Attention but those that are left as they are."""
+def grouped_attention(part: ir.Model, block_rows: int | None = BLOCK_ROWS) -> ir.Model:
+    """A copy of the part with no Attention but those that are left as they are.
+
+    block_rows: of causal attention; None cuts nothing.
+    """
     part = part.clone()
     build, biases = GraphBuilder(part, "attention"), {}
     for node in list(part.graph):
         if node.op_type == "Attention" and _plain(node):
             old, name = node.outputs[0], node.name
-            new = _written_out(build, node, biases)
+            new = _written_out(build, node, biases, block_rows)
             new.shape, new.dtype = old.shape, old.dtype
             ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
             part.graph.remove(node, safe=True)
@@ -73,14 +76,17 @@ def _causal(node: ir.Node) -> bool:
 
 
 def _written_out(
-    build: GraphBuilder, node: ir.Node, biases: dict[object, ir.Value | None]
+    build: GraphBuilder,
+    node: ir.Node,
+    biases: dict[object, ir.Value | None],
+    block_rows: int | None,
 ) -> ir.Value:
     q, k, v = node.inputs[:MASK]
     rows, keys, mask = int(q.shape[2]), int(k.shape[2]), _mask(node)
     scale = node.attributes.get_float("scale", 0.0) or int(q.shape[3]) ** -0.5
     q = build("Mul", q, build.const(scale, np.float32))
     k = build("Transpose", k, perm=[0, 1, 3, 2])
-    blocks = -(-rows // BLOCK_ROWS) if _causal(node) else 1
+    blocks = -(-rows // block_rows) if _causal(node) and block_rows else 1
     found = []
     for low, high in pairwise(rows * i // blocks for i in range(blocks + 1)):
         seen = min(high, keys) if _causal(node) else keys

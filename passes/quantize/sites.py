@@ -1,0 +1,79 @@
+"""Where activations are rounded: the values of a part that a target wants as integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from edgevlm.compiler.attention import grouped_attention
+from edgevlm.compiler.blocks import find_blocks
+from edgevlm.compiler.quantised import is_rounded, weights_of
+from edgevlm.passes.quantize.forms import IntegerForm
+
+__all__ = ["KINDS", "Site", "find_sites"]
+
+#: kind of a site -> what its users are, for notes
+KINDS = {
+    "product": "products with int8 inputs",
+    "attention": "inputs of attention as int8",
+    "residual": "readers of an int16 residual stream",
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One value, and who reads it rounded."""
+
+    value: ir.Value
+    users: tuple[tuple[ir.Node, int], ...]
+    bits: int
+    kind: str
+
+
+def find_sites(part: ir.Model, form: IntegerForm) -> tuple[ir.Model, list[Site]]:
+    """A copy of the part, its attention written out where the form rounds that, and its sites."""
+    streams = _streams(part.graph) if form.residual_bits else set()
+    clone = grouped_attention(part, None) if form.attention else part.clone()
+    found: dict[ir.Value, Site] = {}
+    for node in clone.graph:
+        for value, position in _products(node, form):
+            _join(found, value, (node, position), "product")
+        if form.attention and node.op_type == "MatMul" and _both_computed(node):
+            for position, value in enumerate(node.inputs):
+                _join(found, value, (node, position), "attention")
+    for node in clone.graph:
+        for value in node.outputs:
+            if value.name in streams and value not in found and not value.is_graph_output():
+                uses = tuple((user, i) for user, i in value.uses())
+                found[value] = Site(value, uses, form.residual_bits, "residual")
+    return clone, list(found.values())
+
+
+def _join(
+    found: dict[ir.Value, Site], value: ir.Value, use: tuple[ir.Node, int], kind: str
+) -> None:
+    if value.dtype != ir.DataType.FLOAT or is_rounded(value):
+        return
+    known = found.get(value)
+    found[value] = Site(
+        value, (*(known.users if known else ()), use), 8, known.kind if known else kind
+    )
+
+
+def _products(node: ir.Node, form: IntegerForm) -> list[tuple[ir.Value, int]]:
+    """The input of a product with integer weights, a scale an output channel."""
+    maker = weights_of(node) if node.op_type in form.products else None
+    whole_rows = maker is not None and len(maker.inputs[1].shape) < 2
+    return [(node.inputs[0], 0)] if whole_rows else []
+
+
+def _both_computed(node: ir.Node) -> bool:
+    stored = weights_of(node) is not None or any(v.is_initializer() for v in node.inputs)
+    return not stored and all(v.dtype == ir.DataType.FLOAT for v in node.inputs)
+
+
+def _streams(graph: ir.Graph) -> set[str]:
+    """Names of the residual stream's values, between and behind the halves of blocks."""
+    values = [v for b in find_blocks(graph) for v in (b.entry, b.middle, b.exit)]
+    return {str(v.name) for v in values if v is not None and v.producer() is not None}
