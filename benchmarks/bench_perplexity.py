@@ -35,19 +35,16 @@ SCHEMES: dict[str, dict[str, Any] | None] = {
     "w8, nearest": {"bits": 8, "method": "max"},
     "w4, nearest": {"bits": 4, "method": "mse"},
     "w4, GPTQ": {"bits": 4, "method": "gptq"},
-    "w4, GPTAQ": {"bits": 4, "method": "gptaq"},
     "w4, VLM-PTQ": {"bits": 4, "method": "vlm-ptq"},
-    "w4, full": {"bits": 4, "method": "full"},
     "w4, DASQ": {"bits": 4, "method": "dasq"},
     "w4, DASQ and GPTQ": {"bits": 4, "method": "dasq-gptq"},
-    "w4 in blocks of 64, nearest": {"bits": 4, "block": 64, "method": "mse"},
-    "w4 in blocks of 64, GPTQ": {"bits": 4, "block": 64, "method": "gptq"},
-    "w4 in blocks of 64, VLM-PTQ": {"bits": 4, "block": 64, "method": "vlm-ptq"},
+    "w4 in blocks of 32, nearest": {"bits": 4, "block": 32, "method": "mse"},
     "w4 in blocks of 32, GPTQ": {"bits": 4, "block": 32, "method": "gptq"},
+    "w4 in blocks of 32, VLM-PTQ": {"bits": 4, "block": 32, "method": "vlm-ptq"},
+    "w4 in blocks of 64, GPTQ": {"bits": 4, "block": 64, "method": "gptq"},
     "w3, GPTQ": {"bits": 3, "method": "gptq"},
-    "w3, DASQ": {"bits": 3, "method": "dasq"},
     "w3, DASQ and GPTQ": {"bits": 3, "method": "dasq-gptq"},
-    "mixed, 4 bits on average, GPTQ": {"bits": 4, "method": "gptq", "average_bits": 4.0},
+    "w4, GPTAQ": {"bits": 4, "method": "gptaq"},
 }
 
 

@@ -19,5 +19,7 @@ UNKNOWN = frozenset({"TensorScatter"})
 CAPABILITIES = Capabilities(
     opset=23,
     ops=frozenset(RULES) - UNKNOWN,
-    dtypes=frozenset({"FLOAT", "FLOAT16", "DOUBLE", "INT64", "INT32", "INT8", "UINT8", "BOOL"}),
+    dtypes=frozenset(
+        {"FLOAT", "FLOAT16", "DOUBLE", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL"}
+    ),
 )

@@ -29,6 +29,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.legalise import legalise
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.weights import WeightWriter, load_graph, save_graph
+from edgevlm.compiler.widen import int4_as_int8
 from edgevlm.runtimes.base import OpTime, Runtime
 from edgevlm.runtimes.openvino.capabilities import CAPABILITIES
 from edgevlm.runtimes.openvino.open_part import OpenPart, OpenVinoSettings, compile_part, reason
@@ -39,7 +40,7 @@ __all__ = ["OpenVinoRuntime"]
 #: multiply-accumulates of one run from which a second thread pays, as in ONNX Runtime
 SHARED_MACS = 100_000_000
 #: OpenVINO's name of a type -> ONNX's
-DTYPES = {"f32": "FLOAT", "i64": "INT64", "boolean": "BOOL"}
+DTYPES = {"f32": "FLOAT", "i64": "INT64", "i8": "INT8", "boolean": "BOOL"}
 
 
 class OpenVinoParts:
@@ -90,7 +91,8 @@ class OpenVinoRuntime(Runtime):
         artifacts = []
         with WeightWriter(home) as writer:
             for role, part in model.parts.items():
-                save_graph(grouped_attention(part), home / f"{role}.onnx", writer)
+                written = int4_as_int8(grouped_attention(part))
+                save_graph(written, home / f"{role}.onnx", writer)
                 shared = count(part).macs >= SHARED_MACS
                 settings = OpenVinoSettings(threads=0 if shared else 1).model_dump()
                 artifacts.append(

@@ -20,26 +20,21 @@ import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.quantised import LINEAR, is_port
+from edgevlm.compiler.widen import int4_as_int8
 
 __all__ = ["as_uint8"]
 
 
 def as_uint8(part: ir.Model) -> ir.Model:
     """A copy of the part; every QuantizeLinear and DequantizeLinear of it has a zero point."""
-    part = part.clone()
+    part = int4_as_int8(part).clone()
     build, zeros = GraphBuilder(part, "zero_point"), {}
-    wide: dict[ir.Value, ir.Value] = {}
     for node in list(part.graph):
         if node.op_type not in LINEAR or len(node.inputs) > 2:
             continue
         stored, scale = node.inputs
         if len(scale.shape) > 1:
             continue  # blocks
-        if stored.dtype == ir.DataType.INT4 and stored.is_initializer():
-            if stored not in wide:
-                wide[stored] = build.const(stored.const_value.numpy().astype(np.int8), np.int8)
-            stored = wide[stored]
-            node.replace_input_with(0, stored)
         code = node.outputs[0] if node.op_type == "QuantizeLinear" else stored
         maker = code.producer()
         made_here = maker is not None and maker.op_type == "QuantizeLinear"
@@ -55,8 +50,5 @@ def as_uint8(part: ir.Model) -> ir.Model:
         node.replace_input_with(2, zeros[key])
         if active and node.op_type == "QuantizeLinear":
             node.outputs[0].type = ir.TensorType(ir.DataType.UINT8)  # a clone shares the old one
-    for stored in wide:
-        if not stored.uses():
-            part.graph.initializers.pop(stored.name)
     build.finish()
     return part

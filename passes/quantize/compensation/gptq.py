@@ -82,10 +82,13 @@ def gptq(
             column, scale = w[:, j].copy(), scales[:, at]
             q = codes(column[:, None] * (1 + pull[j]), scale, grid)[:, 0]
             error = (column - q * scale) / lower[j, j]
-            w[:, j:end] += np.outer(column, propagated[j, j:end])
+            if propagated is not None:
+                w[:, j:end] += np.outer(column, propagated[j, j:end])
             w[:, j:end] -= np.outer(error, lower[j:end, j])
             found[:, j], seen[:, j - start], errors[:, j - start] = q, column, error
-        w[:, end:] += seen @ propagated[start:end, end:] - errors @ lower[end:, start:end].T
+        w[:, end:] -= errors @ lower[end:, start:end].T
+        if propagated is not None:
+            w[:, end:] += seen @ propagated[start:end, end:]
     back = np.empty_like(found)
     back[:, order] = found
     return Rounded(back.astype(np.int16), scales, block)
@@ -103,13 +106,15 @@ def _factor(gram: Gram, damping: float, order: np.ndarray) -> tuple[np.ndarray, 
     raise ValueError("X^T X of the calibration inputs cannot be inverted")
 
 
-def _towards_float(drift: np.ndarray, lower: np.ndarray, aim: Aim) -> tuple[np.ndarray, np.ndarray]:
-    """(P [m,m], C [m]); zeros where inputs are taken as they are."""
-    nothing = np.zeros(lower.shape), np.zeros(len(lower))
+def _towards_float(
+    drift: np.ndarray, lower: np.ndarray, aim: Aim
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """(P [m,m], or None for zeros; C [m]): nothing where inputs are taken as they are."""
+    nothing = np.zeros(len(lower))
     if aim in ("plain", "full") or not drift.any():
-        return nothing
+        return None, nothing
     product = drift @ lower
-    pull = np.diagonal(product) * np.diagonal(lower) if aim == "vlm-ptq" else nothing[1]
+    pull = np.diagonal(product) * np.diagonal(lower) if aim == "vlm-ptq" else nothing
     return np.triu(product, 1) @ lower.T, pull
 
 
