@@ -34,6 +34,7 @@ class OpenVinoSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     threads: int = Field(0, ge=0, le=256, description="of one part; 0: all this process may use")
+    group: int = Field(0, ge=0, le=4096, description="inputs rounded together at run time; 0: none")
 
 
 def compile_part(path: Path, settings: dict[str, Any], counted: bool = False) -> Any:
@@ -48,7 +49,7 @@ def compile_part(path: Path, settings: dict[str, Any], counted: bool = False) ->
         "INFERENCE_NUM_THREADS": asked.threads or len(os.sched_getaffinity(0)),
         "ENABLE_CPU_PINNING": False,  # else every process and every part takes the same cores
         "INFERENCE_PRECISION_HINT": "f32",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": asked.group,
         "PERF_COUNT": counted,
     }
     core, reader = engine()

@@ -32,6 +32,7 @@ from edgevlm.compiler.weights import WeightWriter, load_graph, save_graph
 from edgevlm.compiler.widen import int4_as_int8
 from edgevlm.runtimes.base import OpTime, Runtime
 from edgevlm.runtimes.openvino.capabilities import CAPABILITIES
+from edgevlm.runtimes.openvino.dynamic import by_group
 from edgevlm.runtimes.openvino.open_part import OpenPart, OpenVinoSettings, compile_part, reason
 from edgevlm.runtimes.openvino.package import installed
 
@@ -91,10 +92,12 @@ class OpenVinoRuntime(Runtime):
         artifacts = []
         with WeightWriter(home) as writer:
             for role, part in model.parts.items():
-                written = int4_as_int8(grouped_attention(part))
+                written, group = by_group(part)
+                written = int4_as_int8(grouped_attention(written))
                 save_graph(written, home / f"{role}.onnx", writer)
                 shared = count(part).macs >= SHARED_MACS
-                settings = OpenVinoSettings(threads=0 if shared else 1).model_dump()
+                threads = 0 if shared else 1
+                settings = OpenVinoSettings(threads=threads, group=group).model_dump()
                 artifacts.append(
                     Artifact(role=role, file=f"{self.name}/{role}.onnx", settings=settings)
                 )

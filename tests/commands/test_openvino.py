@@ -137,3 +137,20 @@ def test_doctor_says_whether_it_is_there(edgevlm, monkeypatch):
     real = host.tool_versions
     monkeypatch.setattr(host, "tool_versions", lambda names: {**real(names), "openvino": None})
     assert line()["ok"] is False and line()["fix"] == 'pip install "edgevlm[openvino]"'
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--quant", "w4a16"),
+        ("--quant", "w4a8:block=32"),
+        ("--quant", "dasq-w4a8:form=ell"),
+        ("--quant", "w3a8", "--kv", "int8"),
+    ],
+)
+def test_every_kind_of_rounding_compiles_and_answers(edgevlm, tmp_path, args):
+    out = tmp_path / "b.edgevlm"
+    ended = edgevlm(*COMPILE, *args, "--payoff", "none", "-o", out, "--json")
+    assert ended.status == 0, ended.err
+    assert ended.json["answers"]["agree_with_source"] == 12
+    assert edgevlm("verify", out).status == 0
