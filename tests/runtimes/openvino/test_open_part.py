@@ -153,4 +153,4 @@ def test_the_reason_is_the_message_without_its_places():
 def test_the_settings_it_writes_are_settings_it_reads():
     for threads in (0, 1, 256):
         made = OpenVinoSettings(threads=threads).model_dump()
-        assert OpenVinoSettings(**made).model_dump() == made == {"threads": threads}
+        assert OpenVinoSettings(**made).model_dump() == made == {"threads": threads, "group": 0}
