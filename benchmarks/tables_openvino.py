@@ -8,32 +8,42 @@ from page import grid, load, provenance
 
 __all__ = ["section"]
 
-SCHEMES = {"none": "float", "w8a8": "w8a8"}
+SCHEMES = {
+    "none": "float",
+    "w8a8": "w8a8",
+    "w4a16:method=max": "w4a16",
+    "w4a8:method=max,block=64": "w4a8:block=64",
+    "onnxruntime": "onnxruntime.quantization",
+    "nncf": "NNCF",
+}
 
 
 def section() -> str:
     result = load("openvino")
     rows = [
         [
-            f"{part['model']}, {part['part']}" if first else "",
+            f"{part['model']}, {part['part']}" if not place else "",
             f"{SCHEMES[e['scheme']]}, `{e['runtime']}`",
             _ms(e["p50_ms"]),
             _speed(e["speed"]),
             f"{e['int8_products']} of {part['products']}",
-            "" if first else f"{e['sqnr_db']:.0f}",
+            f"{e['sqnr_db']:.0f}" if place else "",
         ]
         for part in result["parts"]
-        for first, e in zip((True, False, False, False), part["engines"], strict=True)
+        for place, e in enumerate(part["engines"])
     ]
     counts = sorted({part["n"] for part in result["parts"]})
     return "\n\n".join(
         [
             "## Int8 products: ONNX Runtime and OpenVINO",
             "Whole parts as `--target cpu` and `--target host-openvino` run them, one thread on "
-            "one core, the four engines of a part in turns. `w8a8` is `--quant w8a8`. int8: how "
-            "many products each engine runs with int8 kernels, of those that have int8 inputs in "
-            "the graph, counted in what it executes. dB: the part's first output against float in "
-            "ONNX Runtime. The LLaVA is the one above: its tower is random, so its dB mean little."
+            "one core, the engines of a part in turns; schemes are those of `--quant`, float from "
+            "ONNX Runtime is 1. onnxruntime.quantization (symmetric, products alone) and NNCF "
+            "(transformer, performance) made their graphs of the same float part with the same "
+            "inputs. int8: how many products each engine runs with integer kernels, of those that "
+            "have int8 inputs in our graph, counted in what it executes; OpenVINO names kernels "
+            "that round by themselves (`w4a8:block=64`) float. dB: the part's first output against "
+            "float in ONNX Runtime. The LLaVA is the one above: its tower is random, so its dB mean little."
             + (f" **{result['note']}**" if result["note"] else ""),
             grid(["part", "engine", "p50 ms", "speed [95 %]", "int8", "dB"], rows),
             f"n = {' or '.join(map(str, counts))} a row, {result['timed_a_turn']} in each turn; "
