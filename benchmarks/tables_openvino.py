@@ -43,8 +43,8 @@ def section() -> str:
             "inputs. int8: how many products each engine runs with integer kernels, of those that "
             "have int8 inputs in our graph, counted in what it executes; OpenVINO names kernels "
             "that round by themselves (`w4a8:block=64`) float. dB: the part's first output against "
-            "float in ONNX Runtime. The LLaVA is the one above: its tower is random, so its dB mean little."
-            + (f" **{result['note']}**" if result["note"] else ""),
+            "float in ONNX Runtime. The LLaVA is the one above: its tower is random, so its dB "
+            "mean little." + (f" **{result['note']}**" if result["note"] else ""),
             grid(["part", "engine", "p50 ms", "speed [95 %]", "int8", "dB"], rows),
             f"n = {' or '.join(map(str, counts))} a row, {result['timed_a_turn']} in each turn; "
             "speed is the median over turns of float ONNX Runtime's time by the engine's.",

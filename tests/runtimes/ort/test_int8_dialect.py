@@ -119,22 +119,41 @@ def test_the_compilers_own_graph_has_no_zero_point(quantised):
 def test_every_product_runs_as_int8(quantised, tmp_path, role):
     """Counted in the graph that ONNX Runtime runs: an int8 file of float products is slower."""
     model, _ = quantised
-    artifacts = find_runtime("ort").lower(model, tmp_path)
+    ran = executed(model, tmp_path, role)
+    assert ran["MatMulIntegerToFloat"] == products(model.parts[role]) > 0
+    assert ran["Gemm"] == 0
+
+
+@pytest.mark.parametrize("form", ["fold", "branches", "ell"])
+def test_dasq_runs_as_int8_in_every_form(tiny_model, tiny_probes, tmp_path, form):
+    """Four bits are widened; two products where it is two, and the table of outliers in float."""
+    steps = [QuantizeWeights(bits=4, method="dasq", form=form), QuantizeActivations()]
+    model, _, seen = run_passes(tiny_model, steps, tiny_probes)
+    ran = executed(model, tmp_path / "a", "prefill")
+    assert ran["MatMulIntegerToFloat"] == products(model.parts["prefill"])
+    assert ran["MatMulIntegerToFloat"] == (58 if form == "branches" else 29)
+    runtime = find_runtime("ort")
+    (tmp_path / "b").mkdir()
+    artifacts = runtime.lower(model, tmp_path / "b")
+    parts = runtime.open_artifacts(tmp_path / "b", artifacts, model.contract)
+    assert answered_otherwise(seen, observe(model, tiny_probes, parts)) == 0
+
+
+def executed(model, folder, role):
+    """Ops by number in the graph that ONNX Runtime runs."""
+    folder.mkdir(exist_ok=True)
+    artifacts = find_runtime("ort").lower(model, folder)
     settings = {a.role: a.settings for a in artifacts}
     assert {r for r, s in settings.items() if s["int8"]} == set(ROLES)
     options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
     options.log_severity_level = 4
-    file = str(tmp_path / "ort" / f"{role}.onnx")
+    file = str(folder / "ort" / f"{role}.onnx")
     onnxruntime.InferenceSession(
         file, options, providers=["CPUExecutionProvider"], disabled_optimizers=HARMFUL
     )
-    ran = Counter(
-        n.op_type
-        for n in onnx.load(tmp_path / "optimised.onnx", load_external_data=False).graph.node
-    )
-    assert ran["MatMulIntegerToFloat"] == products(model.parts[role]) > 0
-    assert ran["Gemm"] == 0
+    graph = onnx.load(folder / "optimised.onnx", load_external_data=False).graph
+    return Counter(n.op_type for n in graph.node)
 
 
 def test_the_artifacts_answer_as_their_graphs(quantised, tiny_probes, tmp_path):
