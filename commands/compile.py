@@ -16,6 +16,7 @@ from edgevlm.commands.compile_inputs import calibration_inputs, check_floor
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
 from edgevlm.commands.quant_drop import check_limit
 from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge
+from edgevlm.commands.quant_latency import within_budget
 from edgevlm.commands.writing import Proof, compile_report, write_manifest, write_processor
 from edgevlm.compiler.atomic import atomic_folder, check_target
 from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
@@ -128,6 +129,11 @@ def compile_model(
         progress=progress,
     )
     base, applied, before = run(original, passes[:rounding], seen=first)
+    if any(getattr(p.options, "budget_ms", 0) for p in passes):
+        progress("time layers")
+        inputs = calibration or _probes
+        recipe = within_budget(recipe, base, observe(base, inputs(base)), runtime)
+        passes = make_passes(recipe)
     model, more, seen = run(base, passes[rounding:], seen=before)
     applied += more
     asked = _probes(model)  # a pass may have changed the size of the pictures

@@ -5,6 +5,7 @@
     w4a8:block=64      the same weights, int8 activations with a scale a block, found at run time
     w8a8               8-bit weights and activations, products of integers
     mixed:avg=5bit     bits a layer as its sensitivity asks, 5 on average; 8-bit activations
+    mixed:ms=20        w8a8 with the layers float that 20 ms to the first token leave room for
 
 Options behind the colon are those of quantize-weights (`edgevlm passes show quantize-weights`).
 """
@@ -47,7 +48,7 @@ def quant_steps(asked: str) -> tuple[Step, ...]:
     if name not in QUANT_SCHEMES:
         raise _refused(f"unknown quantisation scheme {name[:80]!r}")
     options = dict(_option(name, pair) for pair in rest.split(",")) if rest else {}
-    steps = QUANT_SCHEMES[name]
+    steps = QUANT_SCHEMES["w8a8" if "budget_ms" in options else name]
     if options and not steps:
         raise _refused(f"options of quantisation scheme {name!r}, which does nothing")
     return tuple(
@@ -68,6 +69,8 @@ def _option(scheme: str, pair: str) -> tuple[str, object]:
     key, equals, text = (word.strip() for word in pair.partition("="))
     if not (key and equals and text):
         raise _refused(f"--quant {scheme}: {pair[:80]!r} is not OPTION=VALUE")
+    if key == "ms":
+        return "budget_ms", _number(text)
     if key == "avg":
         return "average_bits", _number(text.removesuffix("bit"))
     return key.replace("-", "_"), _number(text)

@@ -45,6 +45,9 @@ class QuantizeWeightsOptions(Scheme):
         le=8,
         description="of all products, each as its sensitivity asks; 0: bits for all",
     )
+    budget_ms: float = Field(
+        0.0, ge=0, le=1e6, description="to the first token; compile turns it into rules; 0: none"
+    )
     layers: tuple[LayerRule, ...] = Field(
         (), strict=False, description="what differs for some layers; the last match counts most"
     )

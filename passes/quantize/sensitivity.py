@@ -13,9 +13,12 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.executor import Feeds, open_session
+from edgevlm.passes.quantize.grids import TINY, Grid
 from edgevlm.passes.quantize.layers import Layer
+from edgevlm.passes.quantize.rounding import to_nearest
+from edgevlm.passes.quantize.walk import Walk
 
-__all__ = ["joint_error", "sensitivities"]
+__all__ = ["joint_error", "sensitivities", "w8a8_losses"]
 
 INPUTS = 4  # a mean over more hardly changes which layers are fragile
 
@@ -38,6 +41,31 @@ def sensitivities(
             float(np.mean([_output_error(a, b) for a, b in zip(wanted, found, strict=True)]))
         )
     return errors
+
+
+def w8a8_losses(part: ir.Model, layers: Sequence[Layer], feeds: Sequence[Feeds]) -> list[float]:
+    """Of each layer, its weights and inputs alone rounded to 8 bits, a scale a channel and tensor.
+
+    What the outputs lose by weights of 4 bits is measured; and so is, for both, the noise in what
+    the layer gives. To first order the outputs lose in proportion to it.
+    """
+    feeds = feeds[:INPUTS]
+    measured = sensitivities(part, layers, lambda layer: _nearest(layer, 4), feeds)
+    walk, losses = Walk(part, feeds), []
+    for layer, loss in zip(layers, measured, strict=True):
+        walk.to(layer.node)
+        x = np.concatenate([a.reshape(-1, a.shape[-1]) for a in walk.inputs(layer.node.inputs[0])])
+        step = max(float(np.abs(x).max()) / Grid(8).high, TINY)
+        rows, rounded = layer.rows(), np.clip(np.rint(x / step), -128, 127) * step
+        wanted = x @ rows.T
+        coarse = np.square(x @ _nearest(layer, 4).T - wanted).sum()
+        fine = np.square(rounded @ _nearest(layer, 8).T - wanted).sum()
+        losses.append(float(loss * fine / coarse) if coarse else 0.0)
+    return losses
+
+
+def _nearest(layer: Layer, bits: int) -> np.ndarray:
+    return to_nearest(layer.rows(), Grid(bits), 0, "max" if bits == 8 else "mse").weights()
 
 
 def joint_error(before: ir.Model, after: ir.Model, feeds: Sequence[Feeds]) -> float:
