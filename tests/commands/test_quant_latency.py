@@ -129,7 +129,7 @@ def test_a_loss_is_near_what_rounding_that_layer_alone_costs(tiny_model, tiny_pr
         step.calibration = seen
         measured.append(joint_error(part, step(made).model.parts["prefill"], feeds))
     ratios = np.array(estimate) / np.array(measured)
-    assert 1 / 3 < np.median(ratios) < 3 and ((ratios > 0.1) & (ratios < 10)).all()
+    assert 1 / 3 < np.median(ratios) < 3 and ((ratios > 0.05) & (ratios < 20)).all()
     ranks = [np.argsort(np.argsort(values)) for values in (estimate, measured)]
     assert np.corrcoef(*ranks)[0, 1] > 0.7
 
