@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
+from edgevlm.compiler.cache_units import InUnits, relative_units
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import Feeds, PartCaller, ReferenceParts
@@ -64,14 +65,16 @@ def as_codes(feeds: Feeds, scales: Mapping[str, np.ndarray]) -> dict[str, np.nda
 def float_sides(
     before: ExportedModel, after: ExportedModel, parts: PartCaller, scales: Mapping[str, np.ndarray]
 ) -> tuple[PartCaller, PartCaller]:
-    """Callers of `before`, and of `after` by `parts`, that both have float caches.
+    """Callers of `before`, and of `after` by `parts`, that both have float caches in one unit.
 
     scales: of the caches of `after`, where they became int8.
     """
-    source = ReferenceParts(before.parts)
-    if not scales:
-        return source, parts
-    return _FloatCaches(source, before.contract, {}), _FloatCaches(parts, after.contract, scales)
+    source: PartCaller = ReferenceParts(before.parts)
+    if scales:
+        source = _FloatCaches(source, before.contract, {})
+        parts = _FloatCaches(parts, after.contract, scales)
+    units = relative_units(before, after)
+    return source, InUnits(parts, units) if units else parts
 
 
 class _FloatCaches:

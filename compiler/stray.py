@@ -19,14 +19,14 @@ TOGETHER = 16  # values inside a part that are held at once
 def first_stray(
     before: ir.Model,
     after: ir.Model,
-    feeds: Sequence[Feeds],
+    feeds: Sequence[tuple[Feeds, Feeds]],
     floor: float,
     scales: Mapping[str, np.ndarray] | None = None,
 ) -> str:
     """The first node (in graph order) whose value, known by the same name, is under `floor` dB.
 
-    All feeds are tried: a node may stray on one picture only. scales: of the caches of `after`,
-    where they became int8.
+    All feeds (those of before, and of after) are tried: a node may stray on one picture only.
+    scales: of the caches of `after`, where they became int8.
     """
     old = {str(v.name): v for n in before.graph for v in n.outputs if v.name and v.dtype}
     shared = [
@@ -46,8 +46,8 @@ def first_stray(
         open_session(after, outputs=tuple(shared)),
     )
     first: tuple[int, float] | None = None
-    for given in feeds:
-        both = (dict(given), as_codes(given, scales or {}))
+    for given, theirs in feeds:
+        both = (dict(given), as_codes(theirs, scales or {}))
         want, got = (s.run(names, mine) for s, mine in zip(sessions, both, strict=True))
         for place, (a, b) in enumerate(zip(want, got, strict=True)):
             drift = measure(a, b, names[place])

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgevlm.compiler.cache_units import relative_units, to_units
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.drift import Drift, measure, worst
 from edgevlm.compiler.errors import JobFault
@@ -192,7 +193,8 @@ def check_pass(
         for role, found in drift.items():
             if found.sqnr_db < floor:
                 feeds = [f[role] for f in reference.feeds if role in f]
-                node = first_stray(before.parts[role], after.parts[role], feeds, floor, scales)
+                both = [(f, to_units(f, relative_units(before, after))) for f in feeds]
+                node = first_stray(before.parts[role], after.parts[role], both, floor, scales)
                 raise JobFault(
                     "EV206",
                     f"pass {name} changed part {role}, output {found.where}",

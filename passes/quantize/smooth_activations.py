@@ -2,53 +2,60 @@
 
     before: norm(x; g, b) -> MatMul W          after: norm(x; g / s, b / s) -> MatMul (s W)
             a * (h U)     -> MatMul W                 a * (h U / s)         -> MatMul (s W)
+            V = h U -> Attention -> MatMul W          V = h U / s -> Attention -> MatMul (s W)
 
-s_i = max|x_i|^alpha / max|w_i|^(1 - alpha), of all products that read the value and over the
-calibration inputs. 1 / s goes into what makes the value: the gain and bias of a norm, or the
-columns of an up projection; so nothing is added to the graph and the function is the same. Parts
-that hold the same weights (prefill and decode) get the same s, and go on sharing them. Refuses
-nothing: a value that something else reads as well, or that nothing can scale for free (behind a
-GELU, attention, a residual sum), is left as it is and counted in the notes. Expected effect: SQNR
-of int8 activations some dB higher in language models, whose channels differ by factors of 100.
+how = smoothquant: s_i = max|x_i|^alpha / max|w_i|^(1 - alpha), of all products that read the value
+and over the calibration inputs. how = repq (RepQ-ViT, 2212.08254): s_i is the range of a channel
+over the mean range; where a LayerNorm has a bias, the middle of each range moves to 0 as well, and
+the products' bias makes up for it: b + W centre, in the Add or Gemm behind them, or in a new Add.
+1 / s goes into what makes the value (places.py); so (but for that Add) nothing is added and the
+function is the same. `equalise`: also between two linear layers with ReLU or attention between
+them. Caches then hold V / s, in prefill and in decode; where they would not agree, nothing is done.
+Parts that hold the same weights get the same s, and go on sharing them. Refuses nothing: a value
+that something else reads as well, or that nothing can scale for free (behind a GELU, a residual
+sum), is left as it is. Expected effect: SQNR of int8 activations some dB higher in language models,
+whose channels differ by factors of 100.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
-from edgevlm.compiler.blocks import NORMS
 from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.compiler.contract import Role
+from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
+from edgevlm.passes.quantize.compensation.one_range import one_range
 from edgevlm.passes.quantize.compensation.smoothing import smooth_scale
+from edgevlm.passes.quantize.kinds import TEXT, token_kinds
+from edgevlm.passes.quantize.places import FREE, Place, agreed, divide, find_places, tied
+from edgevlm.passes.quantize.shift import can_shift, shift
 from edgevlm.passes.quantize.watch import watch
 
 __all__ = ["SmoothActivations"]
 
+Range = tuple[np.ndarray, np.ndarray]  # least and largest of each channel
+
 
 class SmoothActivationsOptions(PassOptions):
-    alpha: float = Field(0.5, ge=0, le=1, description="1: all of the burden goes to the weights")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A value that only products read, and the inputs of its maker that 1 / s goes into."""
-
-    value: ir.Value
-    products: tuple[ir.Node, ...]  # MatMul(value, W)
-    absorbs: tuple[tuple[ir.Node, int], ...]  # (node, input): a vector [m], or a matrix [k,m]
-
-    @property
-    def key(self) -> str:
-        """The same in every part that holds these weights."""
-        arrays = [p.inputs[1].const_value.numpy() for p in self.products]
-        parts = [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in arrays]
-        return "/".join(sorted(parts))
+    how: Literal["smoothquant", "repq"] = Field(
+        "smoothquant", description="meet the weights half-way, or one range for all channels"
+    )
+    alpha: float = Field(
+        0.5, ge=0, le=1, description="smoothquant; 1: all of the burden goes to the weights"
+    )
+    equalise: bool = Field(
+        False, description="also V and output projection, and linear layers with ReLU between"
+    )
+    tokens: Literal["all", "text"] = Field(
+        "all", description="rows of prefill that are looked at; text: without image and padding"
+    )
+    parts: tuple[str, ...] = Field((), strict=False, description="roles; none named: all")
 
 
 class SmoothActivations(Pass):
@@ -60,107 +67,95 @@ class SmoothActivations(Pass):
     Options = SmoothActivationsOptions
     calibrated = True
 
+    def requires(self, model: ExportedModel) -> None:
+        """Raises EV202 for a part that is not there, and where one decoder part goes alone."""
+        asked = set(self.options.parts)
+        twins = {"prefill", "decode"} & set(model.parts)
+        if asked - set(model.parts) or (asked & twins and twins - asked):
+            raise UsageFault(
+                "EV202",
+                f"smooth-activations in parts {', '.join(sorted(asked))}",
+                f"this model has {', '.join(model.parts)}; prefill and decode share their weights",
+                "edgevlm passes show smooth-activations",
+            )
+
     def run(self, model: ExportedModel) -> PassResult:
-        clones = {role: part.clone() for role, part in model.parts.items()}
-        places = {role: _places(clone.graph) for role, clone in clones.items()}
+        asked = self.options.parts or tuple(model.parts)
+        clones = {role: part.clone() for role, part in model.parts.items() if role in asked}
+        kinds = (*FREE, "linear", "attention") if self.options.equalise else FREE
+        places, notes = agreed(
+            {role: find_places(clone.graph, kinds) for role, clone in clones.items()}
+        )
         keys = {role: [place.key for place in found] for role, found in places.items()}
-        tops = self._tops(clones, places, keys)
-        changed, notes = {}, []
-        for role, found in places.items():
-            build, count = GraphBuilder(clones[role], "smooth"), 0
+        ranges = self._ranges(clones, places, keys)
+        scales: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for role, found in places.items():  # before any weight is changed: alike in all parts
             for place, key in zip(found, keys[role], strict=True):
-                top = tops.get(key)
-                if top is None or not np.isfinite(top).all():
+                seen = ranges.get(key)
+                if seen is None or not np.isfinite(seen).all():
                     notes.append(Note("skipped", f"{role}/{place.value.name}", "never seen finite"))
-                    continue
-                count += self._smooth(build, place, top)
-            if count:
+                elif key not in scales:
+                    scales[key] = self._scale(place, *seen)
+        changed = {}
+        for role, found in places.items():
+            build, counts = GraphBuilder(clones[role], "smooth"), {"smoothed": 0, "centred": 0}
+            for place, key in zip(found, keys[role], strict=True):
+                scale, centre = scales.get(key, (np.ones(1), np.zeros(1)))
+                if centre.any():
+                    shift(build, place, centre)
+                    counts["centred"] += 1
+                if (scale != 1).any():
+                    divide(build, place, scale)
+                    counts["smoothed"] += 1
+            if any(counts.values()):
                 build.finish()
                 changed[role] = clones[role]
-                notes.append(Note("matched", role, f"{count} inputs of products smoothed"))
+                done = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+                notes.append(Note("matched", role, f"inputs of products: {done}"))
         return PassResult(model.with_parts(**changed), bool(changed), tuple(notes))
 
-    def _tops(
+    def _scale(self, place: Place, low: np.ndarray, high: np.ndarray) -> Range:
+        """(s [m], what is taken off each channel first [m])."""
+        if self.options.how == "repq":
+            shared = -tied(place, -low), tied(place, high)  # by all channels of a column
+            scale, centre = one_range(*shared, can_shift(place))
+            return scale.astype(np.float32), centre.astype(np.float32)
+        top_x = tied(place, np.maximum(np.abs(low), np.abs(high)))
+        top_w = tied(place, np.abs(place.rows()).max(0))
+        return smooth_scale(top_x, top_w, self.options.alpha).astype(np.float32), np.zeros(1)
+
+    def _ranges(
         self,
         parts: dict[str, ir.Model],
         places: dict[str, list[Place]],
         keys: dict[str, list[str]],
-    ) -> dict[str, np.ndarray]:
-        """By key the largest |x| of each channel, over all parts and inputs."""
-        tops: dict[str, np.ndarray] = {}
+    ) -> dict[str, Range]:
+        """By key the range of each channel, over all parts and inputs."""
+        ranges: dict[str, Range] = {}
         for role, found in places.items():
-            feeds = [f[role] for f in self.observed.feeds if role in f]
+            runs = [i for i, f in enumerate(self.observed.feeds) if role in f]
             by_value = {p.value: key for p, key in zip(found, keys[role], strict=True)}
+            counts = dict.fromkeys(by_value, 0)
 
-            def see(value: ir.Value, array: np.ndarray, by: dict[ir.Value, str] = by_value) -> None:
-                top = np.abs(array.reshape(-1, array.shape[-1])).max(0)
-                tops[by[value]] = np.maximum(tops.get(by[value], 0), top)
+            def see(
+                value: ir.Value,
+                array: np.ndarray,
+                role: Role = role,
+                runs: list[int] = runs,
+                by: dict[ir.Value, str] = by_value,
+                counts: dict[ir.Value, int] = counts,
+            ) -> None:
+                rows = array.reshape(-1, array.shape[-1])
+                if self.options.tokens == "text":
+                    kinds = token_kinds(self.observed, role, runs[counts[value]])
+                    counts[value] += 1
+                    if kinds is not None and len(kinds) == len(rows):
+                        rows = rows[kinds == TEXT]
+                if len(rows):
+                    low, high = ranges.get(by[value], (np.inf, -np.inf))
+                    ranges[by[value]] = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
 
-            if found and feeds:
+            if found and runs:
+                feeds = [self.observed.feeds[i][role] for i in runs]
                 watch(parts[role], list(by_value), feeds, see)
-        return tops
-
-    def _smooth(self, build: GraphBuilder, place: Place, top: np.ndarray) -> bool:
-        weights = [p.inputs[1].const_value.numpy() for p in place.products]
-        top_w = np.max([np.abs(w).max(1) for w in weights], axis=0)
-        scale = smooth_scale(top, top_w, self.options.alpha).astype(np.float32)
-        if (scale == 1).all():
-            return False
-        for product, weight in zip(place.products, weights, strict=True):
-            _replace(build, product, 1, weight * scale[:, None])
-        for node, position in place.absorbs:
-            _replace(build, node, position, node.inputs[position].const_value.numpy() / scale)
-        return True
-
-
-def _replace(build: GraphBuilder, node: ir.Node, position: int, array: np.ndarray) -> None:
-    """Another constant for this node; the old one goes when nobody else reads it."""
-    old = node.inputs[position]
-    node.replace_input_with(position, build.const(array, np.float32))
-    if not old.uses() and not old.is_graph_output():
-        build.graph.initializers.pop(old.name, None)
-
-
-def _places(graph: ir.Graph) -> list[Place]:
-    found = []
-    for node in graph:
-        value = node.outputs[0]
-        users = [user for user, _ in value.uses()]
-        if value.is_graph_output() or not users or not all(_product(u, value) for u in users):
-            continue
-        absorbs = _absorbs(node)
-        if absorbs:
-            found.append(Place(value, tuple(users), absorbs))
-    return found
-
-
-def _product(node: ir.Node, value: ir.Value) -> bool:
-    """MatMul(value, float matrix)."""
-    return node.op_type == "MatMul" and node.inputs[0] is value and _constant(node.inputs[1], 2)
-
-
-def _constant(value: ir.Value | None, rank: int) -> bool:
-    if value is None or value.const_value is None or len(value.shape) != rank:
-        return False
-    return value.dtype == ir.DataType.FLOAT
-
-
-def _absorbs(node: ir.Node) -> tuple[tuple[ir.Node, int], ...]:
-    """Where 1 / s can go for nothing; empty where nowhere."""
-    if node.op_type in NORMS:
-        last = node.attributes.get_int("axis", -1) in (-1, len(node.outputs[0].shape) - 1)
-        given = [i for i in range(1, len(node.inputs)) if node.inputs[i] is not None]
-        if last and all(_constant(node.inputs[i], 1) for i in given):
-            return tuple((node, i) for i in given)
-    if node.op_type == "Mul":
-        for value in node.inputs:
-            maker = value.producer()
-            alone = len(value.uses()) == 1 and not value.is_graph_output()
-            if (
-                alone
-                and maker is not None
-                and maker.op_type == "MatMul"
-                and _constant(maker.inputs[1], 2)
-            ):
-                return ((maker, 1),)
-    return ()
+        return ranges

@@ -68,7 +68,7 @@ def test_an_up_projection_takes_it_up(graph, solo, ort):
     model = solo(graph(MLP, **used(MLP)))
     result = smoothed(model, feed())
     made = result.model.parts["vision"]
-    assert "2 inputs" in result.notes[-1].why  # of up, behind the norm, and of down
+    assert "2 smoothed" in result.notes[-1].why  # of up, behind the norm, and of down
     before, after = (ort(p, **feed(3))["y"] for p in (model.parts["vision"], made))
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
     assert not any(np.array_equal(i.const_value.numpy(), WEIGHTS["up"])
