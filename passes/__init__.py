@@ -20,6 +20,7 @@ from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
+from edgevlm.passes.quantize.scale_weights import ScaleWeights
 from edgevlm.passes.quantize.smooth_activations import SmoothActivations
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 from edgevlm.passes.tokens.merge_attention import MergeAttention
@@ -46,6 +47,7 @@ PASSES: dict[str, type[Pass]] = {
         MergeAttention,
         # quantisation
         SmoothActivations,
+        ScaleWeights,
         QuantizeWeights,
         QuantizeActivations,
         QuantizeDynamically,

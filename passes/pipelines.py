@@ -54,8 +54,8 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
             ("resize-image", "keep-tokens", "merge-attention"),
         ),
         Group(
-            "large channels leave the activations while weights are float yet",
-            ("smooth-activations",),
+            "scales move between activations and weights while weights are float yet",
+            ("smooth-activations", "scale-weights"),
         ),
         Group("weights last: whatever removes weights has run", ("quantize-weights",)),
         Group(
@@ -83,6 +83,7 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "keep-tokens": [],
         "merge-attention": [],
         "smooth-activations": [],
+        "scale-weights": [],
         "quantize-weights": [],
         "quantize-activations": [],
         "quantize-dynamically": [],

@@ -74,6 +74,7 @@ class QuantizeWeights(Pass):
         "keep-tokens",
         "merge-attention",
         "smooth-activations",
+        "scale-weights",
     )
     Options = QuantizeWeightsOptions
 

@@ -38,16 +38,18 @@ def awq_scale(
     rounded: Callable[[np.ndarray], np.ndarray],
     token_weight: np.ndarray | None = None,
     quantised: Callable[[np.ndarray], np.ndarray] = lambda x: x,
+    tied: Callable[[np.ndarray], np.ndarray] = lambda top: top,
 ) -> tuple[np.ndarray, float]:
     """(s [m], its error): of weights [n,m] and inputs [T,m] the exponent that errs least.
 
-    rounded: weights [n,m] -> as they will be stored, in float; quantised: the same of inputs. The
-    error is the sum over tokens of token_weight x mean |out - wanted|. s of exponent 0 is 1, so it
-    is never worse than leaving it.
+    rounded: weights [n,m] -> as they will be stored, in float; quantised: the same of inputs;
+    tied: the largest of channels that must have one scale, on each of them. The error is the sum
+    over tokens of token_weight x mean |out - wanted|. s of exponent 0 is 1, so it is never worse
+    than leaving it.
     """
     w, x = np.asarray(weights, np.float64), np.asarray(inputs, np.float64)
     share = np.ones(len(x)) if token_weight is None else np.asarray(token_weight, np.float64)
-    top = np.abs(x[share > 0]).max(0, initial=0)
+    top = tied(np.abs(x[share > 0]).max(0, initial=0))
     wanted = x @ w.T
     best, least = np.ones(w.shape[1]), np.inf
     for k in range(RATIOS):
