@@ -16,6 +16,7 @@ from edgevlm.passes.cleanup.fuse_gelu import FuseGelu
 from edgevlm.passes.cleanup.fuse_layer_norm import FuseLayerNorm
 from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
+from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
@@ -49,6 +50,7 @@ PASSES: dict[str, type[Pass]] = {
         SmoothActivations,
         ScaleWeights,
         QuantizeWeights,
+        CompensateModalities,
         QuantizeActivations,
         QuantizeDynamically,
         QuantizeKv,

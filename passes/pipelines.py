@@ -57,7 +57,10 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
             "scales move between activations and weights while weights are float yet",
             ("smooth-activations", "scale-weights"),
         ),
-        Group("weights last: whatever removes weights has run", ("quantize-weights",)),
+        Group(
+            "weights last: whatever removes weights has run",
+            ("quantize-weights", "compensate-modalities"),
+        ),
         Group(
             "ranges of activations are those of the model with its weights rounded",
             ("quantize-activations", "quantize-dynamically"),
@@ -85,6 +88,7 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "smooth-activations": [],
         "scale-weights": [],
         "quantize-weights": [],
+        "compensate-modalities": [],
         "quantize-activations": [],
         "quantize-dynamically": [],
         "quantize-kv": [],

@@ -54,7 +54,7 @@ class QuantizeActivations(Pass):
     name = "quantize-activations"
     summary = "static int8 inputs for products with int8 weights, one scale a tensor"
     effect = Effect.APPROXIMATE
-    after = ("keep-tokens", "merge-attention", "quantize-weights")
+    after = ("keep-tokens", "merge-attention", "quantize-weights", "compensate-modalities")
     Options = QuantizeActivationsOptions
     calibrated = True
 

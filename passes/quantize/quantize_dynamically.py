@@ -29,7 +29,7 @@ class QuantizeDynamically(Pass):
     name = "quantize-dynamically"
     summary = "int8 inputs for products with blocks of weights, scales found at run time"
     effect = Effect.APPROXIMATE
-    after = ("keep-tokens", "merge-attention", "quantize-weights")
+    after = ("keep-tokens", "merge-attention", "quantize-weights", "compensate-modalities")
 
     def run(self, model: ExportedModel) -> PassResult:
         changed, notes = {}, []

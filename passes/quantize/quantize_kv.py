@@ -58,6 +58,7 @@ class QuantizeKv(Pass):
         "merge-attention",
         "smooth-activations",
         "quantize-weights",
+        "compensate-modalities",
         "quantize-activations",
     )
     Options = QuantizeKvOptions

@@ -33,7 +33,7 @@ from edgevlm.passes.quantize.scheme import LayerRule, Scheme
 from edgevlm.passes.quantize.sensitivity import joint_error
 from edgevlm.passes.quantize.store import Store
 
-__all__ = ["QuantizeWeights"]
+__all__ = ["QuantizeWeights", "QuantizeWeightsOptions"]
 
 
 class QuantizeWeightsOptions(Scheme):
