@@ -29,7 +29,13 @@ from edgevlm.runtimes.base import Runtime
 __all__ = ["QUANT_STEPS", "Judged", "check_speed", "judge", "measure_speed"]
 
 #: passes that round numbers; what stands in front of the first of them is "float"
-QUANT_STEPS = ("quantize-weights", "quantize-activations", "quantize-dynamically", "quantize-kv")
+QUANT_STEPS = (
+    "quantize-weights",
+    "compensate-modalities",
+    "quantize-activations",
+    "quantize-dynamically",
+    "quantize-kv",
+)
 REQUESTS = 40
 TOLERANCE = 1.05  # a ratio this close to 1 is no difference that anybody would feel
 BLAMED = 3  # layers named in a refusal

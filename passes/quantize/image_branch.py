@@ -124,6 +124,7 @@ class ImageBranch:
             whole = self._joined(out, mended)
             for user, position in users:
                 user.replace_input_with(position, whole)
+            whole.name, out.name = out.name, f"{out.name}_text"  # reports look for what it gives
 
     def finish(self) -> None:
         self.build.finish()

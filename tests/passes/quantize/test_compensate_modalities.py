@@ -95,6 +95,8 @@ def test_text_rows_and_decode_are_bit_for_bit_those_of_quantize_weights(model, o
         assert not np.allclose(want[:, IMAGE], got[:, IMAGE])
         one = {"x": feed["x"][:, :1], "last_index": feed["last_index"]}
         assert np.array_equal(*(ort(m.parts["decode"], **one)["y"] for m in (plain, made)))
+    mended = {n.outputs[0].name: n.op_type for n in made.parts["prefill"].graph}
+    assert mended["p"] == mended["q"] == "Concat"  # what others know the product by
     ops = [[n.op_type for n in m.parts["decode"].graph] for m in (plain, made)]
     assert ops[0] == ops[1]
 
