@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -46,9 +47,9 @@ class Place:
     columns: np.ndarray  # int [m]: of a channel
     ports: Mapping[str, np.ndarray] = field(default_factory=dict)  # caches -> columns
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """The same in every part that holds these weights."""
+        """The same in every part that holds these weights, as they were when first asked."""
         keys = [self.kind, *sorted(layer.key for layer in self.layers)]
         return hashlib.sha256("/".join(keys).encode()).hexdigest()
 
