@@ -14,7 +14,8 @@ from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.compiler.verify import Reference, observe
 from edgevlm.passes import make_passes
 from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
-from edgevlm.passes.quantize.image_branch import image_places, stored_rows
+from edgevlm.passes.quantize.compensation.smoothing import low_rank
+from edgevlm.passes.quantize.image_branch import fit_branch, image_places, stored_rows
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.quantize.smooth_activations import SmoothActivations
@@ -133,6 +134,20 @@ def test_the_numbers_that_codes_stand_for(model, ort, options):
     node = next(n for n in clone.graph if n.op_type == "MatMul")
     clone.graph.outputs.append(node.inputs[1])
     assert np.allclose(list(ort(clone, **feeds(1)[0]).values())[-1], stored_rows(node).T)
+
+
+def test_the_branch_is_the_best_there_is_for_what_it_is_given(model):
+    """Under the covariance of image rows as they are behind r, not as they came."""
+    made = after(model, QuantizeWeights(bits=3, min_elements=1)).parts["prefill"]
+    node = next(n for n in made.graph if n.op_type == "MatMul")
+    rng = np.random.default_rng(2)
+    image, text = rng.normal(size=(2, 400, M)) * np.geomspace(1, 100, M)
+    text /= np.geomspace(1, 100, M)
+    weights = np.asarray(WEIGHTS["a"].T, np.float64)
+    ratio, ((first, second),) = fit_branch([weights], [node], image, text, 5, 8)
+    assert np.ptp(ratio) > 0.1
+    a, b = low_rank(weights * ratio - stored_rows(node), image / ratio, 5)
+    assert np.allclose(first @ second, (a @ b).T, atol=1e-6)
 
 
 def test_refusals(model, micro_model):

@@ -26,7 +26,7 @@ from edgevlm.passes.quantize.smooth_activations import SmoothActivations
 RNG = np.random.default_rng(0)
 ALL = ("norm", "gate", "linear", "attention")
 SHAPES = {"to_q": (1, 5, 4, 4), "to_kv": (1, 5, 2, 4), "flat": (1, 5, 16), "two": (5, 8),
-          "one": (1, 5, 8), "back": (-1,)}  # fmt: skip
+          "one": (1, 5, 8), "back": (-1,), "far": (-100,), "channels": (2,)}  # fmt: skip
 ARRAYS = {
     "q": RNG.normal(size=(16, 16)), "k": RNG.normal(size=(16, 8)), "v": RNG.normal(size=(16, 8)),
     "c": RNG.normal(size=8), "o": RNG.normal(size=(16, 16)), "u": RNG.normal(size=(16, 8)),
@@ -45,6 +45,7 @@ FLAT = """q1 = MatMul(x, q) k1 = MatMul(x, k) v1 = MatMul(x, v) v2 = Add(c, v1)
 RELU = "h = MatMul(x, u) b = Add(h, c) r = Relu(b) y = MatMul(r, d)"
 GEMM = """x2 = Squeeze(x) h = Gemm(x2, u, c) r = Relu(h) t = Identity(r)
     y2 = Gemm<transB = 1>(t, dt, e) y = Unsqueeze(y2, zero)"""
+OUTPUTS = "float[1,5,16] y, float[1,2,5,4] value_0"
 MOVED = """h = MatMul(x, u) m = Reshape(h, to_kv) n = Transpose<perm = [0, 2, 3, 1]>(m)
     b = Transpose<perm = [0, 3, 1, 2]>(n) r = Reshape(b, one) y = MatMul(r, d)"""
 
@@ -105,8 +106,9 @@ def test_query_heads_share_what_their_kv_head_has(part):
         "h = MatMul(x, u) i = MatMul(x, k) r = Add(h, i) y = MatMul(r, d)",
         # rows and channels change places: a channel is no column any more
         "h = MatMul(x, u) n = Transpose<perm = [0, 2, 1]>(h) r = Reshape(n, one) y = MatMul(r, d)",
+        "h = MatMul(x, u) r = Slice(h, back, far, channels, back) y = MatMul(r, d)",
     ],
-    ids=["normed", "rotated", "read twice", "gelu", "read before", "sum", "mixed"],
+    ids=["normed", "rotated", "read twice", "gelu", "read before", "sum", "mixed", "backwards"],
 )
 def test_what_cannot_be_scaled_is_no_place(part, body):
     outputs = "float[1,5,16] y" + (", float[40] z" if "z =" in body else "")
@@ -157,6 +159,21 @@ def test_a_whole_model_is_the_same_with_other_numbers_in_its_caches(make_micro, 
     first = observe(model, probes)
     drift = compare_parts(*sides, first, ["prefill", "decode"])  # from the source to the end
     assert min(d.sqnr_db for d in drift.values()) > 20
+
+
+def test_a_cache_that_comes_in_past_the_way_is_not_scaled(part, graph):
+    """What goes out would be in other units than what comes in."""
+    prefill = part(ATTENTION.replace("v4", "value_0"), OUTPUTS)
+    kept, notes = agreed({r: find_places(prefill.graph, ALL) for r in ("prefill", "decode")})
+    assert len(kept["decode"]) == 1 and not notes
+    other = prefill.clone()
+    past = ir.Value(
+        name="past_value_0", shape=ir.Shape([1, 2, 9, 4]), type=prefill.graph.inputs[0].type
+    )
+    other.graph.inputs.append(past)
+    parts = {"prefill": prefill, "decode": other}
+    kept, notes = agreed({r: find_places(p.graph, ALL) for r, p in parts.items()})
+    assert not any(kept.values()) and len(notes) == 2
 
 
 def sqnr(model, solo, ort, feeds, **options):

@@ -73,6 +73,8 @@ def test_one_range_for_all(rows, centred):
     moving = half > 1e-3 * half.max() + 1e-9  # next to nothing is not blown up without end
     half /= ratio
     if moving.any():
+        if moving.sum() == (half > 0).sum():
+            assert np.isclose(ratio[moving].mean(), 1)  # the layer's range is the mean range
         assert np.allclose(half[moving], half[moving][0])  # one range ...
         if centred:  # ... with 0 in the middle
             assert np.allclose((low - centre)[moving], -(high - centre)[moving])

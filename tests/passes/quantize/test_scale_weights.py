@@ -122,17 +122,22 @@ def test_rows_in_front_of_the_picture(part, text, rows):
     assert special_rows(model.graph) == rows
 
 
-def test_padding_never_counts(micro_model, micro_probes):
-    """Rows behind the prompt may be anything: scales of prefill are the same."""
+def test_padding_never_counts_and_the_first_part_decides(micro_model, micro_probes):
+    """Rows behind the prompt, and what decode is given, may be anything: scales are the same."""
     seen, gains = observe(micro_model, micro_probes), []
-    for huge in (1.0, 1e4):
+    for channel in (0, 5):
+        other = (
+            np.eye(8, dtype=np.float32)[channel] * 1e3
+        )  # large in one channel, behind a norm too
         for feeds_ in seen.feeds:
             last = int(feeds_["prefill"]["last_index"][0])
-            feeds_["prefill"]["inputs_embeds"][:, last + 1 :] = huge * np.arange(8)
+            feeds_["prefill"]["inputs_embeds"][:, last + 1 :] = other
+            feeds_["decode"]["inputs_embeds"][:] = other
         step = ScaleWeights(bits=3, block=0)
         step.calibration = seen
-        gains.append(gain_of(step(micro_model).model.parts["prefill"]))
-    assert np.array_equal(*gains) and np.ptp(gains[0]) > 0
+        made = step(micro_model).model.parts
+        gains.append([gain_of(made[role]) for role in ("prefill", "decode")])
+    assert np.array_equal(*gains) and np.array_equal(*gains[0]) and np.ptp(gains[0]) > 0
 
 
 def test_a_sample_is_at_most_some_hundreds_of_all_rows():
