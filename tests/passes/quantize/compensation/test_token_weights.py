@@ -21,12 +21,16 @@ def loss(error, x):
 
 @given(st.integers(0, 10**6))
 def test_they_add_up_to_the_rise_of_the_error(seed):
-    """From 0 exactly; from any other start within 2 % of what there is, as the paper asks."""
+    """From 0 exactly; from any other start within 2 %, of all tokens together, as the paper asks.
+
+    Of one token as far as the midpoint rule goes: an output changes sign once, within one step.
+    """
     e, x = case(seed)
     assert np.allclose(attributions(e, x, None).sum(1), loss(e, x))
     start = x + 0.3 * np.random.default_rng(seed + 1).normal(size=x.shape)
     gap = attributions(e, x, start).sum(1) - (loss(e, x) - loss(e, start))
-    assert np.abs(gap).max() < 0.02 * loss(e, x).max()
+    assert abs(gap.sum()) < 0.02 * loss(e, x).sum()
+    assert (np.abs(gap) <= loss(e, x - start) / 32 + 1e-12).all()
 
 
 def test_the_gradient_is_that_of_the_error():
