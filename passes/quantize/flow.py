@@ -14,7 +14,7 @@ import onnx_ir as ir
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.verify import Reference
 from edgevlm.passes.quantize.compensation.gram import Gram
-from edgevlm.passes.quantize.kinds import PADDING, token_kinds
+from edgevlm.passes.quantize.kinds import PADDING, counted, token_kinds
 from edgevlm.passes.quantize.layers import Layer
 from edgevlm.passes.quantize.scheme import FITTED, Scheme
 from edgevlm.passes.quantize.walk import Walk
@@ -66,14 +66,11 @@ def _gram(
 ) -> Gram | None:
     gram = Gram(width)
     for x, aim, kind in zip(xs, aims, kinds, strict=True):
-        x, aim = x.reshape(-1, width), None if aim is None else aim.reshape(-1, width)
-        if kind is not None and len(kind) == len(x):
-            some = kind != PADDING
-            x, aim, kind = x[some], None if aim is None else aim[some], kind[some]
-        else:
-            kind = None
+        rows = counted(x, kind)
+        known = kind is not None and len(kind) == x.size // width
+        wanted = None if aim is None else counted(aim, kind)
         try:
-            gram.add(x, aim, kind)
+            gram.add(rows, wanted, kind[kind != PADDING] if known else None)
         except ValueError:
             return None
     return gram if gram.tokens else None

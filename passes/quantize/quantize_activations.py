@@ -10,7 +10,7 @@ the residual stream (int16), is a table by target: forms.py. What comes out stay
 an int8 product is exact in int32, and rounding it again would only cost accuracy. Behind
 quantize-weights, whose float weights it leaves alone; a tensor that is NaN or never seen is skipped
 and said so. Inputs are watched a few at a time, each batch let go before the next. Padding rows of
-a prompt are counted as any other row. Class: what the target must have is an int8 product with
+a prompt count for nothing. Class: what the target must have is an int8 product with
 int32 sums. Expected effect: products 2 to 3 times as fast where int8 dot products exist; SQNR of a
 layer about 30 dB.
 """
@@ -32,6 +32,7 @@ from edgevlm.compiler.quantised import check_symmetric
 from edgevlm.passes.quantize.forms import find_integer_form
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.histogram import Histogram
+from edgevlm.passes.quantize.kinds import counted, token_kinds
 from edgevlm.passes.quantize.ranges import activation_scale
 from edgevlm.passes.quantize.sites import KINDS, Site, find_sites
 from edgevlm.passes.quantize.watch import watch
@@ -78,7 +79,9 @@ class QuantizeActivations(Pass):
             clone, sites = find_sites(part, find_integer_form(self.options.form))
             if not sites or not feeds:
                 continue
-            scales = self._scales(clone, sites, feeds)
+            runs = [i for i, f in enumerate(self.observed.feeds) if role in f]
+            kinds = [token_kinds(self.observed, role, i) for i in runs]
+            scales = self._scales(clone, sites, feeds, kinds)
             build, count = GraphBuilder(clone, "quantize_activations"), 0
             for site in sites:
                 scale = scales[site.value]
@@ -99,11 +102,15 @@ class QuantizeActivations(Pass):
         check_symmetric(after)
 
     def _scales(
-        self, part: ir.Model, sites: list[Site], feeds: list[Feeds]
+        self,
+        part: ir.Model,
+        sites: list[Site],
+        feeds: list[Feeds],
+        kinds: list[np.ndarray | None],
     ) -> dict[ir.Value, float | str]:
         """Of each value its scale, or why it has none."""
         seen = {site.value: Histogram() for site in sites}
-        watch(part, list(seen), feeds, lambda value, array: seen[value].add(array))
+        watch(part, list(seen), feeds, lambda v, x, i: seen[v].add(counted(x, kinds[i])))
         return {site.value: self._scale(seen[site.value], site.bits) for site in sites}
 
     def _scale(self, seen: Histogram, bits: int) -> float | str:

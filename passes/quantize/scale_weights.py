@@ -34,7 +34,7 @@ from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResu
 from edgevlm.passes.quantize.compensation.smoothing import awq_scale
 from edgevlm.passes.quantize.compensation.token_weights import token_weights
 from edgevlm.passes.quantize.grids import Grid, codes, fit_scale
-from edgevlm.passes.quantize.kinds import PADDING, token_kinds
+from edgevlm.passes.quantize.kinds import counted, token_kinds
 from edgevlm.passes.quantize.places import FREE, Place, agreed, divide, find_places, tied
 from edgevlm.passes.quantize.rounding import to_nearest
 from edgevlm.passes.quantize.special import special_rows
@@ -106,7 +106,7 @@ class ScaleWeights(Pass):
                 continue
             walk.to(place.products[0])
             arrays = walk.inputs(place.value)
-            rows = [_counted(x, kind, first) for x, kind in zip(arrays, kinds, strict=True)]
+            rows = [_without(x, kind, first) for x, kind in zip(arrays, kinds, strict=True)]
             x = _sample(rows, int(place.value.shape[-1]))
             if not len(x) or not np.isfinite(x).all():
                 notes.append(Note("skipped", f"{role}/{place.value.name}", "never seen finite"))
@@ -130,12 +130,10 @@ class ScaleWeights(Pass):
         return scale.astype(np.float32)
 
 
-def _counted(x: np.ndarray, kinds: np.ndarray | None, first: int) -> np.ndarray:
+def _without(x: np.ndarray, kinds: np.ndarray | None, first: int) -> np.ndarray:
     """Rows [T,m] without padding, and without `first` rows in front of the patches."""
-    rows = x.reshape(-1, x.shape[-1])
-    if kinds is not None and len(kinds) == len(rows):
-        return rows[kinds != PADDING]
-    return rows[first:] if len(rows) > first else rows
+    rows = counted(x, kinds)
+    return rows[first:] if kinds is None and len(rows) > first else rows
 
 
 def _sample(rows: list[np.ndarray], width: int) -> np.ndarray:

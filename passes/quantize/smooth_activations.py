@@ -32,7 +32,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.passes.quantize.compensation.one_range import one_range
 from edgevlm.passes.quantize.compensation.smoothing import smooth_scale
-from edgevlm.passes.quantize.kinds import TEXT, token_kinds
+from edgevlm.passes.quantize.kinds import TEXT, counted, token_kinds
 from edgevlm.passes.quantize.places import FREE, Place, agreed, divide, find_places, tied
 from edgevlm.passes.quantize.shift import can_shift, shift
 from edgevlm.passes.quantize.watch import watch
@@ -53,7 +53,7 @@ class SmoothActivationsOptions(PassOptions):
         False, description="also V and output projection, and linear layers with ReLU between"
     )
     tokens: Literal["all", "text"] = Field(
-        "all", description="rows of prefill that are looked at; text: without image and padding"
+        "all", description="rows of prefill that are looked at, never padding; text: without image"
     )
     parts: tuple[str, ...] = Field((), strict=False, description="roles; none named: all")
 
@@ -135,22 +135,17 @@ class SmoothActivations(Pass):
         for role, found in places.items():
             runs = [i for i, f in enumerate(self.observed.feeds) if role in f]
             by_value = {p.value: key for p, key in zip(found, keys[role], strict=True)}
-            counts = dict.fromkeys(by_value, 0)
 
             def see(
                 value: ir.Value,
                 array: np.ndarray,
+                i: int,
                 role: Role = role,
                 runs: list[int] = runs,
                 by: dict[ir.Value, str] = by_value,
-                counts: dict[ir.Value, int] = counts,
             ) -> None:
-                rows = array.reshape(-1, array.shape[-1])
-                if self.options.tokens == "text":
-                    kinds = token_kinds(self.observed, role, runs[counts[value]])
-                    counts[value] += 1
-                    if kinds is not None and len(kinds) == len(rows):
-                        rows = rows[kinds == TEXT]
+                only = TEXT if self.options.tokens == "text" else None
+                rows = counted(array, token_kinds(self.observed, role, runs[i]), only)
                 if len(rows):
                     low, high = ranges.get(by[value], (np.inf, -np.inf))
                     ranges[by[value]] = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))

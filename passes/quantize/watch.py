@@ -18,19 +18,19 @@ def watch(
     part: ir.Model,
     values: Sequence[ir.Value],
     feeds: Sequence[Feeds],
-    see: Callable[[ir.Value, np.ndarray], None],
+    see: Callable[[ir.Value, np.ndarray, int], None],
 ) -> None:
-    """Calls `see` with each value and what it was in every run; each run is let go behind it."""
+    """Calls `see` with each value, what it was in a run, and which; each run is let go then."""
     for batch in _batches(values):
         inner = [v for v in batch if not v.is_graph_input()]
         session = open_session(part, outputs=tuple(inner)) if inner else None
-        for feed in feeds:
+        for i, feed in enumerate(feeds):
             outs = session.run([str(v.name) for v in inner], dict(feed)) if session else []
             for value, array in zip(inner, outs, strict=True):
-                see(value, array)
+                see(value, array, i)
             for value in batch:
                 if value.is_graph_input():
-                    see(value, feed[str(value.name)])
+                    see(value, feed[str(value.name)], i)
 
 
 def _batches(values: Sequence[ir.Value]) -> list[list[ir.Value]]:
