@@ -146,3 +146,18 @@ def test_one_part_alone(tiny_model, tiny_probes):
     model, _, _ = run_passes(tiny_model, steps, tiny_probes)
     counts = {role: len(ops(part, "QuantizeLinear")) for role, part in model.parts.items()}
     assert counts.pop("vision") > 8 and not any(counts.values())
+
+
+def test_padding_of_a_prompt_counts_for_nothing(micro_model, micro_probes):
+    """Rows behind the question are whatever they are; those in front do not see them."""
+    found = []
+    for size in (1, 100):
+        seen = observe(micro_model, micro_probes)
+        for feeds in seen.feeds:
+            last = int(feeds["prefill"]["last_index"][0])
+            embeds = feeds["prefill"]["inputs_embeds"].copy()
+            embeds[:, last + 1 :] = size * np.abs(embeds).max()
+            feeds["prefill"] = {**feeds["prefill"], "inputs_embeds": embeds}
+        part = quantised(micro_model, seen).model.parts["prefill"]
+        found.append([float(n.inputs[1].const_value.numpy()) for n in ops(part, "QuantizeLinear")])
+    assert found[0] == found[1] and len(found[0]) > 3
