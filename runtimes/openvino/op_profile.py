@@ -18,15 +18,32 @@ from edgevlm.compiler.contract import Role
 from edgevlm.runtimes.base import OpTime
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part
 
-__all__ = ["profile_part", "zero_inputs"]
+__all__ = ["node_times", "profile_part", "zero_inputs"]
 
 WARM_UP = 3
 #: of nodes that became part of another one, and of those that are no work
 FUSED, NO_WORK = "undef", ("Parameter", "Result", "Reshape")
+#: what the plugin appends to a product whose scales it took in
+SCALED = "/DequantizationMultiply"
 
 
 def profile_part(path: Path, role: Role, settings: dict[str, Any], runs: int) -> list[OpTime]:
     """Run a part `runs` times on zeros (after 3 that are not counted); slowest op first."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for op, _, ms in node_times(path, settings, runs):
+        found[op].append(ms)
+    total = sum(map(sum, found.values())) or 1.0
+    return [
+        OpTime(role, op, len(each), sum(each), sum(each) / total, "measured-host")
+        for op, each in sorted(found.items(), key=lambda row: -sum(row[1]))
+    ]
+
+
+def node_times(path: Path, settings: dict[str, Any], runs: int) -> list[tuple[str, str, float]]:
+    """(op, node, ms a run) in the order in which they run, the first 3 runs not counted.
+
+    Nodes go by their names in the file where the plugin kept them.
+    """
     part = OpenPart(compile_part(path, settings, counted=True))
     inputs = zero_inputs(part)
     for _ in range(WARM_UP):
@@ -34,25 +51,20 @@ def profile_part(path: Path, role: Role, settings: dict[str, Any], runs: int) ->
     before = part.request.get_profiling_info()
     for _ in range(runs):
         part.run(inputs)
-    return _rows(role, before, part.request.get_profiling_info(), runs)
+    return _spent(before, part.request.get_profiling_info(), runs)
 
 
-def _rows(role: Role, before: Sequence[Any], after: Sequence[Any], runs: int) -> list[OpTime]:
+def _spent(before: Sequence[Any], after: Sequence[Any], runs: int) -> list[tuple[str, str, float]]:
     """Counters are means over all runs since the part was compiled."""
-    ms: dict[str, float] = defaultdict(float)
-    nodes: dict[str, int] = defaultdict(int)
+    rows = []
     for warm, node in zip(before, after, strict=True):
         if node.exec_type == FUSED or node.node_type in NO_WORK:
             continue
-        op = f"{node.node_type} {node.exec_type}"
-        spent = [n.real_time.total_seconds() for n in (node, warm)]
-        ms[op] += max(0.0, spent[0] * (WARM_UP + runs) - spent[1] * WARM_UP) * 1000 / runs
-        nodes[op] += 1
-    whole = sum(ms.values()) or 1.0
-    return [
-        OpTime(role, op, nodes[op], ms[op], ms[op] / whole, "measured-host")
-        for op in sorted(ms, key=lambda op: -ms[op])
-    ]
+        seconds = node.real_time.total_seconds() * (WARM_UP + runs)
+        seconds -= warm.real_time.total_seconds() * WARM_UP
+        op, name = f"{node.node_type} {node.exec_type}", node.node_name.removesuffix(SCALED)
+        rows.append((op, name, max(0.0, seconds) * 1000 / runs))
+    return rows
 
 
 def zero_inputs(part: OpenPart) -> list[np.ndarray]:

@@ -2,11 +2,12 @@
 
 For x86, where it runs symmetric int8 as it is: inputs of products that were quantised
 (`--quant w8a8`) and their int8 weights go into int8 kernels without being written as uint8 first.
-Int8 weights alone (`--quant w8`) stay int8 in memory and are made float inside each product.
+Weights alone (`--quant w8`, `w4a16`) stay integers in memory and are made float in each product.
 
-The artifacts are the compiler's own graphs, but for attention, which is written out (attention.py).
-OpenVINO's own format is not used: it would have to be checked before it is read, and does not come
-out the same twice.
+The artifacts are the compiler's own graphs, but for attention, which is written out, for 4-bit
+weights of one scale a channel, which as they stand would multiply in float (compiler/widen.py),
+and for scales of run time (dynamic.py). OpenVINO's own format is not used: it would have to be
+checked before it is read, and does not come out the same twice.
 """
 
 from __future__ import annotations
@@ -117,6 +118,17 @@ class OpenVinoRuntime(Runtime):
             for a in bundle.manifest.artifacts
             for row in profile_part(bundle.folder / a.file, a.role, a.settings, runs)
         ]
+
+    def time_nodes(
+        self, folder: Path, artifacts: Sequence[Artifact], runs: int
+    ) -> dict[str, float]:
+        from edgevlm.runtimes.openvino.op_profile import node_times
+
+        return {
+            f"{a.role}/{node}": ms
+            for a in artifacts
+            for _, node, ms in node_times(folder / a.file, a.settings, runs)
+        }
 
 
 def _ports(found: Sequence[Any], wanted: Sequence[Port]) -> list[tuple[str, str, tuple[Any, ...]]]:

@@ -32,13 +32,15 @@ def small(tmp_path_factory: pytest.TempPathFactory, compile_tiny) -> Bundle:
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory, compile_tiny) -> Bundle:
     """As it was trained: float, all tokens."""
-    return compile_tiny(tmp_path_factory.mktemp("openvino") / "plain", "host-openvino")
+    out = tmp_path_factory.mktemp("openvino") / "plain"
+    return compile_tiny(out, "host-openvino", payoff="none")
 
 
 @pytest.fixture(scope="session")
 def int8(tmp_path_factory: pytest.TempPathFactory, compile_tiny) -> Bundle:
     """All tokens, int8 weights and activations."""
-    return compile_tiny(tmp_path_factory.mktemp("openvino") / "int8", "openvino", quant="w8a8")
+    out = tmp_path_factory.mktemp("openvino") / "int8"
+    return compile_tiny(out, "openvino", quant="w8a8", payoff="none")
 
 
 @pytest.fixture(scope="session")

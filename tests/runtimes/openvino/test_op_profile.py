@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edgevlm.compiler.weights import load_graph
 from edgevlm.runtimes.openvino.kernels import is_product, products
-from edgevlm.runtimes.openvino.op_profile import WARM_UP, _rows, profile_part, zero_inputs
+from edgevlm.runtimes.openvino.op_profile import WARM_UP, _spent, profile_part, zero_inputs
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part
 from edgevlm.runtimes.openvino.runtime import OpenVinoRuntime
 
@@ -51,16 +52,25 @@ def test_products_are_those_of_the_executed_graph(rows, int8, role):
 def test_warm_up_runs_are_left_out():
     """With made-up counters: means over 3 runs, then over 3 + 2."""
 
-    def node(kind, kernel, micros):
-        return SimpleNamespace(
-            node_type=kind, exec_type=kernel, real_time=timedelta(microseconds=micros)
-        )
+    def node(name, kernel, micros):
+        time = timedelta(microseconds=micros)
+        return SimpleNamespace(node_name=name, node_type="A", exec_type=kernel, real_time=time)
 
-    before = [node("A", "k_f32", 1000), node("A", "k_f32", 0), node("B", "undef", 9)]
-    after = [node("A", "k_f32", 604), node("A", "k_f32", 2), node("B", "undef", 9)]
-    (row,) = _rows("vision", before, after, runs=2)
-    assert (row.op, row.nodes, row.share) == ("A k_f32", 2, 1.0)
-    assert row.ms == pytest.approx((604 * (WARM_UP + 2) - 1000 * WARM_UP + 2 * 5) / 2 / 1000)
+    before = [node("x", "k_f32", 1000), node("y/DequantizationMultiply", "k_i8", 0)]
+    after = [node("x", "k_f32", 604), node("y/DequantizationMultiply", "k_i8", 2)]
+    fused = node("z", "undef", 9)
+    x, y = _spent([*before, fused], [*after, fused], runs=2)
+    assert x[:2] == ("A k_f32", "x") and y[:2] == ("A k_i8", "y")
+    assert x[2] == pytest.approx((604 * (WARM_UP + 2) - 1000 * WARM_UP) / 2 / 1000)
+    assert y[2] == pytest.approx(2 * (WARM_UP + 2) / 2 / 1000)
+
+
+def test_nodes_go_by_their_names_in_the_file(int8):
+    """So that a scheme which is slower can be blamed on layers of the graph."""
+    times = OpenVinoRuntime().time_nodes(int8.folder, int8.manifest.artifacts[:1], 3)
+    graph = load_graph(int8.folder / "openvino" / "vision.onnx").graph
+    products = {f"vision/{n.name}" for n in graph if n.op_type == "MatMul"}
+    assert len(products & set(times)) > 10 and min(times.values()) >= 0
 
 
 def test_time_is_of_the_right_size(graph, saved):
