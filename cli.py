@@ -47,7 +47,6 @@ def cli(context: click.Context) -> None:
     epilog=examples(
         "edgevlm compile easyvqa-tiny --target cpu -o b.edgevlm",
         "edgevlm compile path/to/checkpoint --target cpu --tokens 16 --quant w8 -o small.edgevlm",
-        "edgevlm compile scenes-tiny --target cpu --quant w8a8 --calib scenes:64 -o int8.edgevlm",
     ),
 )
 @click.argument("model")

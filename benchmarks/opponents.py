@@ -24,6 +24,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.verify import Reference
 from edgevlm.runtimes.openvino.kernels import products
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part
+from edgevlm.runtimes.openvino.package import engine
 
 __all__ = ["Opponent", "opponents"]
 
@@ -67,10 +68,9 @@ def _by_openvino(compiled: Any, scheme: str, names: Sequence[str], feeds: Feeds)
 
 
 def _nncf(path: Path, inputs: Sequence[Feeds]) -> Any:
+    core, _ = engine()  # before nncf, which would import openvino with its telemetry
     import nncf
-    import openvino
 
-    core = openvino.Core()
     model = core.read_model(str(path))
     made = nncf.quantize(
         model,
