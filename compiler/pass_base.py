@@ -77,11 +77,12 @@ class Pass(ABC):
             self.options = self.Options(**options)
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "options"
+            field = ".".join(map(str, first["loc"]))
+            why = first["msg"].removeprefix("Value error, ")
             raise UsageFault(
                 "EV202",
-                f"option {field!r} of pass {self.name}",
-                f"{first['msg']} (given: {first.get('input')!r})",
+                f"option {field!r} of pass {self.name}" if field else f"options of {self.name}",
+                f"{why} (given: {first.get('input')!r})",
                 f"edgevlm passes show {self.name}",
             ) from error
 
