@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.passes.quantize.asked import kv_steps, quant_steps
+from edgevlm.passes.quantize.forms import find_integer_form
 from edgevlm.passes.tokens.schedule import Asked
 
 __all__ = ["PIPELINES", "Flags", "Group", "compose"]
@@ -93,7 +94,8 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "quantize-dynamically": [],
         "quantize-kv": [],
     }
-    for step in (*quant_steps(flags.quant), *kv_steps(flags.kv)):
+    block = find_integer_form(runtime).block
+    for step in (*quant_steps(flags.quant, block), *kv_steps(flags.kv)):
         # what a target runs in integers is told in the recipe, as its selectors' form is
         other = step.name == "quantize-activations" and runtime != "ort"
         asked[step.name].append(step.options | ({"form": runtime} if other else {}))

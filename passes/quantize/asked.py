@@ -42,8 +42,11 @@ QUANT_SCHEMES: dict[str, tuple[Step, ...]] = {
 KV_TYPES: dict[str, tuple[Step, ...]] = {"float": (), "int8": (Step("quantize-kv"),)}
 
 
-def quant_steps(asked: str) -> tuple[Step, ...]:
-    """Raises UsageFault EV202 for another scheme, and for options no pass could read."""
+def quant_steps(asked: str, block: int | None = None) -> tuple[Step, ...]:
+    """block: inputs that share a scale on this target, for schemes with blocks.
+
+    Raises UsageFault EV202 for another scheme, and for options no pass could read.
+    """
     name, _, rest = asked.partition(":")
     if name not in QUANT_SCHEMES:
         raise _refused(f"unknown quantisation scheme {name[:80]!r}")
@@ -51,9 +54,13 @@ def quant_steps(asked: str) -> tuple[Step, ...]:
     steps = QUANT_SCHEMES["w8a8" if "budget_ms" in options else name]
     if options and not steps:
         raise _refused(f"options of quantisation scheme {name!r}, which does nothing")
-    return tuple(
-        Step(s.name, s.options | options) if s.name == "quantize-weights" else s for s in steps
-    )
+    made = []
+    for step in steps:
+        if step.name == "quantize-weights":
+            own = {"block": block} if block and "block" in step.options else {}
+            step = Step(step.name, step.options | own | options)
+        made.append(step)
+    return tuple(made)
 
 
 def kv_steps(asked: str) -> tuple[Step, ...]:

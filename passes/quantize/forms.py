@@ -22,12 +22,14 @@ class IntegerForm:
     products: tuple[str, ...]  # ops whose input is int8 where their weights are integers
     attention: bool = False  # inputs of both products of attention as well
     residual_bits: int = 0  # of the stream between blocks; 0: float
+    block: int = 32  # inputs that share a scale of four-bit weights, where a scheme has blocks
 
 
 INTEGER_FORMS: dict[str, IntegerForm] = {
     "ort": IntegerForm(("MatMul", "Gemm")),
     "openvino": IntegerForm(("MatMul", "Gemm", "Conv")),
-    "tensorrt": IntegerForm(("MatMul", "Gemm", "Conv"), attention=True),
+    # NVIDIA's own stack for Jetson takes int4 in groups of 128 alone (TensorRT Edge-LLM 0.11)
+    "tensorrt": IntegerForm(("MatMul", "Gemm", "Conv"), attention=True, block=128),
     "coreml": IntegerForm(("MatMul", "Gemm", "Conv")),
     "executorch": IntegerForm(("MatMul", "Gemm", "Conv"), attention=True),
     "fpga": IntegerForm(("MatMul", "Gemm", "Conv"), attention=True, residual_bits=16),

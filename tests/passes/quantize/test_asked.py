@@ -32,6 +32,12 @@ def test_options_are_those_of_the_weights():
     assert quant_steps("w8a8")[0].options == {}
 
 
+def test_blocks_are_those_of_the_target_unless_asked_for():
+    assert quant_steps("w4a16", 128)[0].options["block"] == 128
+    assert quant_steps("w4a16:block=64", 128)[0].options["block"] == 64
+    assert "block" not in quant_steps("w4a8", 128)[1].options, "a scale a channel has none"
+
+
 @pytest.mark.parametrize(
     "asked", ["w2", "", "w8:", "w8:bits", "w8:=4", "w8:bits=", "none:bits=4", "W8", "w8,bits=4"]
 )
