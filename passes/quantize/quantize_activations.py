@@ -57,6 +57,7 @@ class QuantizeActivations(Pass):
     effect = Effect.APPROXIMATE
     after = ("keep-tokens", "merge-attention", "quantize-weights", "compensate-modalities")
     Options = QuantizeActivationsOptions
+    floor_db = 8.0  # of the worst probe: one question may hang on what all others do without
     calibrated = True
 
     def requires(self, model: ExportedModel) -> None:
