@@ -69,7 +69,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--min-sqnr",
     type=float,
-    help="dB below which an approximating pass stops the compile: 15, below 6 bits less.",
+    help="dB below which an approximating pass stops the compile; else 15, or less for few bits.",
 )
 @click.option(
     "--payoff",

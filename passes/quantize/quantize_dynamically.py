@@ -30,6 +30,7 @@ class QuantizeDynamically(Pass):
     summary = "int8 inputs for products with blocks of weights, scales found at run time"
     effect = Effect.APPROXIMATE
     after = ("keep-tokens", "merge-attention", "quantize-weights", "compensate-modalities")
+    floor_db = 8.0  # as quantize-activations
 
     def run(self, model: ExportedModel) -> PassResult:
         changed, notes = {}, []
