@@ -167,7 +167,7 @@ def compile_model(
                 Judged(model, seen),
                 (parts, draft, artifacts),
                 asked,
-                scheme=options.flags.quant,
+                scheme=_scheme(options),
                 calib=options.calib,
                 max_drop=options.max_drop,
                 timed=options.payoff != "none",
@@ -193,6 +193,14 @@ def compile_model(
         "seconds": round(perf_counter() - start, 2),
         "next": _next(options.out, model),
     }
+
+
+def _scheme(options: CompileOptions) -> str:
+    """What the rounding of a compile is called."""
+    if options.recipe:
+        return "the recipe"
+    names = [options.flags.quant] if options.flags.quant != "none" else []
+    return ", ".join([*names, *(["int8 KV"] if options.flags.kv == "int8" else [])])
 
 
 def _recipe(options: CompileOptions, device: Device) -> Recipe:

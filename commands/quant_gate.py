@@ -72,7 +72,7 @@ def judge(
     rows = layer_rows(before.model, after.model, before.seen, after.seen)
     report: dict[str, Any] = {
         "scheme": scheme,
-        "bits": round(average_bits(rows), 3),
+        "bits": round(average_bits(rows), 3) if rows else 32.0,
         "layers": rows,
         "speed": None,
         "drop": None,
