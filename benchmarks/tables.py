@@ -14,6 +14,7 @@ import tables_kv
 import tables_llava
 import tables_ocr
 import tables_openvino
+import tables_quant
 import tables_reduction
 import tables_saliency
 from page import grid, load, provenance
@@ -130,6 +131,7 @@ def page() -> str:
         startup(),
         scale(),
         int8(),
+        tables_quant.answers(),
         tables_kv.section(),
         tables_ocr.section(),
         tables_openvino.section(),
