@@ -23,7 +23,7 @@ from edgevlm.models.calibration import unseen_rows
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.layers import Layer, why_not
 from edgevlm.passes.quantize.rounding import to_nearest
-from edgevlm.passes.quantize.sensitivity import sensitivities
+from edgevlm.passes.quantize.sensitivity import sensitivities, to_logits
 
 __all__ = ["blamed_layers", "check_drop", "check_limit", "measure_drop"]
 
@@ -108,7 +108,8 @@ def blamed_layers(base: ExportedModel, seen: Reference, bits: Mapping[str, int])
             if f"{role}/{node.outputs[0].name}" in bits and why_not(node, 1, True) is None
         ]
         if feeds and layers:
-            errors = sensitivities(part, layers, _rounder(role, bits), feeds)
+            follow = to_logits(base.parts, seen, role)
+            errors = sensitivities(part, layers, _rounder(role, bits), feeds, follow)
             found += [(e, f"{role}/{la.node.name}") for e, la in zip(errors, layers, strict=True)]
     return [name for _, name in sorted(found, reverse=True)[:BLAMED]]
 

@@ -28,7 +28,7 @@ from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.compiler.verify import Reference
 from edgevlm.passes import make_passes
 from edgevlm.passes.quantize.layers import Layer, why_not
-from edgevlm.passes.quantize.sensitivity import w8a8_losses
+from edgevlm.passes.quantize.sensitivity import to_logits, w8a8_losses
 from edgevlm.runtimes.base import Runtime
 
 __all__ = ["Timed", "float_layers", "within_budget"]
@@ -142,7 +142,8 @@ def _losses(base: ExportedModel, seen: Reference) -> tuple[list[str], list[float
         layers = [layer for layer in found if layer.takes_rows]
         feeds = [f[role] for f in seen.feeds if role in f]
         names += [f"{role}/{layer.node.name}" for layer in layers]
-        losses += w8a8_losses(part, layers, feeds) if layers else []
+        follow = to_logits(base.parts, seen, role)
+        losses += w8a8_losses(part, layers, feeds, follow) if layers else []
     return names, losses
 
 

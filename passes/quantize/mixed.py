@@ -4,10 +4,11 @@
     cost[layer][bits] = bits x weights, outliers and their places included
     least sum of losses at the budget: compiler/budget.py, exact
 
-The output error of a layer is proportional to the power of the noise its weights bring in, to first
-order; so one measurement a layer does for all choices. Losses add up as if layers did not touch
-each other: the note gives the sum beside the joint loss that is measured behind the pass (F3 of
-SODA, with bits for choices). Layers whose weights are shared count once.
+What is measured is the error of the first token's logits, of a vision layer's too (of a decode step
+for weights that only decode has). To first order it is proportional to the power of the noise that
+a layer's weights bring in; so one measurement a layer does for all choices. Losses add up as if
+layers did not touch each other: the note gives the sum beside the joint loss that is measured
+behind the pass (F3 of SODA, with bits for choices). Layers whose weights are shared count once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.layers import Layer
 from edgevlm.passes.quantize.rounding import to_nearest
 from edgevlm.passes.quantize.scheme import Scheme
-from edgevlm.passes.quantize.sensitivity import sensitivities
+from edgevlm.passes.quantize.sensitivity import sensitivities, to_logits
 
 __all__ = ["BITS", "Mixed", "mixed_bits", "stored_bits"]
 
@@ -62,7 +63,8 @@ def mixed_bits(
         feeds = [f[role] for f in seen.feeds if role in f]
         errors = [0.0] * len(fresh)
         if fresh and feeds:
-            errors = sensitivities(part, [layer for layer, _ in fresh], _coarse, feeds)
+            mine = [layer for layer, _ in fresh]
+            errors = sensitivities(part, mine, _coarse, feeds, to_logits(parts, seen, role))
         for (layer, scheme), error in zip(fresh, errors, strict=True):
             found[layer.key] = (layer, scheme, error)
     if not found:

@@ -1,4 +1,4 @@
-"""How much a part's outputs suffer when the weights of one layer alone are rounded: measured.
+"""How much a model's outputs suffer when the weights of one layer alone are rounded: measured.
 
 One session for all of it: the weights in question are inputs of the graph, so a run with another
 weight is a run with another input. The error is relative and squared, the mean over the inputs and
@@ -7,18 +7,23 @@ the outputs of the part; caches of a decoder do not count beside its logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from edgevlm.compiler.executor import Feeds, open_session
+from edgevlm.compiler.contract import Role
+from edgevlm.compiler.executor import Feeds, ReferenceParts, open_session
+from edgevlm.compiler.verify import Reference
 from edgevlm.passes.quantize.grids import TINY, Grid
 from edgevlm.passes.quantize.layers import Layer
 from edgevlm.passes.quantize.rounding import to_nearest
 from edgevlm.passes.quantize.walk import Walk
 
-__all__ = ["joint_error", "sensitivities", "w8a8_losses"]
+__all__ = ["joint_error", "sensitivities", "to_logits", "w8a8_losses"]
+
+#: (input, outputs of a part) -> what is compared
+Follow = Callable[[int, dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 INPUTS = 4  # a mean over more hardly changes which layers are fragile
 
@@ -28,29 +33,61 @@ def sensitivities(
     layers: Sequence[Layer],
     rounded: Callable[[Layer], np.ndarray],
     feeds: Sequence[Feeds],
+    follow: Follow = lambda i, outputs: outputs,
 ) -> list[float]:
-    """Of each layer of the part; rounded: the weights it would have, [n,m]."""
+    """Of each layer of the part; rounded: the weights it would have, [n,m].
+
+    follow: what the model makes of the part's outputs on input i; these themselves by default.
+    """
     run, real = _opened(part, layers)
-    wanted = [run(feed, real) for feed in feeds[:INPUTS]]
+    wanted = [follow(i, run(feed, real)) for i, feed in enumerate(feeds[:INPUTS])]
     errors = []
     for layer in layers:
         name = str(layer.weight.name)
         weights = real | {name: layer.unrolled(rounded(layer)).astype(np.float32)}
-        found = [run(feed, weights) for feed in feeds[:INPUTS]]
+        found = [follow(i, run(feed, weights)) for i, feed in enumerate(feeds[:INPUTS])]
         errors.append(
             float(np.mean([_output_error(a, b) for a, b in zip(wanted, found, strict=True)]))
         )
     return errors
 
 
-def w8a8_losses(part: ir.Model, layers: Sequence[Layer], feeds: Sequence[Feeds]) -> list[float]:
+def to_logits(parts: Mapping[Role, ir.Model], seen: Reference, role: Role) -> Follow:
+    """From the outputs of a part to the logits of the first token, on the inputs that it saw.
+
+    Image rows of the prompt are exchanged and everything else is as it was; decode, and a part
+    whose outputs are the model's, ends where it is.
+    """
+    if role not in ("vision", "connector") or "prefill" not in parts:
+        return lambda i, outputs: outputs
+    runs = [i for i, feeds in enumerate(seen.feeds) if role in feeds]
+    rest, kept = ReferenceParts(parts), seen.contract.kept_image_tokens
+
+    def follow(i: int, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if role == "vision":
+            given = {name: a for name, a in outputs.items() if name != "image_index"}
+            outputs = rest.call("connector", given)
+        feeds, start = dict(seen.feeds[runs[i]]["prefill"]), seen.starts[runs[i]]
+        feeds["inputs_embeds"] = feeds["inputs_embeds"].copy()
+        feeds["inputs_embeds"][:, start : start + kept] = outputs["image_embeds"]
+        return rest.call("prefill", feeds)
+
+    return follow
+
+
+def w8a8_losses(
+    part: ir.Model,
+    layers: Sequence[Layer],
+    feeds: Sequence[Feeds],
+    follow: Follow = lambda i, outputs: outputs,
+) -> list[float]:
     """Of each layer, its weights and inputs alone rounded to 8 bits, a scale a channel and tensor.
 
     What the outputs lose by weights of 4 bits is measured; and so is, for both, the noise in what
     the layer gives. To first order the outputs lose in proportion to it.
     """
     feeds = feeds[:INPUTS]
-    measured = sensitivities(part, layers, lambda layer: _nearest(layer, 4), feeds)
+    measured = sensitivities(part, layers, lambda layer: _nearest(layer, 4), feeds, follow)
     walk, losses = Walk(part, feeds), []
     for layer, loss in zip(layers, measured, strict=True):
         walk.to(layer.node)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from edgevlm.compiler.errors import UsageFault
@@ -17,7 +18,7 @@ from edgevlm.passes.quantize.mixed import stored_bits
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.quantize.rounding import to_nearest
 from edgevlm.passes.quantize.scheme import Scheme
-from edgevlm.passes.quantize.sensitivity import joint_error, sensitivities
+from edgevlm.passes.quantize.sensitivity import joint_error, sensitivities, to_logits
 
 RNG = np.random.default_rng(0)
 NAMES = "abcd"
@@ -122,3 +123,21 @@ def test_shared_weights_of_a_real_decoder_get_the_same_bits(micro_model, micro_p
     bits = [sorted(r["bits"] for r in records(after.parts[p]).values() if r["kind"] == "product")
             for p in ("prefill", "decode")]  # fmt: skip
     assert bits[0] == bits[1] and len(set(bits[0])) > 1
+
+
+def test_a_vision_layer_is_judged_by_the_logits_of_the_answer(tiny_model, tiny_probes):
+    """One layer rounded in the model itself, and the whole chain run."""
+    seen = observe(tiny_model, tiny_probes)
+    for role in ("vision", "connector"):
+        part, feeds = tiny_model.parts[role], [f[role] for f in seen.feeds]
+        stored = [n for n in part.graph if n.op_type == "MatMul" and n.inputs[1].is_initializer()]
+        layer, follow = Layer.of(stored[0]), to_logits(tiny_model.parts, seen, role)
+        coarse = to_nearest(layer.rows(), Grid(2), 0, "max").weights()
+        (found,) = sensitivities(part, [layer], lambda _, c=coarse: c, feeds, follow)
+        clone = part.clone()
+        weight = clone.graph.initializers[layer.weight.name]
+        weight.const_value = ir.tensor(layer.unrolled(coarse).astype(np.float32), name=weight.name)
+        after = observe(tiny_model.with_parts(**{role: clone}), tiny_probes[:4])
+        errors = [np.square(a.astype(float) - b).sum() / np.square(a.astype(float)).sum()
+                  for a, b in zip(seen.logits[:4], after.logits, strict=True)]  # fmt: skip
+        assert found == pytest.approx(np.mean(errors), rel=1e-3)
