@@ -132,6 +132,7 @@ def page() -> str:
         scale(),
         int8(),
         tables_quant.answers(),
+        tables_quant.encoder_map(),
         tables_kv.section(),
         tables_ocr.section(),
         tables_openvino.section(),
