@@ -78,7 +78,7 @@ def main() -> None:
             found = maps(OrtStatic(plain, seen, way, Path(folder)), test)
         rows.append({"scheme": way, "by": "onnxruntime", **compare(found, whole)})
         print(way, rows[-1]["correlation"], flush=True)
-    write_result("map", {"package": PACKAGE, "pictures": len(test), "rows": rows})
+    write_result("map", {"package": PACKAGE, "n": len(test), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def main() -> None:
             "text": "Milton, Areopagitica",
             "calibration_text": "Encyclopaedia Britannica 1911, Shakespeare",
             "package": PACKAGE,
-            "windows": WINDOWS,
+            "n": WINDOWS,
             "calibration_windows": CALIBRATION,
             "tokens": language.rows,
             "rows": rows,

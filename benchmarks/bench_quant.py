@@ -124,7 +124,8 @@ def main() -> None:
             test = against_random(right, [plain, plain], group)
             row["to_float"] = {k: test[k] for k in ("difference", "standard_error", "p")}
         results[name] = {"dataset": data, "split": "test", "rows": rows}
-    write_result("quant", {"models": results, "calibration": CALIBRATION})
+    n = {name: model["rows"][0]["score"]["n"] for name, model in results.items()}
+    write_result("quant", {"n": n, "calibration": CALIBRATION, "models": results})
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def perplexity() -> str:
     return "\n\n".join(
         [
             "## Quantisation: perplexity of a language model",
-            f"{result['model']} on {result['text']} ({result['package']}), {result['windows']} "
+            f"{result['model']} on {result['text']} ({result['package']}), {result['n']} "
             f"windows of {result['tokens']} tokens; calibrated on {result['calibration_windows']} "
             f"windows of {result['calibration_text']}. Weights alone are rounded, the head too; "
             "activations stay float. Bits count scales (float32) and outliers with their places. "
@@ -90,7 +90,7 @@ def encoder_map() -> str:
         [
             "## Quantisation: the map of a real ViT-S/14",
             f"{result['package']}: the quantised model's map against the float model's on "
-            f"{result['pictures']} pictures, calibrated on others: Pearson correlation, and the "
+            f"{result['n']} pictures, calibrated on others: Pearson correlation, and the "
             "overlap of the brightest tenth; mean and standard deviation over pictures.",
             grid(["scheme", "bits", "correlation", "IoU"], rows),
             provenance(result),
