@@ -83,9 +83,12 @@ def _probes(model: ExportedModel) -> list[ProbeInput]:
     return probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
 
 
-def compiled(source: ExportedModel, scheme: str, probes: list[ProbeInput]) -> ExportedModel:
+def compiled(
+    source: ExportedModel, runtime: str, scheme: str, probes: list[ProbeInput]
+) -> ExportedModel:
+    """As `compile` makes it for a runtime: openvino runs convolutions in integers as well."""
     model = source
-    for step in make_passes(compose("host-cpu", "ort", Flags(quant=scheme), source)):
+    for step in make_passes(compose("host-cpu", runtime, Flags(quant=scheme), source)):
         if step.calibrated:
             step.calibration = observe(model, probes)
         model = step(model).model
@@ -130,18 +133,19 @@ def turns(engines: list[Opponent], count: int) -> list[np.ndarray]:
 
 def measured(case: Case) -> Iterator[dict[str, Any]]:
     schemes = (*SCHEMES, *(FOUR_BITS if "decode" in case.roles else ()))
-    made = {scheme: compiled(case.source, scheme, case.probes) for scheme in schemes}
-    feeds = observe(made["none"], case.probes[:1]).feeds[0]
+    made = {(r, s): compiled(case.source, r, s, case.probes) for s in schemes for r in RUNTIMES}
+    plain = made["ort", "none"]
+    feeds = observe(plain, case.probes[:1]).feeds[0]
     for role in case.roles:
-        part = made["w8a8"].parts[role]
+        part = made["ort", "w8a8"].parts[role]
         with tempfile.TemporaryDirectory() as folder:
             engines = [
-                engine(made[s], role, r, s, Path(folder) / f"{r}-{s}", feeds[role])
+                engine(made[r, s], role, r, s, Path(folder) / f"{r}-{s}", feeds[role])
                 for s in (*SCHEMES, *(FOUR_BITS if role == "decode" else ()))
                 for r in RUNTIMES
             ]
-            seen_by = observe(made["none"], case.probes)
-            engines += opponents(made["none"], role, seen_by, Path(folder) / "other", feeds[role])
+            seen_by = observe(plain, case.probes)
+            engines += opponents(plain, role, seen_by, Path(folder) / "other", feeds[role])
             answers = [e.call() for e in engines]
             seen = turns(engines, case.turns)
         assert rounds_activations(part)
