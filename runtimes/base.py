@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import onnx_ir as ir
 
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract, Role
+from edgevlm.compiler.cost import count
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.legalise import legalise
 from edgevlm.compiler.manifest import Artifact
+from edgevlm.compiler.weights import WeightWriter, save_graph
 
-__all__ = ["Capabilities", "OpTime", "Runtime"]
+__all__ = ["Capabilities", "NodeTime", "OnnxFiles", "OpTime", "Runtime", "by_op"]
+
+#: multiply-accumulates of one run from which a second thread pays
+SHARED_MACS = 100_000_000
+NodeTime = tuple[str, str, float]  # op, node, ms a run
 
 
 @dataclass(frozen=True)
@@ -74,3 +84,58 @@ class Runtime(ABC):
         Empty where the runtime keeps no such names; what it fused goes by one of them.
         """
         return {}
+
+
+class OnnxFiles(Runtime):
+    """A runtime of this host whose artifacts are ONNX files: one a part, weights in one file."""
+
+    @abstractmethod
+    def written(self, part: ir.Model) -> tuple[ir.Model, dict[str, Any]]:
+        """The part as the engine runs it fastest, and its settings beside `threads`."""
+
+    @abstractmethod
+    def node_times(self, path: Path, settings: dict[str, Any], runs: int) -> list[NodeTime]:
+        """Of a part run on zeros, in the order in which its nodes run."""
+
+    def lower(self, model: ExportedModel, folder: Path) -> list[Artifact]:
+        """A part too small to share gets one thread: starting workers costs more than it saves."""
+        legalise(model, self.name, self.capabilities)
+        home = folder / self.name
+        home.mkdir()
+        artifacts = []
+        with WeightWriter(home) as writer:
+            for role, part in model.parts.items():
+                graph, settings = self.written(part)
+                save_graph(graph, home / f"{role}.onnx", writer)
+                threads = {"threads": 0 if count(part).macs >= SHARED_MACS else 1}
+                file = f"{self.name}/{role}.onnx"
+                artifacts.append(Artifact(role=role, file=file, settings=threads | settings))
+        return artifacts
+
+    def profile_ops(self, bundle: Bundle, runs: int = 20) -> list[OpTime]:
+        return [
+            row
+            for a in bundle.manifest.artifacts
+            for row in by_op(a.role, self.node_times(bundle.folder / a.file, a.settings, runs))
+        ]
+
+    def time_nodes(
+        self, folder: Path, artifacts: Sequence[Artifact], runs: int
+    ) -> dict[str, float]:
+        return {
+            f"{a.role}/{node}": ms
+            for a in artifacts
+            for _, node, ms in self.node_times(folder / a.file, a.settings, runs)
+        }
+
+
+def by_op(role: Role, times: Iterable[NodeTime]) -> list[OpTime]:
+    """Summed over the nodes of an op, the slowest first."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for op, _, ms in times:
+        found[op].append(ms)
+    whole = sum(map(sum, found.values())) or 1.0
+    return [
+        OpTime(role, op, len(each), sum(each), sum(each) / whole, "measured-host")
+        for op, each in sorted(found.items(), key=lambda row: -sum(row[1]))
+    ]

@@ -7,7 +7,6 @@ take less than a millisecond only the large nodes are seen.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgevlm.compiler.contract import Role
-from edgevlm.runtimes.base import OpTime
+from edgevlm.runtimes.base import NodeTime, OpTime, by_op
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part
 
 __all__ = ["node_times", "profile_part", "zero_inputs"]
@@ -29,17 +28,10 @@ SCALED = "/DequantizationMultiply"
 
 def profile_part(path: Path, role: Role, settings: dict[str, Any], runs: int) -> list[OpTime]:
     """Run a part `runs` times on zeros (after 3 that are not counted); slowest op first."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for op, _, ms in node_times(path, settings, runs):
-        found[op].append(ms)
-    total = sum(map(sum, found.values())) or 1.0
-    return [
-        OpTime(role, op, len(each), sum(each), sum(each) / total, "measured-host")
-        for op, each in sorted(found.items(), key=lambda row: -sum(row[1]))
-    ]
+    return by_op(role, node_times(path, settings, runs))
 
 
-def node_times(path: Path, settings: dict[str, Any], runs: int) -> list[tuple[str, str, float]]:
+def node_times(path: Path, settings: dict[str, Any], runs: int) -> list[NodeTime]:
     """(op, node, ms a run) in the order in which they run, the first 3 runs not counted.
 
     Nodes go by their names in the file where the plugin kept them.
@@ -54,7 +46,7 @@ def node_times(path: Path, settings: dict[str, Any], runs: int) -> list[tuple[st
     return _spent(before, part.request.get_profiling_info(), runs)
 
 
-def _spent(before: Sequence[Any], after: Sequence[Any], runs: int) -> list[tuple[str, str, float]]:
+def _spent(before: Sequence[Any], after: Sequence[Any], runs: int) -> list[NodeTime]:
     """Counters are means over all runs since the part was compiled."""
     rows = []
     for warm, node in zip(before, after, strict=True):

@@ -18,29 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from edgevlm.compiler.artifact_checks import check_ports
 from edgevlm.compiler.attention import grouped_attention
-from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract, Port, Role
-from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import Feeds
-from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.legalise import legalise
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.compiler.weights import WeightWriter, load_graph, save_graph
+from edgevlm.compiler.weights import load_graph
 from edgevlm.compiler.widen import int4_as_int8
-from edgevlm.runtimes.base import OpTime, Runtime
+from edgevlm.runtimes.base import NodeTime, OnnxFiles
 from edgevlm.runtimes.openvino.capabilities import CAPABILITIES
 from edgevlm.runtimes.openvino.dynamic import by_group
-from edgevlm.runtimes.openvino.open_part import OpenPart, OpenVinoSettings, compile_part, reason
+from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part, reason
 from edgevlm.runtimes.openvino.package import installed
 
 __all__ = ["OpenVinoRuntime"]
 
-#: multiply-accumulates of one run from which a second thread pays, as in ONNX Runtime
-SHARED_MACS = 100_000_000
 #: OpenVINO's name of a type -> ONNX's
 DTYPES = {"f32": "FLOAT", "i64": "INT64", "i8": "INT8", "boolean": "BOOL"}
 
@@ -78,7 +73,7 @@ class OpenVinoParts:
         return dict(zip(outputs, values, strict=True))
 
 
-class OpenVinoRuntime(Runtime):
+class OpenVinoRuntime(OnnxFiles):
     name = "openvino"
     extra = "openvino"
     capabilities = CAPABILITIES
@@ -86,49 +81,20 @@ class OpenVinoRuntime(Runtime):
     def toolchain(self) -> dict[str, str]:
         return {"openvino": installed(), "onnx": version("onnx")}
 
-    def lower(self, model: ExportedModel, folder: Path) -> list[Artifact]:
-        legalise(model, self.name, self.capabilities)
-        home = folder / self.name
-        home.mkdir()
-        artifacts = []
-        with WeightWriter(home) as writer:
-            for role, part in model.parts.items():
-                written, group = by_group(part)
-                written = int4_as_int8(grouped_attention(written))
-                save_graph(written, home / f"{role}.onnx", writer)
-                shared = count(part).macs >= SHARED_MACS
-                threads = 0 if shared else 1
-                settings = OpenVinoSettings(threads=threads, group=group).model_dump()
-                artifacts.append(
-                    Artifact(role=role, file=f"{self.name}/{role}.onnx", settings=settings)
-                )
-        return artifacts
+    def written(self, part: ir.Model) -> tuple[ir.Model, dict[str, Any]]:
+        part, group = by_group(part)
+        return int4_as_int8(grouped_attention(part)), {"group": group}
+
+    def node_times(self, path: Path, settings: dict[str, Any], runs: int) -> list[NodeTime]:
+        from edgevlm.runtimes.openvino.op_profile import node_times
+
+        return node_times(path, settings, runs)
 
     def open_artifacts(
         self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
     ) -> OpenVinoParts:
         """Raises EV101 (weights), EV302, EV304 (does not load, other ports), EV322 (settings)."""
         return OpenVinoParts(folder, artifacts, contract)
-
-    def profile_ops(self, bundle: Bundle, runs: int = 20) -> list[OpTime]:
-        from edgevlm.runtimes.openvino.op_profile import profile_part
-
-        return [
-            row
-            for a in bundle.manifest.artifacts
-            for row in profile_part(bundle.folder / a.file, a.role, a.settings, runs)
-        ]
-
-    def time_nodes(
-        self, folder: Path, artifacts: Sequence[Artifact], runs: int
-    ) -> dict[str, float]:
-        from edgevlm.runtimes.openvino.op_profile import node_times
-
-        return {
-            f"{a.role}/{node}": ms
-            for a in artifacts
-            for _, node, ms in node_times(folder / a.file, a.settings, runs)
-        }
 
 
 def _ports(found: Sequence[Any], wanted: Sequence[Port]) -> list[tuple[str, str, tuple[Any, ...]]]:

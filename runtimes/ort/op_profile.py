@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgevlm.compiler.contract import Role
-from edgevlm.runtimes.base import OpTime
+from edgevlm.runtimes.base import NodeTime, OpTime, by_op
 from edgevlm.runtimes.ort import runtime
 
 __all__ = ["node_times", "profile_part", "zero_feeds"]
@@ -25,17 +25,10 @@ def profile_part(path: Path, role: Role, settings: dict[str, Any], runs: int) ->
 
     The profiler itself costs some microseconds a node, so shares are to be trusted, not sums.
     """
-    found: dict[str, list[float]] = defaultdict(list)
-    for op, _, ms in node_times(path, settings, runs):
-        found[op].append(ms)
-    total = sum(map(sum, found.values())) or 1.0
-    return [
-        OpTime(role, op, len(each), sum(each), sum(each) / total, "measured-host")
-        for op, each in sorted(found.items(), key=lambda row: -sum(row[1]))
-    ]
+    return by_op(role, node_times(path, settings, runs))
 
 
-def node_times(path: Path, settings: dict[str, Any], runs: int) -> list[tuple[str, str, float]]:
+def node_times(path: Path, settings: dict[str, Any], runs: int) -> list[NodeTime]:
     """(op, node, ms a run) in the order in which they run, the first 3 runs not counted."""
     with tempfile.TemporaryDirectory() as scratch:
         session = runtime.open_part(path, settings, profile_to=str(Path(scratch) / "ops"))

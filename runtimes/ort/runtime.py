@@ -6,8 +6,6 @@ that of the graph. ONNX Runtime could keep them int8, but then it rounds activat
 benchmarks/bench_ort_int8.py). That is another scheme and must be asked for, not slipped in: parts
 whose inputs are quantised as well (`--quant w8a8`) keep their weights int8 and run int8 products.
 Four-bit weights in blocks (`--quant w4a16`) stay so: int4_dialect.py.
-
-`threads` is 1 for a part too small to share: starting workers costs more than it saves.
 """
 
 from __future__ import annotations
@@ -19,28 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgevlm.compiler.artifact_checks import check_ports, read_settings, unusable
-from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract, Role
-from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import Feeds
-from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.legalise import legalise
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.quantised import rounds_activations
-from edgevlm.compiler.weights import WeightWriter, load_graph, save_graph
-from edgevlm.runtimes.base import OpTime, Runtime
+from edgevlm.compiler.weights import load_graph
+from edgevlm.runtimes.base import NodeTime, OnnxFiles
 from edgevlm.runtimes.ort.capabilities import CAPABILITIES
 from edgevlm.runtimes.ort.int4_dialect import as_nbits
 from edgevlm.runtimes.ort.int8_dialect import as_uint8
 
 __all__ = ["OrtRuntime", "OrtSettings", "open_part"]
 
-#: multiply-accumulates of one run from which a second thread pays
-SHARED_MACS = 100_000_000
 #: of int8 parts: it makes MatMul and Add a float Gemm before anything sees that the product is int8
 HARMFUL = ["MatMulAddFusion"]
 #: ONNX Runtime's name of a type -> ONNX's
@@ -93,7 +86,7 @@ class OrtParts:
         return dict(zip(names, values, strict=True))
 
 
-class OrtRuntime(Runtime):
+class OrtRuntime(OnnxFiles):
     name = "ort"
     capabilities = CAPABILITIES
 
@@ -108,49 +101,21 @@ class OrtRuntime(Runtime):
                 f"pip install {error.name}",
             ) from error
 
-    def lower(self, model: ExportedModel, folder: Path) -> list[Artifact]:
-        legalise(model, self.name, self.capabilities)
-        home = folder / self.name
-        home.mkdir()
-        artifacts = []
-        with WeightWriter(home) as writer:
-            for role, part in model.parts.items():
-                path = home / f"{role}.onnx"
-                written = as_nbits(part)
-                int8 = rounds_activations(written)
-                save_graph(as_uint8(written) if int8 else written, path, writer)
-                shared = count(part).macs >= SHARED_MACS
-                settings = OrtSettings(threads=0 if shared else 1, int8=int8).model_dump()
-                artifacts.append(
-                    Artifact(role=role, file=f"{self.name}/{role}.onnx", settings=settings)
-                )
-        return artifacts
+    def written(self, part: ir.Model) -> tuple[ir.Model, dict[str, Any]]:
+        part = as_nbits(part)
+        int8 = rounds_activations(part)
+        return as_uint8(part) if int8 else part, {"int8": int8}
+
+    def node_times(self, path: Path, settings: dict[str, Any], runs: int) -> list[NodeTime]:
+        from edgevlm.runtimes.ort.op_profile import node_times
+
+        return node_times(path, settings, runs)
 
     def open_artifacts(
         self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
     ) -> OrtParts:
         """Raises EV101 (weights), EV304 (does not load, or has other ports), EV322 (settings)."""
         return OrtParts(folder, artifacts, contract)
-
-    def profile_ops(self, bundle: Bundle, runs: int = 20) -> list[OpTime]:
-        from edgevlm.runtimes.ort.op_profile import profile_part
-
-        return [
-            row
-            for a in bundle.manifest.artifacts
-            for row in profile_part(bundle.folder / a.file, a.role, a.settings, runs)
-        ]
-
-    def time_nodes(
-        self, folder: Path, artifacts: Sequence[Artifact], runs: int
-    ) -> dict[str, float]:
-        from edgevlm.runtimes.ort.op_profile import node_times
-
-        return {
-            f"{a.role}/{node}": ms
-            for a in artifacts
-            for _, node, ms in node_times(folder / a.file, a.settings, runs)
-        }
 
 
 def open_part(path: Path, settings: dict[str, Any], profile_to: str | None = None) -> Any:

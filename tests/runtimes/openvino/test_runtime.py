@@ -15,8 +15,8 @@ from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.quantised import check_symmetric
 from edgevlm.compiler.verify import compare_parts, observe
 from edgevlm.compiler.weights import load_graph
+from edgevlm.runtimes import base as module
 from edgevlm.runtimes.openvino import open_part
-from edgevlm.runtimes.openvino import runtime as module
 from edgevlm.runtimes.openvino.runtime import OpenVinoRuntime
 
 ROLES = ("vision", "connector", "embed", "prefill", "decode")
