@@ -10,7 +10,7 @@ import numpy as np
 
 from edgevlm.models.datasets.scoring import Score
 
-__all__ = ["against", "agreement", "closeness"]
+__all__ = ["against", "agreement", "bootstrap", "closeness"]
 
 DRAWS = 4_000
 
@@ -25,7 +25,7 @@ def agreement(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, Any]:
     """Equal lines with Wilson's 95 % interval, mean closeness with a bootstrap's, over lines."""
     same = sum(a == b for a, b in zip(ours, theirs, strict=True))
     close = closeness(ours, theirs)
-    low, high = _bootstrap(close)
+    low, high = bootstrap(close)
     characters = {"mean": float(close.mean()), "low": low, "high": high}
     return {"lines": Score(len(close), same).as_json(), "characters": characters}
 
@@ -38,7 +38,7 @@ def against(ours: Sequence[str], theirs: Sequence[str], to: Sequence[str]) -> di
     a, b = (np.array([x == y for x, y in zip(each, to, strict=True)]) for each in (ours, theirs))
     only = int((a & ~b).sum()), int((b & ~a).sum())
     difference = closeness(ours, to) - closeness(theirs, to)
-    low, high = _bootstrap(difference)
+    low, high = bootstrap(difference)
     return {
         "only_ours": only[0],
         "only_theirs": only[1],
@@ -53,7 +53,7 @@ def _binomial(a: int, b: int) -> float:
     return min(1.0, float(2 * tail / 2**n)) if n else 1.0
 
 
-def _bootstrap(values: np.ndarray) -> tuple[float, float]:
+def bootstrap(values: np.ndarray) -> tuple[float, float]:
     rng = np.random.Generator(np.random.PCG64(0))
     n = len(values)
     means = [values[rng.integers(0, n, n)].mean() for _ in range(DRAWS)]

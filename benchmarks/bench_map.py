@@ -24,6 +24,7 @@ from edgevlm.commands.quant_table import average_bits, layer_rows
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import classify
+from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.verify import ProbeInput, observe
 from edgevlm.models.answer import image_processor
 from edgevlm.models.source import open_source
@@ -40,13 +41,9 @@ def quantised(
     source: ExportedModel, scheme: str, inputs: list[ProbeInput]
 ) -> tuple[ExportedModel, dict[str, Any]]:
     steps = make_passes(compose("host-cpu", "ort", Flags(quant=scheme), source))
-    model = base = source
-    for step in steps:
-        if step.name == "quantize-weights":
-            base = model
-        if step.calibrated:
-            step.calibration = observe(model, inputs)
-        model = step(model).model
+    first = next(i for i, step in enumerate(steps) if step.name == "quantize-weights")
+    base = apply_unchecked(source, steps[:first], inputs)
+    model = apply_unchecked(base, steps[first:], inputs)
     rows = layer_rows(base, model, observe(base, inputs[:4]), observe(model, inputs[:4]))
     return model, {"bits": average_bits(rows), "layers": len(rows)}
 
@@ -60,9 +57,7 @@ def main() -> None:
     process = image_processor(source.contract, source.processor)
     pixels = [process(p) for p in pictures()]
     inputs, test = [ProbeInput(p) for p in pixels[::2]], pixels[1::2]
-    plain = source
-    for step in make_passes(compose("host-cpu", "ort", Flags(), source)):
-        plain = step(plain).model
+    plain = apply_unchecked(source, make_passes(compose("host-cpu", "ort", Flags(), source)))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         whole = maps(opened(plain, folder), test)

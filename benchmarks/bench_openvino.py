@@ -36,6 +36,7 @@ from edgevlm.compiler.contract import Role
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.compiler.verify import ProbeInput, observe
 from edgevlm.models.answer import image_processor, probe_inputs
@@ -87,12 +88,8 @@ def compiled(
     source: ExportedModel, runtime: str, scheme: str, probes: list[ProbeInput]
 ) -> ExportedModel:
     """As `compile` makes it for a runtime: openvino runs convolutions in integers as well."""
-    model = source
-    for step in make_passes(compose("host-cpu", runtime, Flags(quant=scheme), source)):
-        if step.calibrated:
-            step.calibration = observe(model, probes)
-        model = step(model).model
-    return model
+    recipe = compose("host-cpu", runtime, Flags(quant=scheme), source)
+    return apply_unchecked(source, make_passes(recipe), probes)
 
 
 def engine(

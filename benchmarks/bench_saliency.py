@@ -30,6 +30,7 @@ from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify
+from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.models.answer import image_processor
 from edgevlm.models.processing.image import load_image
@@ -100,9 +101,7 @@ def asker(parts: PartCaller, pixels: list[np.ndarray]) -> Callable[[int], Any]:
 
 def main() -> None:
     source = open_source(str(onnx_file()))
-    fused = source
-    for step in make_passes(compose("host-cpu", "ort", Flags())):
-        fused = step(fused).model
+    fused = apply_unchecked(source, make_passes(compose("host-cpu", "ort", Flags())))
     process = image_processor(fused.contract, fused.processor)
     pixels = [process(rgb) for rgb in pictures()]
     rows = []

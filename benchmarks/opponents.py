@@ -53,8 +53,8 @@ def opponents(
     if find_spec("nncf") is None:
         print("left out: nncf is not installed (pip install nncf)")
         return
-    inputs = [f[role] for f in seen.feeds if role in f]
-    yield _by_openvino(_nncf(folder / f"{role}.float.onnx", inputs), "nncf", names, feeds)
+    compiled = _nncf(folder / f"{role}.float.onnx", seen.fed(role))
+    yield _by_openvino(compiled, "nncf", names, feeds)
 
 
 def _by_openvino(compiled: Any, scheme: str, names: Sequence[str], feeds: Feeds) -> Opponent:

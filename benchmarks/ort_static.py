@@ -42,7 +42,7 @@ class OrtStatic:
 
         self.sessions, self.paths = {}, {}
         for role, part in model.parts.items():
-            feeds = [f[role] for f in seen.feeds if role in f]
+            feeds = seen.fed(role)
             source, made = folder / f"{role}.float.onnx", folder / f"{role}.onnx"
             with WeightWriter(folder) as writer:
                 save_graph(part, source, writer)

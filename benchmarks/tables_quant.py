@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from agreement import bootstrap
 from page import grid, load, provenance
 
 __all__ = ["answers", "encoder_map", "perplexity"]
 
 BY = {"edgevlm": "", "onnxruntime": "onnxruntime.quantization, "}
-DRAWS = 4_000
 
 
 def answers() -> str:
@@ -49,7 +49,7 @@ def perplexity() -> str:
     rows = []
     for r in result["rows"]:
         losses = np.array(r["losses"])
-        low, high = _bootstrap(losses - base)
+        low, high = bootstrap(losses - base)
         rows.append(
             [
                 r["scheme"],
@@ -100,9 +100,3 @@ def encoder_map() -> str:
 
 def _spread(found: dict[str, Any]) -> str:
     return f"{found['mean']:.4f} +- {found['sd']:.4f}"
-
-
-def _bootstrap(values: np.ndarray) -> tuple[float, float]:
-    rng = np.random.Generator(np.random.PCG64(0))
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(DRAWS)]
-    return tuple(np.quantile(means, (0.025, 0.975)))

@@ -22,6 +22,7 @@ from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import encode_image, generate
+from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.compiler.verify import ProbeInput
 from edgevlm.passes import make_passes
@@ -85,9 +86,7 @@ def _at_size(
     smaller = [
         replace(s, options={**s.options, "keep": _budget(s.options["keep"], share)}) for s in steps
     ]
-    pruned = whole
-    for step in make_passes(Recipe("", tuple(smaller))):
-        pruned = step(pruned).model
+    pruned = apply_unchecked(whole, make_passes(Recipe("", tuple(smaller))))
     features = _features(plain, whole)
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         asks = [

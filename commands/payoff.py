@@ -20,8 +20,9 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify, encode_image, generate
+from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe
-from edgevlm.compiler.verify import ProbeInput, observe
+from edgevlm.compiler.verify import ProbeInput
 from edgevlm.devices.profiler import Profile
 from edgevlm.passes import make_passes
 from edgevlm.runtimes.base import Runtime
@@ -81,12 +82,7 @@ def unpruned(
 ) -> ExportedModel:
     """The source through a recipe without its token steps; probes for what fits ranges to them."""
     steps = tuple(step for step in recipe.steps if step.name not in TOKEN_STEPS)
-    model = original
-    for step in make_passes(Recipe(recipe.target, steps)):
-        if step.calibrated:
-            step.calibration = observe(model, probes)
-        model = step(model).model
-    return model
+    return apply_unchecked(original, make_passes(Recipe(recipe.target, steps)), probes)
 
 
 def check_payoff(payoff: Mapping[str, Any], force: bool) -> None:

@@ -101,7 +101,7 @@ def blamed_layers(base: ExportedModel, seen: Reference, bits: Mapping[str, int])
     """
     found: list[tuple[float, str]] = []
     for role, part in base.parts.items():
-        feeds = [f[role] for f in seen.feeds if role in f]
+        feeds = seen.fed(role)
         layers = [
             Layer.of(node)
             for node in part.graph

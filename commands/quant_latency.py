@@ -140,7 +140,7 @@ def _losses(base: ExportedModel, seen: Reference) -> tuple[list[str], list[float
         part = base.parts[role]
         found = [Layer.of(n) for n in part.graph if why_not(n, LEAST, False) is None]
         layers = [layer for layer in found if layer.takes_rows]
-        feeds = [f[role] for f in seen.feeds if role in f]
+        feeds = seen.fed(role)
         names += [f"{role}/{layer.node.name}" for layer in layers]
         follow = to_logits(base.parts, seen, role)
         losses += w8a8_losses(part, layers, feeds, follow) if layers else []

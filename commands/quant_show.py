@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgevlm.commands.colours import COLOURS
 from edgevlm.commands.output import Speaker
 from edgevlm.compiler.atomic import atomic_file
 from edgevlm.compiler.bundle import RECORD, Bundle
@@ -15,8 +16,6 @@ from edgevlm.compiler.errors import JobFault, UsageFault
 
 __all__ = ["draw_layers", "not_quantised", "quant_lines", "quant_table", "stored_quant"]
 
-#: Okabe and Ito's colours, which the colour-blind can tell apart
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 SIZES = {8: 14, 6: 26, 5: 38, 4: 56, 3: 80, 2: 110}  # of a point, fewer bits being larger
 
 
@@ -163,12 +162,11 @@ def _drift(axes: Any, quant: dict[str, Any]) -> None:
 
 def _losses(axes: Any, rows: list[dict[str, Any]]) -> None:
     worst = sorted(rows, key=lambda r: -r["loss"])[:30]
-    colours = [_colour(i) for i in range(len(COLOURS))]
     parts = list(dict.fromkeys(r["part"] for r in rows))
     axes.bar(
         [f"{r['part']} {r['layer']} ({r['bits']})" for r in worst],
         [r["loss"] for r in worst],
-        color=[colours[parts.index(r["part"]) % len(colours)] for r in worst],
+        color=[_colour(parts.index(r["part"])) for r in worst],
     )
     axes.set_yscale("log")
     axes.set_ylabel("relative output error\nof this layer alone")

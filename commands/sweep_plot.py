@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgevlm.commands.colours import COLOURS
 from edgevlm.commands.sweep_record import Cell, Record
 from edgevlm.compiler.atomic import atomic_file
 
 __all__ = ["NO_PLOT", "draw"]
 
 NO_PLOT = "no plot: it needs matplotlib, pip install 'edgevlm[report]', then the same command again"
-#: Okabe and Ito's colours, which the colour-blind can tell apart, and six more
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F",
-           "#6A3D9A", "#B2DF8A", "#B15928", "#003F5C", "#A05195")  # fmt: skip
 MARKERS = "osD^vP<>Xph"
 #: where a label may stand around its point, in points; the first that is free is taken
 PLACES = ((7, 6), (7, -12), (-7, 6), (-7, -12), (0, 12), (0, -19), (18, 0), (-18, 0),

@@ -13,7 +13,7 @@ from edgevlm.compiler.pass_base import Note, Pass
 from edgevlm.compiler.validate import validate
 from edgevlm.compiler.verify import Check, ProbeInput, Reference, check_pass, observe
 
-__all__ = ["Applied", "run_passes"]
+__all__ = ["Applied", "apply_unchecked", "run_passes"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,20 @@ def run_passes(
         model = result.model
         gc.collect()  # a graph is full of cycles; its sessions go when it goes
     return model, record, seen
+
+
+def apply_unchecked(
+    model: ExportedModel, passes: Sequence[Pass], probes: Sequence[ProbeInput] = ()
+) -> ExportedModel:
+    """The model behind the passes and nothing proved: for what is compared with one that is.
+
+    probes: what passes that fit numbers to inputs look at.
+    """
+    for step in passes:
+        if step.calibrated:
+            step.calibration = observe(model, probes)
+        model = step(model).model
+    return model
 
 
 def _probes(probes: Probes, model: ExportedModel) -> Sequence[ProbeInput]:

@@ -14,6 +14,7 @@ __all__ = [
     "is_port",
     "is_rounded",
     "rounds_activations",
+    "unrounded",
     "weights_of",
 ]
 
@@ -39,6 +40,11 @@ def is_rounded(value: ir.Value) -> bool:
         return False
     before = maker.inputs[0].producer()
     return before is not None and before.op_type == "QuantizeLinear"
+
+
+def unrounded(value: ir.Value) -> ir.Value:
+    """What `is_rounded` was before."""
+    return value.producer().inputs[0].producer().inputs[0]
 
 
 def rounds_activations(part: ir.Model) -> bool:

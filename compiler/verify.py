@@ -65,6 +65,14 @@ class Reference:
     starts: list[int] = field(default_factory=list)  # text tokens in front of the image
     rows: list[list[dict[str, np.ndarray]]] = field(default_factory=list)  # decode's, a step each
 
+    def runs(self, role: Role) -> list[int]:
+        """Probes on which a part ran."""
+        return [i for i, feeds in enumerate(self.feeds) if role in feeds]
+
+    def fed(self, role: Role) -> list[Feeds]:
+        """What it was given on them."""
+        return [feeds[role] for feeds in self.feeds if role in feeds]
+
 
 @dataclass(frozen=True)
 class Check:
@@ -133,7 +141,7 @@ def compare_parts(
     for role in roles:
         seen: list[Compared] = []
         overlaps: list[float] = []
-        for feeds in (f[role] for f in reference.feeds if role in f):
+        for feeds in reference.fed(role):
             start = int(feeds["image_start"][0]) if "image_start" in feeds else 0
             sides = (before.call(role, feeds), after.call(role, feeds))
             outputs, overlap = compare_outputs(*sides, reference.contract, start)
@@ -192,8 +200,8 @@ def check_pass(
         floor = EXACT_FLOOR_DB if effect is Effect.EXACT else min_sqnr
         for role, found in drift.items():
             if found.sqnr_db < floor:
-                feeds = [f[role] for f in reference.feeds if role in f]
-                both = [(f, to_units(f, relative_units(before, after))) for f in feeds]
+                units = relative_units(before, after)
+                both = [(feeds, to_units(feeds, units)) for feeds in reference.fed(role)]
                 node = first_stray(before.parts[role], after.parts[role], both, floor, scales)
                 raise JobFault(
                     "EV206",

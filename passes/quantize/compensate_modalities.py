@@ -106,7 +106,7 @@ class CompensateModalities(Pass):
     ) -> tuple[int, list[Note]]:
         """Adds branches, input by input in the order in which they are computed."""
         real = {str(node.outputs[0].name): node for node in model.parts["prefill"].graph}
-        feeds = [f["prefill"] for f in self.observed.feeds if "prefill" in f]
+        feeds = self.observed.fed("prefill")
         places, notes = image_places(part.graph, model.contract.prefill_length)
         walk, branch, count = Walk(part, feeds), ImageBranch(part, span), 0
         for value, products in places.items():

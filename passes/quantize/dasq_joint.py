@@ -20,7 +20,7 @@ from dataclasses import fields
 import numpy as np
 
 from edgevlm.passes.quantize.dasq import Dasq, largest_shift
-from edgevlm.passes.quantize.grids import CHUNK, TINY, Grid, codes
+from edgevlm.passes.quantize.grids import CHUNK, TINY, Grid, codes, usable
 
 __all__ = ["search"]
 
@@ -73,7 +73,7 @@ def _curves(
     least = np.full((len(w), most + 1), np.inf)
     scale, shift = np.ones_like(least), np.zeros(least.shape, np.int64)
     for share in np.geomspace(1 / reach, 1.05, tried):
-        d = _usable(top * share)
+        d = usable(top * share)
         x = w / d[:, None]
         plain = np.square(x - _nearest(x, dense))
         whole = plain.sum(1, keepdims=True)
@@ -118,7 +118,7 @@ def _fitted(
         q = best.weights() / best.scale[:, None]
         power = np.square(q).sum(1)
         fit = np.where(power > 0, (q * w).sum(1) / np.maximum(power, TINY), best.scale)
-        found = _split(w, _usable(fit), shift, count, bits)
+        found = _split(w, usable(fit), shift, count, bits)
         error = np.square(w - found.weights()).sum(1)
         new = error < least
         if not new.any():
@@ -166,8 +166,3 @@ def _addends(value: np.ndarray, u: np.ndarray, bits: Bits) -> tuple[np.ndarray, 
 
 def _nearest(x: np.ndarray, grid: Grid) -> np.ndarray:
     return np.clip(np.rint(x), grid.low, grid.high)
-
-
-def _usable(scale: np.ndarray) -> np.ndarray:
-    """As float32 holds it exactly; 1 where there is nothing to scale."""
-    return np.where(scale > 0, np.maximum(scale, TINY), 1).astype(np.float32).astype(np.float64)

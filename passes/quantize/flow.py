@@ -14,7 +14,7 @@ import onnx_ir as ir
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.verify import Reference
 from edgevlm.passes.quantize.compensation.gram import Gram
-from edgevlm.passes.quantize.kinds import PADDING, counted, token_kinds
+from edgevlm.passes.quantize.kinds import PADDING, counted, kinds_of
 from edgevlm.passes.quantize.layers import Layer
 from edgevlm.passes.quantize.scheme import FITTED, Scheme
 from edgevlm.passes.quantize.walk import Walk
@@ -36,15 +36,13 @@ def flow(
 
     A layer nobody saw an input of, or whose inputs are not finite, is put without.
     """
-    inputs = [i for i, feeds in enumerate(seen.feeds) if role in feeds]
     groups: dict[ir.Value, list[tuple[Layer, Scheme]]] = {}
     for layer, scheme in layers:
         groups.setdefault(layer.node.inputs[0], []).append((layer, scheme))
-    feeds = [seen.feeds[i][role] for i in inputs]
+    feeds, kinds = seen.fed(role), kinds_of(seen, role)
     both = any(FITTED[scheme.method] != "plain" for _, scheme in layers)
     walk, real = Walk(clone, feeds), Walk(part, feeds) if both else None
     twins = {str(node.outputs[0].name): node for node in part.graph}
-    kinds = [token_kinds(seen, role, i) for i in inputs]
     for value, group in groups.items():
         first = group[0][0].node
         walk.to(first)

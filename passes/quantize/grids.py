@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["Grid", "Rounded", "blocks_of", "codes", "fit_scale", "rows_of_blocks"]
+__all__ = ["Grid", "Rounded", "blocks_of", "codes", "fit_scale", "rows_of_blocks", "usable"]
 
 CANDIDATES = 100  # DASQ searches so many scales over the range of a row (CVPR 2026)
 REFINED = 4  # steps of d = <w,q> / <q,q>
@@ -74,7 +74,7 @@ def fit_scale(
     """
     rows = np.asarray(rows, np.float64)
     if how == "max":
-        return _usable(np.abs(rows).max(1, initial=0) / grid.high)
+        return usable(np.abs(rows).max(1, initial=0) / grid.high)
     step = max(1, CHUNK // max(1, rows.shape[1]))
     parts = []
     for start in range(0, len(rows), step):
@@ -96,14 +96,14 @@ def _search(
         tried = near[:, None] * np.concatenate([[1.0], np.linspace(0.9, 1.1, LOCAL)])
     best, least = np.ones(len(rows)), np.full(len(rows), np.inf)
     for scale in tried.T:
-        best, least, _ = _better(rows, _usable(scale), grid, weight, best, least)
+        best, least, _ = _better(rows, usable(scale), grid, weight, best, least)
     for _ in range(REFINED):
         scale = best
         q = codes(rows, scale, grid)
         seen = q if weight is None else q * weight
         power = (seen * q).sum(1)
         scale = np.where(power > 0, (seen * rows).sum(1) / np.maximum(power, TINY), 0)
-        best, least, changed = _better(rows, _usable(scale), grid, weight, best, least)
+        best, least, changed = _better(rows, usable(scale), grid, weight, best, least)
         if not changed:
             break
     return best
@@ -127,7 +127,7 @@ def _loss(error: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     return np.square(error).sum(1) if weight is None else (np.square(error) * weight).sum(1)
 
 
-def _usable(scale: np.ndarray) -> np.ndarray:
+def usable(scale: np.ndarray) -> np.ndarray:
     """As float32 holds it exactly; 1 where there is nothing to scale."""
     return np.where(scale > 0, np.maximum(scale, TINY), 1).astype(np.float32).astype(np.float64)
 

@@ -7,7 +7,7 @@ import numpy as np
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.verify import Reference
 
-__all__ = ["IMAGE", "PADDING", "TEXT", "counted", "token_kinds"]
+__all__ = ["IMAGE", "PADDING", "TEXT", "counted", "kinds_of", "token_kinds"]
 
 IMAGE, TEXT, PADDING = "image", "text", "padding"
 
@@ -21,6 +21,11 @@ def token_kinds(seen: Reference, role: Role, i: int) -> np.ndarray | None:
     kinds[seen.starts[i] : seen.starts[i] + contract.kept_image_tokens] = IMAGE
     kinds[last + 1 :] = PADDING
     return kinds
+
+
+def kinds_of(seen: Reference, role: Role) -> list[np.ndarray | None]:
+    """`token_kinds` of every input that a part saw."""
+    return [token_kinds(seen, role, i) for i in seen.runs(role)]
 
 
 def counted(array: np.ndarray, kinds: np.ndarray | None, kind: str | None = None) -> np.ndarray:

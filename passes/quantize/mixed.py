@@ -51,8 +51,8 @@ def mixed_bits(
     layers: Mapping[Role, Sequence[tuple[Layer, Scheme]]],
     seen: Reference,
     average: float,
-) -> Mixed:
-    """Of products with the scheme each is to have but for its bits.
+) -> Mixed | None:
+    """Of products with the scheme each is to have but for its bits; None where there is none.
 
     Raises UsageFault EV202 where not even the fewest bits stay below the average.
     """
@@ -60,7 +60,7 @@ def mixed_bits(
     for role, part in parts.items():
         mine = {layer.key: (layer, scheme) for layer, scheme in layers[role]}
         fresh = [pair for key, pair in mine.items() if key not in found]
-        feeds = [f[role] for f in seen.feeds if role in f]
+        feeds = seen.fed(role)
         errors = [0.0] * len(fresh)
         if fresh and feeds:
             mine = [layer for layer, _ in fresh]
@@ -68,7 +68,7 @@ def mixed_bits(
         for (layer, scheme), error in zip(fresh, errors, strict=True):
             found[layer.key] = (layer, scheme, error)
     if not found:
-        return Mixed({}, {}, 0.0)
+        return None
     rows = list(found.values())
     choices = [[with_bits(scheme, bits) for bits in BITS] for _, scheme, _ in rows]
     loss = [_losses(layer, error) for layer, _, error in rows]

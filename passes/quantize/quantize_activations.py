@@ -32,7 +32,7 @@ from edgevlm.compiler.quantised import check_symmetric
 from edgevlm.passes.quantize.forms import find_integer_form
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.histogram import Histogram
-from edgevlm.passes.quantize.kinds import counted, token_kinds
+from edgevlm.passes.quantize.kinds import counted, kinds_of
 from edgevlm.passes.quantize.ranges import activation_scale
 from edgevlm.passes.quantize.sites import KINDS, Site, find_sites
 from edgevlm.passes.quantize.watch import watch
@@ -76,13 +76,11 @@ class QuantizeActivations(Pass):
         for role, part in model.parts.items():
             if self.options.parts and role not in self.options.parts:
                 continue
-            feeds = [f[role] for f in self.observed.feeds if role in f]
+            feeds = self.observed.fed(role)
             clone, sites = find_sites(part, find_integer_form(self.options.form))
             if not sites or not feeds:
                 continue
-            runs = [i for i, f in enumerate(self.observed.feeds) if role in f]
-            kinds = [token_kinds(self.observed, role, i) for i in runs]
-            scales = self._scales(clone, sites, feeds, kinds)
+            scales = self._scales(clone, sites, feeds, kinds_of(self.observed, role))
             build, count = GraphBuilder(clone, "quantize_activations"), 0
             for site in sites:
                 scale = scales[site.value]

@@ -85,7 +85,7 @@ class QuantizeKv(Pass):
                 _round_port(build, name, scale)
             build.finish()
         coded = contract.model_copy(update={"kv_dtype": "INT8"})
-        runs = sum("prefill" in feeds for feeds in self.observed.feeds)
+        runs = len(self.observed.runs("prefill"))
         steps = sum(map(len, self.observed.rows))
         why = (
             f"{len(scales)} caches of {contract.kv_heads} heads, ranges of {runs} prompts and "
@@ -104,12 +104,10 @@ class QuantizeKv(Pass):
         contract, parts = model.contract, ReferenceParts(model.parts)
         names = {f"{kind}_{i}": i for i in range(contract.layers) for kind in ("key", "value")}
         seen = {name: [Histogram() for _ in range(contract.kv_heads)] for name in names}
-        for feeds in self.observed.feeds:
-            if "prefill" not in feeds:
-                continue
-            out = parts.call("prefill", feeds["prefill"])
+        for feeds in self.observed.fed("prefill"):
+            out = parts.call("prefill", feeds)
             for name, layer in names.items():
-                read = rows_read(contract, layer, feeds["prefill"])
+                read = rows_read(contract, layer, feeds)
                 _count(seen[name], out[name][:, :, :read])
         for steps in self.observed.rows:
             for row in steps:

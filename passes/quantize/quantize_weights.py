@@ -19,6 +19,7 @@ import onnx_ir as ir
 from pydantic import Field, model_validator
 
 from edgevlm.compiler.contract import Role
+from edgevlm.compiler.drift import measure
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassResult
 from edgevlm.compiler.quantised import check_symmetric
@@ -94,23 +95,18 @@ class QuantizeWeights(Pass):
         return bool(self.options.average_bits) or any(s.fitted for s in schemes)
 
     def run(self, model: ExportedModel) -> PassResult:
+        clones = {role: part.clone() for role, part in model.parts.items()}
         layers, notes = {}, []
-        for role, part in model.parts.items():
-            layers[role], skipped = self._layers(role, part.graph)
+        for role, clone in clones.items():
+            layers[role], skipped = self._layers(role, clone.graph)
             notes += skipped
         mixed = self._mixed(model, layers)
-        known: dict[tuple[str, Scheme], Rounded | Dasq] = {}
+        known: dict[tuple[str, Scheme], tuple[Rounded | Dasq, float]] = {}
         changed = {}
-        for role, part in model.parts.items():
-            if not layers[role]:
+        for role, clone in clones.items():
+            found = [(la, mixed.schemes.get(la.key, s) if mixed else s) for la, s in layers[role]]
+            if not found:
                 continue
-            clone = part.clone()
-            found = [
-                (Layer.of(node), mixed.schemes.get(layer.key, scheme))
-                for (layer, scheme), node in zip(
-                    layers[role], _twins(clone, layers[role]), strict=True
-                )
-            ]
             store = Store(clone)
 
             def put(
@@ -118,8 +114,10 @@ class QuantizeWeights(Pass):
             ) -> None:
                 key = layer.key, scheme
                 if key not in known:
-                    known[key] = round_rows(layer.rows(), scheme, gram)
-                to(layer, known[key], scheme, mixed.loss.get(layer.key))
+                    rows = layer.rows()
+                    rounded = round_rows(rows, scheme, gram)
+                    known[key] = rounded, measure(rows, rounded.weights(), "").sqnr_db
+                to(layer, *known[key], scheme, mixed.loss.get(layer.key) if mixed else None)
 
             fitted = []
             for layer, scheme in found:
@@ -128,11 +126,11 @@ class QuantizeWeights(Pass):
                 else:
                     put(layer, scheme)
             if fitted:
-                flow(role, part, clone, fitted, self.observed, put)
+                flow(role, model.parts[role], clone, fitted, self.observed, put)
             store.finish()
             changed[role] = clone
             notes.append(Note("matched", role, _summary(found)))
-        if mixed.schemes:
+        if mixed:
             notes.append(Note("info", "all parts", self._told(mixed, model, changed)))
         return PassResult(model.with_parts(**changed), bool(changed), tuple(notes))
 
@@ -165,10 +163,12 @@ class QuantizeWeights(Pass):
     def _rules(self, role: Role, layer: Layer) -> list[LayerRule]:
         return [rule for rule in self.options.layers if layer.is_called(role, rule.match)]
 
-    def _mixed(self, model: ExportedModel, layers: dict[Role, list[tuple[Layer, Scheme]]]) -> Mixed:
-        """Bits by sensitivity, of products for which no rule says how many."""
+    def _mixed(
+        self, model: ExportedModel, layers: dict[Role, list[tuple[Layer, Scheme]]]
+    ) -> Mixed | None:
+        """Bits by sensitivity, of products for which no rule says how many; None: not asked for."""
         if not self.options.average_bits:
-            return Mixed({}, {}, 0.0)
+            return None
         open_ones = {
             role: [
                 (layer, scheme)
@@ -181,21 +181,13 @@ class QuantizeWeights(Pass):
 
     def _told(self, mixed: Mixed, model: ExportedModel, changed: dict[Role, ir.Model]) -> str:
         joint = sum(
-            joint_error(
-                model.parts[role], clone, [f[role] for f in self.observed.feeds if role in f]
-            )
+            joint_error(model.parts[role], clone, self.observed.fed(role))
             for role, clone in changed.items()
         )
         return (
             f"{mixed.average:.2f} bits a weight on average; relative output error: layers one by "
             f"one add up to {sum(mixed.loss.values()):.2g}, together they make {joint:.2g}"
         )
-
-
-def _twins(clone: ir.Model, layers: list[tuple[Layer, Scheme]]) -> list[ir.Node]:
-    """The nodes of a clone that are those of the layers."""
-    by_output = {str(node.outputs[0].name): node for node in clone.graph}
-    return [by_output[str(layer.node.outputs[0].name)] for layer, _ in layers]
 
 
 def _summary(found: list[tuple[Layer, Scheme]]) -> str:

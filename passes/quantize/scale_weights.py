@@ -34,7 +34,7 @@ from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResu
 from edgevlm.passes.quantize.compensation.smoothing import awq_scale
 from edgevlm.passes.quantize.compensation.token_weights import token_weights
 from edgevlm.passes.quantize.grids import Grid, codes, fit_scale
-from edgevlm.passes.quantize.kinds import counted, token_kinds
+from edgevlm.passes.quantize.kinds import counted, kinds_of
 from edgevlm.passes.quantize.places import FREE, Place, agreed, divide, find_places, tied
 from edgevlm.passes.quantize.rounding import to_nearest
 from edgevlm.passes.quantize.special import special_rows
@@ -96,9 +96,8 @@ class ScaleWeights(Pass):
         self, role: Role, part: ir.Model, places: list[Place], scales: dict[str, np.ndarray]
     ) -> list[Note]:
         """Adds the scales of a part's places, one after the other; what was not seen is noted."""
-        runs = [i for i, feeds in enumerate(self.observed.feeds) if role in feeds]
-        walk = Walk(part, [self.observed.feeds[i][role] for i in runs])
-        kinds = [token_kinds(self.observed, role, i) for i in runs]
+        walk = Walk(part, self.observed.fed(role))
+        kinds = kinds_of(self.observed, role)
         first = 0 if self.options.special or role != "vision" else special_rows(part.graph)
         notes = []
         for place in places:

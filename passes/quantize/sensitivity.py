@@ -60,8 +60,8 @@ def to_logits(parts: Mapping[Role, ir.Model], seen: Reference, role: Role) -> Fo
     """
     if role not in ("vision", "connector") or "prefill" not in parts:
         return lambda i, outputs: outputs
-    runs = [i for i, feeds in enumerate(seen.feeds) if role in feeds]
-    rest, kept = ReferenceParts(parts), seen.contract.kept_image_tokens
+    runs, kept = seen.runs(role), seen.contract.kept_image_tokens
+    rest = ReferenceParts(parts)
 
     def follow(i: int, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if role == "vision":

@@ -26,13 +26,12 @@ import onnx_ir as ir
 from pydantic import Field
 
 from edgevlm.compiler.builder import GraphBuilder
-from edgevlm.compiler.contract import Role
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.passes.quantize.compensation.one_range import one_range
 from edgevlm.passes.quantize.compensation.smoothing import smooth_scale
-from edgevlm.passes.quantize.kinds import TEXT, counted, token_kinds
+from edgevlm.passes.quantize.kinds import TEXT, counted, kinds_of
 from edgevlm.passes.quantize.places import FREE, Place, agreed, divide, find_places, tied
 from edgevlm.passes.quantize.shift import can_shift, shift
 from edgevlm.passes.quantize.watch import watch
@@ -132,25 +131,23 @@ class SmoothActivations(Pass):
     ) -> dict[str, Range]:
         """By key the range of each channel, over all parts and inputs."""
         ranges: dict[str, Range] = {}
+        only = TEXT if self.options.tokens == "text" else None
         for role, found in places.items():
-            runs = [i for i, f in enumerate(self.observed.feeds) if role in f]
+            feeds, kinds = self.observed.fed(role), kinds_of(self.observed, role)
             by_value = {p.value: key for p, key in zip(found, keys[role], strict=True)}
 
             def see(
                 value: ir.Value,
                 array: np.ndarray,
                 i: int,
-                role: Role = role,
-                runs: list[int] = runs,
+                kinds: list[np.ndarray | None] = kinds,
                 by: dict[ir.Value, str] = by_value,
             ) -> None:
-                only = TEXT if self.options.tokens == "text" else None
-                rows = counted(array, token_kinds(self.observed, role, runs[i]), only)
+                rows = counted(array, kinds[i], only)
                 if len(rows):
                     low, high = ranges.get(by[value], (np.inf, -np.inf))
                     ranges[by[value]] = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
 
-            if found and runs:
-                feeds = [self.observed.feeds[i][role] for i in runs]
+            if found and feeds:
                 watch(parts[role], list(by_value), feeds, see)
         return ranges

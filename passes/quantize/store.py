@@ -19,7 +19,6 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
-from edgevlm.compiler.drift import measure
 from edgevlm.compiler.quantised import STORED
 from edgevlm.passes.quantize.dasq import Dasq
 from edgevlm.passes.quantize.grids import Rounded
@@ -41,11 +40,17 @@ class Store:
         self._old: set[ir.Value] = set()
 
     def __call__(
-        self, layer: Layer, rounded: Rounded | Dasq, scheme: Scheme, loss: float | None = None
+        self,
+        layer: Layer,
+        rounded: Rounded | Dasq,
+        weights_db: float,
+        scheme: Scheme,
+        loss: float | None = None,
     ) -> None:
-        """loss: what the part's outputs would lose by this layer alone, where that was measured."""
+        """weights_db: SQNR of the weights; loss: of the outputs by this layer, where measured."""
         self._old.add(layer.weight)
-        about = _record(layer, rounded, scheme) | ({} if loss is None else {"loss": loss})
+        about = _record(layer, rounded, scheme) | {"weights_db": round(weights_db, 2)}
+        about |= {} if loss is None else {"loss": loss}
         record = json.dumps(about, sort_keys=True)
         key = (layer.weight, layer.axis, scheme)
         if isinstance(rounded, Dasq) and scheme.form != "fold":
@@ -156,7 +161,6 @@ class Store:
 
 def _record(layer: Layer, rounded: Rounded | Dasq, scheme: Scheme) -> dict[str, object]:
     """What `edgevlm inspect --quant` says of a layer."""
-    rows = layer.rows()
     record: dict[str, object] = {
         "layer": str(layer.node.name or layer.node.outputs[0].name),
         "output": str(layer.node.outputs[0].name),
@@ -164,8 +168,7 @@ def _record(layer: Layer, rounded: Rounded | Dasq, scheme: Scheme) -> dict[str, 
         "kind": layer.kind,
         "bits": scheme.bits,
         "method": scheme.method,
-        "weights": int(rows.size),
-        "weights_db": round(measure(rows, rounded.weights(), "").sqnr_db, 2),
+        "weights": layer.weight.const_value.size,
     }
     if isinstance(rounded, Dasq):
         share = round(float(rounded.mask.mean()), 5)

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.quantised import is_rounded, weights_of
+from edgevlm.compiler.quantised import is_rounded, unrounded, weights_of
 
 __all__ = ["by_group"]
 
@@ -37,7 +37,7 @@ def by_group(part: ir.Model) -> tuple[ir.Model, int]:
     part = part.clone()
     for node in part.graph:
         if _group(node):
-            node.replace_input_with(0, node.inputs[0].producer().inputs[0].producer().inputs[0])
+            node.replace_input_with(0, unrounded(node.inputs[0]))
     RemoveUnusedNodesPass()(part)
     return part, sizes.pop()
 

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgevlm.compiler.builder import GraphBuilder
-from edgevlm.compiler.quantised import is_rounded, weights_of
+from edgevlm.compiler.quantised import is_rounded, unrounded, weights_of
 
 __all__ = ["as_nbits"]
 
@@ -73,7 +73,7 @@ def _replace(graph: ir.Graph, node: ir.Node, packed: tuple[ir.Value, ir.Value], 
     k, n = (int(d) for d in node.inputs[1].shape)
     x, level = node.inputs[0], FLOAT_SUMS
     if is_rounded(x) and x.producer().attributes.get_int("block_size", 0) == block:
-        x, level = x.producer().inputs[0].producer().inputs[0], INTEGER_SUMS
+        x, level = unrounded(x), INTEGER_SUMS
     sizes = {"K": k, "N": n, "bits": 4, "block_size": block, "accuracy_level": level}
     made = ir.node("MatMulNBits", [x, *packed], attributes=sizes, domain=DOMAIN, name=node.name)
     out, new = node.outputs[0], made.outputs[0]

@@ -88,7 +88,7 @@ class EmbedLens(Method):
     def _pictures(self, view: View) -> np.ndarray:
         """float32 [P,N,D]: projected tokens of the probe pictures, each picture once."""
         seen = self.calibration
-        feeds = [f["connector"] for f in seen.feeds if "connector" in f] if seen else []
+        feeds = seen.fed("connector") if seen else []
         parts = ReferenceParts(view.model.parts)
         embeds = [parts.call("connector", each)["image_embeds"] for each in feeds]
         pictures = np.unique(np.concatenate(embeds), axis=0) if embeds else []

@@ -28,7 +28,7 @@ def above_fence(score: np.ndarray) -> int:
 
 def note_outliers(view: View, score: ir.Value, seen: Reference | None) -> None:
     """Note the numbers of outliers of `score` [N] in the probe pictures, where there are some."""
-    pictures = [f["vision"]["pixel_values"] for f in seen.feeds if "vision" in f] if seen else []
+    pictures = [f["pixel_values"] for f in seen.fed("vision")] if seen else []
     if not pictures:
         return
     session = open_session(_only(view, score))
