@@ -35,33 +35,35 @@ INT8 = ("MatMulIntegerToFloat", "QLinearMatMul", "DynamicQuantizeMatMul", "QGemm
 class Opponent:
     runtime: str
     scheme: str
-    call: Callable[[], dict[str, np.ndarray]]
+    call: Callable[[Feeds], dict[str, np.ndarray]]
     int8: int  # products that run as int8
 
 
 def opponents(
-    model: ExportedModel, role: Role, seen: Reference, folder: Path, feeds: Feeds
+    model: ExportedModel, role: Role, seen: Reference, folder: Path
 ) -> Iterator[Opponent]:
     """One thread each. A tool that fails on the part is told and left out."""
     folder.mkdir()
     one = replace(model, parts={role: model.parts[role]})
     theirs = OrtStatic(one, seen, "symmetric", folder, threads=1)
     path = theirs.paths[role]
-    yield Opponent("ort", "onnxruntime", lambda: theirs.call(role, feeds), _int8_ops(path, folder))
+    yield Opponent(
+        "ort", "onnxruntime", lambda feeds: theirs.call(role, feeds), _int8_ops(path, folder)
+    )
     names = [str(v.name) for v in model.parts[role].graph.outputs]
-    yield _by_openvino(compile_part(path, {"threads": 1}), "onnxruntime", names, feeds)
+    yield _by_openvino(compile_part(path, {"threads": 1}), "onnxruntime", names)
     if find_spec("nncf") is None:
         print("left out: nncf is not installed (pip install nncf)")
         return
     compiled = _nncf(folder / f"{role}.float.onnx", seen.fed(role))
-    yield _by_openvino(compiled, "nncf", names, feeds)
+    yield _by_openvino(compiled, "nncf", names)
 
 
-def _by_openvino(compiled: Any, scheme: str, names: Sequence[str], feeds: Feeds) -> Opponent:
+def _by_openvino(compiled: Any, scheme: str, names: Sequence[str]) -> Opponent:
     part = OpenPart(compiled)
-    takes = [next(n for n in port.get_names() if n in feeds) for port in compiled.inputs]
 
-    def call() -> dict[str, np.ndarray]:
+    def call(feeds: Feeds) -> dict[str, np.ndarray]:
+        takes = [next(n for n in port.get_names() if n in feeds) for port in compiled.inputs]
         return dict(zip(names, part.run([feeds[name] for name in takes]), strict=True))
 
     return Opponent("openvino", scheme, call, products(compiled)["i8"])

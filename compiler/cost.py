@@ -25,7 +25,7 @@ class Cost:
 
 
 def count(part: ir.Model) -> Cost:
-    """MatMul, Gemm, Conv and Attention are counted; element-wise work is not."""
+    """MatMul, Gemm, convolutions and Attention are counted; element-wise work is not."""
     weights = sum(v.const_value.nbytes for v in part.graph.initializers.values())
     return Cost(sum(_macs(node) for node in part.graph), weights, len(part.graph))
 
@@ -39,6 +39,8 @@ def _macs(node: ir.Node) -> int:
             return prod(out) * contracted
         case "Conv":
             return prod(out) * prod(shape[1][1:])
+        case "ConvTranspose":  # every input goes through its whole window
+            return prod(shape[0]) * prod(shape[1][1:])
         case "Attention":
             q, k = shape[:2]  # [B,heads,S,head_dim] or [B,S,heads * head_dim]; the past is 4-D
             keys = k[-2] + (shape[4][2] if len(shape) > 4 and shape[4] else 0)

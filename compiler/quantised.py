@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 LINEAR = ("QuantizeLinear", "DequantizeLinear")
-PRODUCTS = ("MatMul", "Gemm", "Conv")
+PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 #: metadata of a DequantizeLinear of weights: JSON of how they were rounded
 STORED = "edgevlm.stored"
 

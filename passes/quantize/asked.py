@@ -18,12 +18,14 @@ from edgevlm.compiler.recipe import Step
 __all__ = ["KV_TYPES", "QUANT_SCHEMES", "kv_steps", "quant_steps"]
 
 SMOOTH = Step("smooth-activations")
+#: where weights are coarser than activations they take over less
+SMOOTH_LESS = Step("smooth-activations", {"alpha": 0.5})
 #: a scale a tensor where weights have one a channel; scales at run time where they have blocks
 INTEGER = Step("quantize-activations"), Step("quantize-dynamically")
 
 
 def _a8(**weights: object) -> tuple[Step, ...]:
-    return SMOOTH, Step("quantize-weights", weights), *INTEGER
+    return SMOOTH_LESS if weights else SMOOTH, Step("quantize-weights", weights), *INTEGER
 
 
 #: --quant -> the passes that do it, in their order

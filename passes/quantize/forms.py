@@ -1,14 +1,16 @@
 """What of a graph a family of targets runs in integers: the data behind where rounding goes.
 
 A runtime names its form here; `quantize-activations` reads it. `ort`: convolutions stay float, as
-the output of an int8 one would have to be int8 too. `tensorrt`: int8 attention is one kernel only
-where the inputs of both of its products are rounded. `fpga`: the residual stream is kept in 16 bits
-between blocks, as nothing there is float.
+the output of an int8 one would have to be int8 too. `openvino`: attention's scores are int8, and
+its probabilities float: most are below half a step of the largest (-12 dB on a ViT-S). `tensorrt`:
+int8 attention is one kernel only where the inputs of both of its products are rounded. `fpga`: the
+residual stream is kept in 16 bits between blocks, as nothing there is float.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgevlm.compiler.errors import UsageFault
 
@@ -20,19 +22,20 @@ class IntegerForm:
     """Which values are rounded."""
 
     products: tuple[str, ...]  # ops whose input is int8 where their weights are integers
-    attention: bool = False  # inputs of both products of attention as well
+    attention: Literal["float", "scores", "both"] = "float"  # which of its products are integers
     residual_bits: int = 0  # of the stream between blocks; 0: float
     block: int = 32  # inputs that share a scale of four-bit weights, where a scheme has blocks
 
 
+ALL = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 INTEGER_FORMS: dict[str, IntegerForm] = {
     "ort": IntegerForm(("MatMul", "Gemm")),
-    "openvino": IntegerForm(("MatMul", "Gemm", "Conv")),
+    "openvino": IntegerForm(ALL, attention="scores"),
     # NVIDIA's own stack for Jetson takes int4 in groups of 128 alone (TensorRT Edge-LLM 0.11)
-    "tensorrt": IntegerForm(("MatMul", "Gemm", "Conv"), attention=True, block=128),
-    "coreml": IntegerForm(("MatMul", "Gemm", "Conv")),
-    "executorch": IntegerForm(("MatMul", "Gemm", "Conv"), attention=True),
-    "fpga": IntegerForm(("MatMul", "Gemm", "Conv"), attention=True, residual_bits=16),
+    "tensorrt": IntegerForm(ALL, attention="both", block=128),
+    "coreml": IntegerForm(ALL),
+    "executorch": IntegerForm(ALL, attention="both"),
+    "fpga": IntegerForm(ALL, attention="both", residual_bits=16),
 }
 
 

@@ -14,7 +14,14 @@ import onnx_ir as ir
 __all__ = ["Layer", "why_not"]
 
 #: op -> (weight input, output-channel axis); Gemm's axis depends on transB
-CHANNEL = {"MatMul": (1, 1), "Gemm": (1, 1), "Conv": (1, 0), "Gather": (0, 0)}
+CHANNEL = {
+    "MatMul": (1, 1),
+    "Gemm": (1, 1),
+    "Conv": (1, 0),
+    "ConvTranspose": (1, 1),
+    "Gather": (0, 0),
+}
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Layer:
     def kind(self) -> Literal["product", "convolution", "depthwise", "table"]:
         if self.node.op_type == "Gather":
             return "table"
-        if self.node.op_type == "Conv":
+        if self.node.op_type in CONVOLUTIONS:
             one = self.weight.shape[1] == 1 and self.node.attributes.get_int("group", 1) > 1
             return "depthwise" if one else "convolution"
         return "product"
@@ -92,6 +99,8 @@ def why_not(node: ir.Node, min_elements: int, embeddings: bool) -> str | None:
         return f"{weight.name} is {weight.dtype.name}"
     if node.op_type in ("MatMul", "Gather") and rank != 2:
         return f"{weight.name} has rank {rank}"
+    if node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) > 1:
+        return f"{weight.name} has the channels of several groups in one column"
     if node.op_type == "Gather" and (why := _table(node, embeddings)):
         return why
     if weight.const_value.size < min_elements:
@@ -119,4 +128,4 @@ def _computed(node: ir.Node, weight: ir.Value) -> str:
     left = node.inputs[0]
     if node.op_type in ("MatMul", "Gemm") and left.const_value is not None and len(left.shape) > 1:
         return f"{left.name} is on the left"
-    return f"{weight.name} is computed" if node.op_type in ("Gemm", "Conv") else ""
+    return f"{weight.name} is computed" if node.op_type in ("Gemm", *CONVOLUTIONS) else ""

@@ -20,6 +20,9 @@ KINDS = {
     "residual": "readers of an int16 residual stream",
 }
 
+#: of queries from which int8 scores cost less than rounding all keys; a decode step has fewer
+ROWS = 16
+
 
 @dataclass(frozen=True)
 class Site:
@@ -34,12 +37,12 @@ class Site:
 def find_sites(part: ir.Model, form: IntegerForm) -> tuple[ir.Model, list[Site]]:
     """A copy of the part, its attention written out where the form rounds that, and its sites."""
     streams = _streams(part.graph) if form.residual_bits else set()
-    clone = grouped_attention(part, None) if form.attention else part.clone()
+    clone = _attention_as(form, part)
     found: dict[ir.Value, Site] = {}
     for node in clone.graph:
         for value, position in _products(node, form):
             _join(found, value, (node, position), "product")
-        if form.attention and node.op_type == "MatMul" and _both_computed(node):
+        if _in_attention(node, form):
             for position, value in enumerate(node.inputs):
                 _join(found, value, (node, position), "attention")
     for node in clone.graph:
@@ -66,6 +69,24 @@ def _products(node: ir.Node, form: IntegerForm) -> list[tuple[ir.Value, int]]:
     maker = weights_of(node) if node.op_type in form.products else None
     whole_rows = maker is not None and len(maker.inputs[1].shape) < 2
     return [(node.inputs[0], 0)] if whole_rows else []
+
+
+def _attention_as(form: IntegerForm, part: ir.Model) -> ir.Model:
+    """A copy; causal attention stays whole where one kernel is to take all of it."""
+    if form.attention == "float":
+        return part.clone()
+    return grouped_attention(part, None) if form.attention == "both" else grouped_attention(part)
+
+
+def _in_attention(node: ir.Node, form: IntegerForm) -> bool:
+    """A product of two computed values that the form wants as integers."""
+    if node.op_type != "MatMul" or form.attention == "float" or not _both_computed(node):
+        return False
+    if form.attention == "both":
+        return True
+    left = node.inputs[0]
+    of_probabilities = left.producer() is not None and left.producer().op_type == "Softmax"
+    return not of_probabilities and int(left.shape[-2]) >= ROWS
 
 
 def _both_computed(node: ir.Node) -> bool:

@@ -46,7 +46,7 @@ class SmoothActivationsOptions(PassOptions):
         "smoothquant", description="meet the weights half-way, or one range for all channels"
     )
     alpha: float = Field(
-        0.5, ge=0, le=1, description="smoothquant; 1: all of the burden goes to the weights"
+        0.65, ge=0, le=1, description="smoothquant; 1: all of the burden goes to the weights"
     )
     equalise: bool = Field(
         False, description="also V and output projection, and linear layers with ReLU between"

@@ -9,8 +9,10 @@ int8 tensor without a zero point is exactly a uint8 one with zero point 128. ONN
 into uint8 itself, but only where one product reads the value: q, k and v projections of one input
 stay float products of values made float again, slower than no quantisation. Where `output_dtype`
 alone says int8 its passes add a zero point of another type and the file does not load. Ports (the
-rows of an int8 KV cache) keep the type that the contract says. The dialect of the compiler, and
-what other targets get, has no zero point anywhere.
+rows of an int8 KV cache) keep the type that the contract says. Constants that are read as float
+(weights of a convolution) become Cast and Mul, which are folded when a session opens;
+DequantizeLinear would run at every call. The dialect of the compiler, and what other targets get,
+has no zero point anywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
-from edgevlm.compiler.quantised import LINEAR, is_port
+from edgevlm.compiler.quantised import LINEAR, is_port, is_rounded, weights_of
 from edgevlm.compiler.widen import int4_as_int8
 
 __all__ = ["as_uint8"]
@@ -35,6 +37,9 @@ def as_uint8(part: ir.Model) -> ir.Model:
         stored, scale = node.inputs
         if len(scale.shape) > 1:
             continue  # blocks
+        if _read_as_float(node):
+            _spell_out(build, node)
+            continue
         code = node.outputs[0] if node.op_type == "QuantizeLinear" else stored
         maker = code.producer()
         made_here = maker is not None and maker.op_type == "QuantizeLinear"
@@ -52,3 +57,25 @@ def as_uint8(part: ir.Model) -> ir.Model:
             node.outputs[0].type = ir.TensorType(ir.DataType.UINT8)  # a clone shares the old one
     build.finish()
     return part
+
+
+def _read_as_float(node: ir.Node) -> bool:
+    """Whether it makes a constant, and no int8 product takes that for its weights."""
+    if any(value.const_value is None for value in node.inputs):
+        return False
+    users = [user for user, _ in node.outputs[0].uses()]
+    return not any(weights_of(user) is node and is_rounded(user.inputs[0]) for user in users)
+
+
+def _spell_out(build: GraphBuilder, node: ir.Node) -> None:
+    """w = float(code) * scale, the numbers of DequantizeLinear."""
+    (stored, scale), out = node.inputs, node.outputs[0]
+    step = scale.const_value.numpy()
+    if step.ndim:
+        wide = [1] * len(stored.shape)
+        wide[node.attributes.get_int("axis", 1)] = len(step)
+        step = step.reshape(wide)
+    code = build("Cast", stored, to=int(ir.DataType.FLOAT))
+    weights = build("Mul", code, build.const(step, np.float32))
+    ir.convenience.replace_all_uses_with(out, weights)
+    build.graph.remove(node, safe=True)

@@ -39,6 +39,10 @@ HEADS = "<q_num_heads = 4, kv_num_heads = 2>"
          {"w": z(10, 3, 2, 2)}, 10 * 4 * 4 * 3 * 2 * 2),
         (("float[1,12,8,8] x", "float[1,12,8,8] y"),
          "y = Conv<group = 12, pads = [1,1,1,1]>(x, w)", {"w": z(12, 1, 3, 3)}, 12 * 8 * 8 * 9),
+        (("float[1,3,8,8] x", "float[1,10,18,18] y"),
+         "y = ConvTranspose<strides = [2,2]>(x, w)", {"w": z(3, 10, 4, 4)}, 3 * 8 * 8 * 10 * 4 * 4),
+        (("float[1,4,8,8] x", "float[1,6,9,9] y"), "y = ConvTranspose<group = 2>(x, w)",
+         {"w": z(4, 3, 2, 2)}, 4 * 8 * 8 * 3 * 2 * 2),
         (QKV, "y = Attention(q, k, v)", {}, 4 * 5 * 9 * 8 + 4 * 5 * 9 * 6),
         (GROUPED, "y = Attention(q, k, v)", {}, 2 * 4 * 5 * 9 * 8),  # four heads share two of keys
         (FOLDED, f"y = Attention{HEADS}(q, k, v)", {}, 2 * 4 * 5 * 9 * 8),
@@ -46,7 +50,7 @@ HEADS = "<q_num_heads = 4, kv_num_heads = 2>"
         (ONE, f"y, a, b = Attention{HEADS}(q, k, v, , p, r)", {}, 2 * 4 * 1 * 10 * 8),
         (("float[9,9] x", "float[9,9] y"), "a = Softmax(x) b = Add(a, x) y = Gelu(b)", {}, 0),
     ],
-    ids=range(14),
+    ids=range(16),
 )  # fmt: skip
 def test_macs_by_hand(graph, ports, body, arrays, macs):
     part = graph(f"({ports[0]}) => ({ports[1]}) {{ {body} }}", **arrays)

@@ -17,6 +17,7 @@ from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.quantize.forms import INTEGER_FORMS
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
+from edgevlm.passes.quantize.sites import ROWS
 
 RNG = np.random.default_rng(0)
 ATTENTION = """(float[1,2,5,8] q, float[1,2,5,8] k, float[1,2,5,8] v) => (float[1,2,5,8] y) {
@@ -56,19 +57,62 @@ def test_both_products_of_attention_are_those_of_integers(graph, solo, ort):
     assert np.abs(found - wanted).mean() < 1e-3
 
 
+def wide(rows):
+    return ATTENTION.replace("float[1,2,5,8] q", f"float[1,2,{rows},8] q").replace(
+        "float[1,2,5,8] y", f"float[1,2,{rows},8] y"
+    )
+
+
+@pytest.mark.parametrize("rows", [1, ROWS - 1, ROWS, 300])
+def test_scores_alone_are_integers_where_queries_are_many(graph, solo, ort, rows):
+    seen = [f | {"q": RNG.normal(size=(1, 2, rows, 8)).astype(np.float32)} for f in feeds()]
+    model = solo(graph(wide(rows)))
+    made = quantised(model, seen, "openvino")
+    assert made.changed == (rows >= ROWS)
+    part = made.model.parts["vision"]
+    rounded = [is_rounded(v) for n in part.graph if n.op_type == "MatMul" for v in n.inputs]
+    assert rounded == ([True, True, False, False] if made.changed else [])
+    float_one = ort(model.parts["vision"], **seen[0])["y"]
+    noise = ort(part, **seen[0])["y"] - float_one
+    assert (noise**2).sum() <= 1e-3 * (float_one**2).sum()
+
+
+def test_long_causal_attention_is_rounded_block_by_block(graph, solo):
+    text = wide(600).replace("1,2,5,8", "1,2,600,8").replace("(q, k, v)", "<is_causal=1>(q, k, v)")
+    seen = [{x: RNG.normal(size=(1, 2, 600, 8)).astype(np.float32) for x in "qkv"}]
+    part = quantised(solo(graph(text)), seen, "openvino").model.parts["vision"]
+    ops = Counter(n.op_type for n in part.graph)
+    assert ops["Softmax"] == 3 and ops["QuantizeLinear"] == 6, "queries and keys of three blocks"
+
+
 def test_on_the_host_attention_stays_float(graph, solo):
     model = solo(graph(ATTENTION))
     assert not quantised(model, feeds(), "ort").changed
 
 
-def test_convolutions_where_a_target_runs_them(graph, solo):
-    text = "(float[1,4,9,9] x) => (float[1,8,7,7] y) { y = Conv(x, w) }"
-    model = solo(graph(text, w=RNG.normal(size=(8, 4, 3, 3)).astype(np.float32)))
-    model = QuantizeWeights(min_elements=1)(model).model
+@pytest.mark.parametrize(
+    ("op", "shape", "side"), [("Conv", (8, 4, 3, 3), 7), ("ConvTranspose", (4, 8, 3, 3), 11)]
+)
+def test_convolutions_where_a_target_runs_them(graph, solo, ort, op, shape, side):
+    text = f"(float[1,4,9,9] x) => (float[1,8,{side},{side}] y) {{ y = {op}(x, w) }}"
+    plain = solo(graph(text, w=RNG.normal(size=shape).astype(np.float32)))
+    model = QuantizeWeights(min_elements=1)(plain).model
+    scale = next(n for n in model.parts["vision"].graph if n.op_type == "DequantizeLinear")
+    assert scale.inputs[1].shape == (8,), "one an output channel"
     seen = [{"x": RNG.normal(size=(1, 4, 9, 9)).astype(np.float32)}]
     assert not quantised(model, seen, "ort").changed
     part = quantised(model, seen, "openvino").model.parts["vision"]
-    assert is_rounded(next(n for n in part.graph if n.op_type == "Conv").inputs[0])
+    assert is_rounded(next(n for n in part.graph if n.op_type == op).inputs[0])
+    wanted = ort(plain.parts["vision"], **seen[0])["y"]
+    assert ((ort(part, **seen[0])["y"] - wanted) ** 2).sum() < 2e-4 * (wanted**2).sum()
+
+
+def test_a_transposed_convolution_in_groups_is_left_and_said_so(graph, solo):
+    text = "(float[1,4,9,9] x) => (float[1,8,11,11] y) { y = ConvTranspose<group=2>(x, w) }"
+    made = QuantizeWeights(min_elements=1)(
+        solo(graph(text, w=RNG.normal(size=(4, 4, 3, 3)).astype(np.float32)))
+    )
+    assert not made.changed and "several groups" in made.notes[0].why
 
 
 @pytest.mark.parametrize("form", ["tensorrt", "fpga"])

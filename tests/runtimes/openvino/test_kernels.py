@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgevlm.compiler.quantised import is_rounded, weights_of
 from edgevlm.compiler.weights import load_graph
-from edgevlm.runtimes.openvino.kernels import products
+from edgevlm.runtimes.openvino.kernels import kernel_types, products
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part
 
 ROLES = ("vision", "connector", "prefill", "decode")
@@ -21,10 +22,8 @@ def counted(bundle, role):
 
 def stored(part):
     """Products with int8 weights, with and without an int8 input."""
-    products = [n for n in part.graph if n.op_type in ("MatMul", "Conv")]
-    made = [[v.producer() if v else None for v in n.inputs] for n in products]
-    real = [m for m in made if m[1] is not None and m[1].op_type == "DequantizeLinear"]
-    return len(real), sum(m[0] is not None and m[0].op_type == "DequantizeLinear" for m in real)
+    products = [n for n in part.graph if weights_of(n) is not None]
+    return len(products), sum(is_rounded(n.inputs[0]) for n in products)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -33,6 +32,17 @@ def test_every_product_with_int8_inputs_runs_as_int8(int8, role):
     weights, inputs = stored(part)
     assert ran["i8"] == weights == inputs > 0
     assert not ran["f32"], "the convolution of the patches runs as int8 as well"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_scores_are_products_of_integers_in_one_kernel_with_softmax(int8, role):
+    """In every layer of a part with many queries; one query against all keys stays float."""
+    path = int8.folder / f"openvino/{role}.onnx"
+    softmax = [n.name for n in load_graph(path).graph if n.op_type == "Softmax"]
+    ran = kernel_types(compile_part(path, {"threads": 1}))
+    many = role in ("vision", "prefill")
+    assert bool(softmax) == (role != "connector")
+    assert {ran[name] for name in softmax} <= {"i8" if many else "f32"}
 
 
 @pytest.mark.parametrize("role", ROLES)
