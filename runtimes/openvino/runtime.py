@@ -33,6 +33,7 @@ from edgevlm.runtimes.openvino.capabilities import CAPABILITIES
 from edgevlm.runtimes.openvino.dynamic import by_group
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part, reason
 from edgevlm.runtimes.openvino.package import installed
+from edgevlm.runtimes.openvino.whole_blocks import whole_blocks
 
 __all__ = ["OpenVinoRuntime"]
 
@@ -82,7 +83,7 @@ class OpenVinoRuntime(OnnxFiles):
         return {"openvino": installed(), "onnx": version("onnx")}
 
     def written(self, part: ir.Model) -> tuple[ir.Model, dict[str, Any]]:
-        part, group = by_group(part)
+        part, group = by_group(whole_blocks(part))
         return int4_as_int8(grouped_attention(part)), {"group": group}
 
     def node_times(self, path: Path, settings: dict[str, Any], runs: int) -> list[NodeTime]:

@@ -1,0 +1,89 @@
+"""Blocks of weights that do not divide the inputs, which OpenVINO's frontend does not read.
+
+    MatMul(x, W), the last block short  ->  MatMul(x[:k], W[:k]) + MatMul(x[k:], W[k:])
+
+The same numbers but for the order of one sum, and both products keep four bits a weight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.quantised import weights_of
+
+__all__ = ["whole_blocks"]
+
+
+def whole_blocks(part: ir.Model) -> ir.Model:
+    """A copy of the part, or the part itself where all blocks are whole.
+
+    Raises EV303 for a short block of a product that cannot be cut in two.
+    """
+    if not any(_short(node) for node in part.graph):
+        return part
+    part = part.clone()
+    build, halves = GraphBuilder(part, "blocks"), {}
+    for node in list(part.graph):
+        if not _short(node):
+            continue
+        maker = weights_of(node)
+        block, inputs = _sizes(maker)
+        if node.op_type != "MatMul":
+            raise JobFault(
+                "EV303",
+                f"{node.name} has blocks of {block} for {inputs} inputs",
+                f"openvino reads whole blocks, and no {node.op_type} is cut in two",
+                f"a block that divides {inputs}, or a scale a channel: --quant w4a16:block=0",
+            )
+        codes = maker.inputs[0]
+        if codes not in halves:
+            halves[codes] = _halves(build, maker)
+        _replace(build, node, halves[codes])
+    RemoveUnusedNodesPass()(part)
+    build.finish()
+    return part
+
+
+def _sizes(maker: ir.Node) -> tuple[int, int]:
+    """(inputs that share a scale, inputs)"""
+    block = maker.attributes.get_int("block_size", 0)
+    axis = maker.attributes.get_int("axis", 1)
+    return block, int(maker.inputs[0].shape[axis])
+
+
+def _short(node: ir.Node) -> bool:
+    maker = weights_of(node)
+    if maker is None:
+        return False
+    block, inputs = _sizes(maker)
+    return block > 0 and inputs % block > 0
+
+
+def _halves(build: GraphBuilder, maker: ir.Node) -> list[tuple[int, int, ir.Value]]:
+    """(first input, behind the last, weights) of what has whole blocks and of the rest."""
+    codes, scale = (value.const_value.numpy() for value in maker.inputs)
+    block, inputs = _sizes(maker)
+    cut, found = inputs // block, []
+    for low, high, steps in ((0, cut * block, scale[:cut]), (cut * block, inputs, scale[cut:])):
+        part = build.const(codes[low:high], codes.dtype.type), build.const(steps, np.float32)
+        size = min(block, high - low)
+        weights = build("DequantizeLinear", *part, axis=0, block_size=size)
+        found.append((low, high, weights))
+    return found
+
+
+def _replace(build: GraphBuilder, node: ir.Node, halves: list[tuple[int, int, ir.Value]]) -> None:
+    x, out = node.inputs[0], node.outputs[0]
+    products = []
+    for low, high, weights in halves:
+        ends = (build.const([n]) for n in (low, high, -1))
+        products.append(build("MatMul", build("Slice", x, *ends), weights))
+    total = build("Add", *products)
+    total.shape, total.dtype = out.shape, out.dtype
+    ir.convenience.replace_all_uses_with(out, total, replace_graph_outputs=True)
+    build.graph.remove(node, safe=True)
+    total.name, total.producer().name = out.name, node.name
