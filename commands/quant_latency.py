@@ -35,7 +35,6 @@ __all__ = ["Timed", "float_layers", "within_budget"]
 
 ROLES: tuple[Role, ...] = ("vision", "connector", "prefill")  # in front of the first token
 RUNS = 20
-LEAST = 1024  # weights of a layer that is rounded at all, as quantize-weights has it
 US = 1000  # costs are whole microseconds
 
 
@@ -59,19 +58,22 @@ def within_budget(recipe: Recipe, base: ExportedModel, seen: Reference, runtime:
     steps[at] = Step(steps[at].name, options)
     rounding = [s for s in steps[at:] if s.name in ("quantize-weights", "quantize-activations")]
     passes = make_passes(Recipe(recipe.target, tuple(rounding)))
-    stay = with_twins(base, float_layers(base, seen, passes, runtime, budget))
+    stay = float_layers(base, seen, passes, runtime, budget)
     rules = [*options.get("layers", ()), *({"match": glob(n), "method": "none"} for n in stay)]
     steps[at] = Step(steps[at].name, options | ({"layers": rules} if rules else {}))
     return Recipe(recipe.target, tuple(steps))
 
 
-def with_twins(base: ExportedModel, names: Sequence[str]) -> list[str]:
-    """And the layers of other parts that multiply with the same weights."""
+def with_twins(base: ExportedModel, names: Sequence[str], least: int) -> list[str]:
+    """And the layers of other parts that multiply with the same weights.
+
+    least: elements of weights that are rounded at all.
+    """
     keys = {
         f"{role}/{node.name}": Layer.of(node).key
         for role, part in base.parts.items()
         for node in part.graph
-        if why_not(node, LEAST, False) is None
+        if why_not(node, least, False) is None
     }
     float_keys = {keys[name] for name in names}
     return [name for name, key in keys.items() if key in float_keys]
@@ -89,7 +91,7 @@ def float_layers(
     runtime: Runtime,
     budget_ms: float,
 ) -> list[str]:
-    """PART/NODE of the layers that stay float.
+    """PART/NODE of the layers that stay float, in all parts that hold their weights.
 
     base: the model before its first rounding, seen: on its calibration inputs; steps: what makes it
     w8a8. Raises EV202 where not even w8a8 throughout is as fast, or the runtime times no nodes.
@@ -101,7 +103,8 @@ def float_layers(
     was, now = (_timed(runtime, m, seen) for m in (base, model))
     if not was.nodes:
         raise _refused(budget_ms, f"runtime {runtime.name} does not time single layers")
-    layers, loss = _losses(base, seen)
+    least_elements = next(s for s in steps if s.name == "quantize-weights").options.min_elements
+    layers, loss = _losses(base, seen, least_elements)
     fresh = {role: _new_ms(role, was, now, layers) for role in ROLES}
     cost = [[_us(was, name), _us(now, name) + fresh[name.partition("/")[0]]] for name in layers]
     rest = round(US * was.whole) - sum(c[0] for c in cost)
@@ -109,7 +112,8 @@ def float_layers(
     if best is None:
         least = (rest + sum(min(c) for c in cost)) / US
         raise _refused(budget_ms, f"with int8 wherever it is faster it takes {least:.2f} ms")
-    return [name for name, i in zip(layers, best.choices, strict=True) if i == 0]
+    stay = [name for name, i in zip(layers, best.choices, strict=True) if i == 0]
+    return with_twins(base, stay, least_elements)
 
 
 def _refused(budget_ms: float, why: str) -> UsageFault:
@@ -134,11 +138,11 @@ def _timed(runtime: Runtime, model: ExportedModel, seen: Reference) -> Timed:
     return Timed(whole, {name: ms * scale for name, ms in nodes.items()})
 
 
-def _losses(base: ExportedModel, seen: Reference) -> tuple[list[str], list[float]]:
+def _losses(base: ExportedModel, seen: Reference, least: int) -> tuple[list[str], list[float]]:
     names, losses = [], []
     for role in (r for r in ROLES if r in base.parts):
         part = base.parts[role]
-        found = [Layer.of(n) for n in part.graph if why_not(n, LEAST, False) is None]
+        found = [Layer.of(n) for n in part.graph if why_not(n, least, False) is None]
         layers = [layer for layer in found if layer.takes_rows]
         feeds = seen.fed(role)
         names += [f"{role}/{layer.node.name}" for layer in layers]

@@ -58,7 +58,6 @@ def timed(monkeypatch):
         return quant_latency.Timed(sum(mine.values()), mine)
 
     monkeypatch.setattr(quant_latency, "_timed", made)
-    monkeypatch.setattr(quant_latency, "LEAST", 1)
 
 
 def budget(model, seen, ms):
