@@ -2,7 +2,9 @@
 
 Connector and language model take any number of image tokens: the axis analysis makes them of
 another length. At each size the same share of tokens is kept, and what stands between the encoder
-and the first token (connector, selector, prefill) is timed turn about with and without.
+and the first token (connector, selector, prefill) is timed turn about with and without. What the
+recipe does behind its token steps (quantisation) is done at each size, on noise in the encoder's
+place: the ranges that it finds mean nothing, and take no other time.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgevlm.commands.sweep_timing import turn_about
+from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
@@ -37,32 +41,41 @@ LEAST = 4  # tokens
 
 
 def find_crossover(
-    plain: ExportedModel, recipe: Recipe, runtime: Runtime, probes: Sequence[ProbeInput]
+    source: ExportedModel, recipe: Recipe, runtime: Runtime, probes: Sequence[ProbeInput]
 ) -> dict[str, Any]:
     """Ratios by N, and the smallest measured N from which all ratios are surely below 1.
 
-    plain: the source without token steps. Sites inside the vision encoder fix the grid, so for
-    them there is a reason in place of figures.
+    Sites inside the vision encoder fix the grid, so for them there is a reason in place of figures.
     """
     steps = [s for s in recipe.steps if s.name == "keep-tokens"]
     reason = None
-    if plain.contract.kind != "vlm" or len(steps) < len(_token_steps(recipe)):
+    if source.contract.kind != "vlm" or len(steps) < len(_token_steps(recipe)):
         reason = "only sites behind the connector can be measured at other sizes"
     if any(str(s.options.get("at", "connector-out")).startswith("vision") for s in steps):
         reason = "the encoder's grid is fixed by its position table"
     if reason:
         return {"sizes": [], "pays_from": None, "reason": reason}
+    first, behind = _around(recipe)
+    plain = apply_unchecked(source, make_passes(Recipe("", first)), probes)
     count, rows = plain.contract.image_tokens, []
     for size in sorted({max(LEAST, round(count * f)) for f in FACTORS}):
         try:
-            rows.append(_at_size(plain, steps, size, runtime, probes))
+            rows.append(_at_size(plain, (steps, behind), size, runtime, probes))
         except EdgeError as fault:  # a method that needs the real grid, a budget below its least
-            rows.append({"tokens": size, "refused": fault.lines()[0]})
+            rows.append({"tokens": size, "refused": str(fault)})
+    if not any("ratio" in row for row in rows):
+        return {"sizes": [], "pays_from": None, "reason": rows[-1]["refused"]}
     return {"sizes": rows, "pays_from": _pays_from(rows), "reason": None, "n": REQUESTS}
 
 
 def _token_steps(recipe: Recipe) -> list[Step]:
     return [s for s in recipe.steps if s.name in ("keep-tokens", "resize-image", "merge-attention")]
+
+
+def _around(recipe: Recipe) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """Steps in front of the token steps, and behind them."""
+    at = [i for i, s in enumerate(recipe.steps) if s.name == "keep-tokens"]
+    return recipe.steps[: at[0]], recipe.steps[at[-1] + 1 :]
 
 
 def _pays_from(rows: list[dict[str, Any]]) -> int | None:
@@ -76,18 +89,23 @@ def _pays_from(rows: list[dict[str, Any]]) -> int | None:
 
 def _at_size(
     plain: ExportedModel,
-    steps: list[Step],
+    steps: tuple[Sequence[Step], Sequence[Step]],
     size: int,
     runtime: Runtime,
     probes: Sequence[ProbeInput],
 ) -> dict[str, Any]:
     whole = scaled(plain, size)
     share = size / plain.contract.image_tokens
+    tokens, behind = steps
     smaller = [
-        replace(s, options={**s.options, "keep": _budget(s.options["keep"], share)}) for s in steps
+        replace(s, options={**s.options, "keep": _budget(s.options["keep"], share)}) for s in tokens
     ]
     pruned = apply_unchecked(whole, make_passes(Recipe("", tuple(smaller))))
     features = _features(plain, whole)
+    whole, pruned = (
+        apply_unchecked(_given(m, features), make_passes(Recipe("", tuple(behind))), probes)
+        for m in (whole, pruned)
+    )
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         asks = [
             _asker(model, runtime, Path(folder), features, probes)
@@ -113,6 +131,19 @@ def _features(plain: ExportedModel, whole: ExportedModel) -> np.ndarray:
     """Noise of the right shape: how long choosing takes does not depend on what there is."""
     shape = (1, whole.contract.vision_tokens, plain.contract.vision_width)
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def _given(model: ExportedModel, features: np.ndarray) -> ExportedModel:
+    """The model with an encoder that gives these features for every picture."""
+    stub = model.parts["vision"].clone()
+    build = GraphBuilder(stub, "noise")
+    known = next(v for v in stub.graph.outputs if v.name == "image_features")
+    noise = build("Identity", build.const(features, np.float32))
+    known.name, noise.name = "unread", "image_features"
+    stub.graph.outputs[list(stub.graph.outputs).index(known)] = noise
+    build.finish()
+    RemoveUnusedNodesPass()(stub)
+    return model.with_parts(vision=stub)
 
 
 def _asker(

@@ -73,7 +73,7 @@ def measure_payoff(
         "crossover": None,
     }
     if crossover:
-        report["crossover"] = find_crossover(plain, recipe, runtime, probes)
+        report["crossover"] = find_crossover(original, recipe, runtime, probes)
     return report
 
 

@@ -5,12 +5,14 @@ import json
 import pytest
 
 from edgevlm.commands.compile import compile_model, options_of
+from edgevlm.commands.crossover import find_crossover
 from edgevlm.commands.payoff import check_payoff, measure_payoff, unpruned
 from edgevlm.commands.payoff_table import stored_payoff
 from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.passes import make_passes
+from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.tokens.scale import scaled
 from edgevlm.runtimes import find_runtime
 
@@ -71,11 +73,32 @@ def test_a_scaled_model_runs_and_keeps_its_contract(micro_model, size):
 
 
 def test_a_site_in_the_encoder_says_why_there_is_no_crossover(tiny_model, tiny_probes, tmp_path):
-    from edgevlm.commands.crossover import find_crossover
-
     recipe = Recipe("", (Step("keep-tokens", {"keep": 16, "at": "vision:1"}),))
     found = find_crossover(tiny_model, recipe, find_runtime("ort"), tiny_probes)
     assert found["sizes"] == [] and "position table" in found["reason"]
+
+
+def rounded_behind(model, **options):
+    """A schedule with w8a8 and int8 caches behind it."""
+    steps = compose("host-cpu", "ort", Flags(quant="w8a8", kv="int8"), model).steps
+    cut = next(i for i, s in enumerate(steps) if s.name == "smooth-activations")
+    return Recipe("", (*steps[:cut], Step("keep-tokens", options), *steps[cut:]))
+
+
+@pytest.mark.parametrize(("at", "method"), [("llm:1", "fastv"), ("connector-out", "dart")])
+def test_a_quantised_schedule_is_measured_at_every_size(tiny_model, tiny_probes, at, method):
+    """Rounding comes behind the token steps at each size, as it does in the recipe."""
+    recipe = rounded_behind(tiny_model, keep=16, at=at, method=method)
+    rows = find_crossover(tiny_model, recipe, find_runtime("ort"), tiny_probes[:3])["sizes"]
+    assert [row["tokens"] for row in rows] == [16, 32, 64, 128, 256]
+    assert [row["kept"] for row in rows] == [4, 8, 16, 32, 64]
+    assert all(row["before_ms"] > 0 < row["after_ms"] for row in rows)
+
+
+def test_a_method_that_the_model_does_not_allow_says_why(tiny_model, tiny_probes):
+    recipe = rounded_behind(tiny_model, keep=16, method="visionzip")
+    found = find_crossover(tiny_model, recipe, find_runtime("ort"), tiny_probes[:3])
+    assert found["sizes"] == [] and "EV230" in found["reason"] and found["pays_from"] is None
 
 
 def test_unpruned_leaves_out_token_steps_only(micro_model):
