@@ -67,9 +67,9 @@ def perplexity() -> str:
             f"windows of {result['tokens']} tokens; calibrated on {result['calibration_windows']} "
             f"windows of {result['calibration_text']}. Weights alone are rounded, the head too, "
             "and activations stay float; w8a8 rounds inputs of products to int8, a static scale a "
-            "tensor, with SmoothQuant before or without. Bits count scales (float32) and outliers with "
-            "their places. A scale an output channel, or a block where it says so; nearest is by least square "
-            "error. Intervals: bootstrap over windows, paired.",
+            "tensor, with SmoothQuant before or without. Bits count scales (float32) and outliers "
+            "with their places. A scale an output channel, or a block where it says so; nearest is "
+            "by least square error. Intervals: bootstrap over windows, paired.",
             grid(head, rows),
             provenance(result),
         ]
