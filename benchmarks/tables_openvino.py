@@ -40,10 +40,12 @@ def section() -> str:
             "one core, the engines of a part in turns; schemes are those of `--quant`, float from "
             "ONNX Runtime is 1. onnxruntime.quantization (symmetric, products alone) and NNCF "
             "(transformer, performance) made their graphs of the same float part with the same "
-            "inputs. int8: how many products each engine runs with integer kernels, of those that "
-            "have int8 inputs in our graph, counted in what it executes; OpenVINO names kernels "
-            "that round by themselves (`w4a8:block=64`) float. dB: the part's first output against "
-            "float in ONNX Runtime. The LLaVA is the one above: its tower is random, so its dB "
+            "inputs. int8: how many products each engine runs with integer kernels, counted in "
+            "what it executes (OpenVINO's with convolutions), of the matrix products with int8 "
+            "inputs in our graph for ONNX Runtime; OpenVINO names kernels that round by themselves "
+            "(`w4a8:block=64`) float; scores of attention are in none of these counts. dB: the "
+            "part's first output against float in ONNX Runtime, the median over inputs that "
+            "nothing was fitted to. The LLaVA is the one above: its tower is random, so its dB "
             "mean little." + (f" **{result['note']}**" if result["note"] else ""),
             grid(["part", "engine", "p50 ms", "speed [95 %]", "int8", "dB"], rows),
             f"n = {' or '.join(map(str, counts))} a row, {result['timed_a_turn']} in each turn; "
