@@ -1,0 +1,78 @@
+"""Which hidden units of MLPs go, and what the others then do for them: closed forms of NuWa.
+
+    widths     water-filling: blocks are cut to one level, narrow ones first give what they have
+    keep       the units with the largest |sum of activations| over images and tokens
+    refit      W' = W G[:,r] (G[r,r])^+ with G = H^T H: least squares of H W^T by H[:,r] W'^T
+
+H [T,e] are hidden activations of calibration images, all tokens; only G, their sums and squares are
+ever held, so images are seen one at a time. With a last column of ones in H the bias takes part as
+well (ours): what is dropped has a mean, which the bias can make up for. NuWa: 2504.03118, Algorithm
+1 and the MLP's closed form; its printed pseudo-code has the sign of the units to remove the other
+way round, its code and this file have not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["HiddenSums", "levelled", "refit"]
+
+SMALL = 1e-10  # of the largest eigenvalue: directions of G below it are noise
+
+
+class HiddenSums:
+    """G [e+1,e+1] of activations with a column of ones behind them, added up row by row."""
+
+    def __init__(self, units: int) -> None:
+        self.gram = np.zeros((units + 1, units + 1))
+        self.rows = 0
+
+    def add(self, hidden: np.ndarray) -> None:
+        """hidden [...,e]. Raises ValueError for numbers that are not finite."""
+        rows = np.asarray(hidden, np.float64).reshape(-1, hidden.shape[-1])
+        if not np.isfinite(rows).all():
+            raise ValueError("hidden activations are not finite")
+        rows = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+        self.gram += rows.T @ rows
+        self.rows += len(rows)
+
+    def largest(self, count: int) -> np.ndarray:
+        """Numbers, rising, of the units whose activations add up to the most either way."""
+        total = np.abs(self.gram[:-1, -1])
+        return np.sort(np.argsort(-total, kind="stable")[:count])
+
+
+def refit(
+    weights: np.ndarray, bias: np.ndarray | None, sums: HiddenSums, keep: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """(W' [d,r], b' [d]) of W [d,e] and b; without a bias the units alone are fitted."""
+    whole = np.asarray(weights, np.float64)
+    wide, kept, gram = whole, np.asarray(keep), sums.gram
+    if bias is None:
+        gram = gram[:-1, :-1]
+    else:
+        wide = np.concatenate([whole, np.asarray(bias, np.float64)[:, None]], axis=1)
+        kept = np.append(kept, len(gram) - 1)
+    found = wide @ gram[:, kept] @ np.linalg.pinv(gram[np.ix_(kept, kept)], SMALL, hermitian=True)
+    if bias is None:
+        return found, None
+    return found[:, :-1], found[:, -1]
+
+
+def levelled(widths: Sequence[int], remove: float, multiple: int) -> list[int]:
+    """Widths with `remove` units fewer in all, as level as can be, in multiples.
+
+    Rounded down, so that no more is left than was asked for; a block keeps `multiple` units, or
+    what it has where that is less.
+    """
+    left = sum(widths) - max(remove, 0.0)
+    found = list(widths)
+    order = sorted(range(len(widths)), key=lambda i: widths[i])
+    for place, i in enumerate(order):
+        level = left / (len(order) - place)
+        found[i] = int(min(widths[i], max(level, 0.0)))
+        left -= found[i]
+    return [max(w // multiple * multiple, min(multiple, old)) if w < old else old
+            for w, old in zip(found, widths, strict=True)]  # fmt: skip
