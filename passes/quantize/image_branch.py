@@ -15,9 +15,9 @@ import onnx_ir as ir
 
 from edgevlm.compiler.blocks import NORMS
 from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.compiler.columns import MOVES
 from edgevlm.compiler.pass_base import Note
 from edgevlm.compiler.quantised import weights_of
-from edgevlm.passes.quantize.channels import MOVES
 from edgevlm.passes.quantize.compensation.smoothing import low_rank, smooth_scale
 from edgevlm.passes.quantize.grids import Grid
 

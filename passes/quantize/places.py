@@ -23,9 +23,9 @@ import onnx_ir as ir
 from edgevlm.compiler.blocks import NORMS
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.cache_units import scale_units
+from edgevlm.compiler.columns import Way, trace
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.pass_base import Note
-from edgevlm.passes.quantize.channels import Way, trace
 from edgevlm.passes.quantize.layers import Layer
 
 __all__ = ["FREE", "Kind", "Place", "agreed", "divide", "find_places", "put_constant", "tied"]

@@ -13,12 +13,13 @@ Anything else (GELU, a norm, a rotation, a sum) ends the way, and so does a seco
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["Way", "trace"]
+__all__ = ["MOVES", "Way", "trace", "trace_heads"]
 
 MOVES = frozenset({"Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Gather", "Slice"})
 VALUE = 2  # input of Attention
@@ -31,13 +32,22 @@ class Way:
 
     maker: ir.Node
     bias: tuple[ir.Node, int] | None  # Add and which of its inputs, right behind a MatMul
-    columns: np.ndarray  # int [m]
+    columns: np.ndarray  # int [m], or [heads,width]
     ports: dict[str, np.ndarray] = field(default_factory=dict)  # caches -> columns [heads,width]
     ops: frozenset[str] = frozenset()  # what lies between
 
 
 def trace(value: ir.Value) -> Way | None:
     """Back from a value to the linear layer that makes its channels; None where there is none."""
+    return _followed(value, _rows_alike)
+
+
+def trace_heads(value: ir.Value) -> Way | None:
+    """The same of an input of Attention [1,heads,rows,width]: columns are [heads,width]."""
+    return _followed(value, _heads)
+
+
+def _followed(value: ir.Value, told: Callable[[np.ndarray], np.ndarray | None]) -> Way | None:
     steps = _back(value)
     if steps is None:
         return None
@@ -51,7 +61,7 @@ def trace(value: ir.Value) -> Way | None:
             ids = _moved(node, position, ids, ports)
         if ids is None or not _note_port(node.outputs[0], ids, ports):
             return None
-    columns = _rows_alike(ids)
+    columns = told(ids)
     ops = frozenset(node.op_type for node, _ in steps[1:])
     return None if columns is None else Way(maker, bias, columns, ports, ops)
 

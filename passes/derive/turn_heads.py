@@ -1,0 +1,171 @@
+"""Turn the channels of every head so that the first ones carry the most; the function is the same.
+
+    scores     Q'^T K' = Q^T K, channels in the order of singular values; the scale is written down
+    values     V'^T O' = V^T O, likewise
+
+What follows can cut a head's channels from the end, and loses the least that any cut of so many
+could (factors.py). Weights and biases alone are rewritten, in place, and keep their shapes. Heads
+of queries that share one of keys share its turn.
+
+Scores of a head whose queries or keys are rotated by position (RoPE), normalised (QK-norm) or
+anything else between their projection and the product are left as they are, with the reason: a turn
+does not pass through that. Values have nothing of the kind between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgevlm.compiler.columns import MOVES, Way, trace, trace_heads
+from edgevlm.passes.derive.factors import Factors, factors
+
+__all__ = ["Columns", "Turned", "turn_heads"]
+
+PLAIN = MOVES | {"Add"}  # the bias; nothing else may lie between a projection and attention
+
+
+@dataclass
+class Columns:
+    """The matrix and bias of a projection, in float64, one column an output."""
+
+    weights: ir.Value
+    bias: ir.Value | None
+    w: np.ndarray  # [m,n]
+    b: np.ndarray | None  # [n]
+
+    def rows(self, which: np.ndarray) -> np.ndarray:
+        """[width,m], or [width,m+1] with the bias, of columns [width]."""
+        w = self.w[:, which].T
+        return w if self.b is None else np.concatenate([w, self.b[which][:, None]], axis=1)
+
+    def put(self, which: np.ndarray, rows: np.ndarray) -> None:
+        self.w[:, which] = rows[:, : len(self.w)].T
+        if self.b is not None:
+            self.b[which] = rows[:, -1]
+
+
+@dataclass(frozen=True)
+class Turned:
+    """What became of one Attention: the factors of its heads, or why there are none."""
+
+    attention: ir.Node
+    scores: tuple[Factors, ...] | str
+    values: tuple[Factors, ...] | str
+
+
+def turn_heads(attentions: Sequence[ir.Node]) -> list[Turned]:
+    """Rewrites constants of the graph they are in. float32 stays float32."""
+    known: dict[tuple[ir.Node, ir.Node | None], Columns] = {}
+    found = [Turned(a, _turn_scores(a, known), _turn_values(a, known)) for a in attentions]
+    for columns in known.values():
+        _store(columns.weights, columns.w)
+        if columns.bias is not None:
+            _store(columns.bias, columns.b)
+    return found
+
+
+def _turn_scores(
+    attention: ir.Node, known: dict[tuple[ir.Node, ir.Node | None], Columns]
+) -> tuple[Factors, ...] | str:
+    ways = [trace_heads(value) for value in attention.inputs[:2]]
+    why = _why_not(ways, ("queries", "keys"))
+    if why:
+        return why
+    query, key = (_columns(way, known) for way in ways)
+    heads, shared = (way.columns for way in ways)
+    group, found = len(heads) // len(shared), []
+    for i, keys in enumerate(shared):
+        mine = heads[group * i : group * (i + 1)]
+        side_by_side = np.concatenate([query.rows(q) for q in mine], axis=1)
+        found.append(factors(side_by_side, key.rows(keys)))
+        queries, turned = found[-1].narrowed(len(keys))
+        for q, rows in zip(mine, np.split(queries, group, axis=1), strict=True):
+            query.put(q, _whole(rows, len(q)))
+        key.put(keys, _whole(turned, len(keys)))
+    if "scale" not in attention.attributes:
+        attention.attributes.add(ir.AttrFloat32("scale", heads.shape[1] ** -0.5))
+    return tuple(found)
+
+
+def _turn_values(
+    attention: ir.Node, known: dict[tuple[ir.Node, ir.Node | None], Columns]
+) -> tuple[Factors, ...] | str:
+    way, product = trace_heads(attention.inputs[2]), _output_product(attention.outputs[0])
+    why = _why_not([way], ("values",))
+    if why:
+        return why
+    behind = trace(product.inputs[0]) if product is not None else None
+    if behind is None or behind.maker is not way.maker:
+        return "what attention gives is not projected by a matrix of its own"
+    value, out = _columns(way, known), Columns(product.inputs[1], None, *_array(product), None)
+    found = []
+    for mine in way.columns:
+        rows = [np.flatnonzero(behind.columns == column) for column in mine]
+        places = np.stack(rows)  # [width,group] of rows of the output matrix
+        beside = np.concatenate(list(out.w[places].transpose(1, 0, 2)), axis=1)
+        found.append(factors(value.rows(mine), beside))
+        less, more = (_whole(half, len(mine)) for half in found[-1].narrowed(len(mine)))
+        value.put(mine, less)
+        for j, one in enumerate(np.split(more, places.shape[1], axis=1)):
+            out.w[places[:, j]] = one
+    _store(out.weights, out.w)
+    return tuple(found)
+
+
+def _why_not(ways: Sequence[Way | None], names: Sequence[str]) -> str:
+    for way, name in zip(ways, names, strict=True):
+        if way is None:
+            return f"{name} are no plain projection: a rotation or a norm lies between, or a cache"
+        if not way.ops <= PLAIN or way.ports:
+            other = ", ".join(sorted(way.ops - PLAIN)) or "a cache"
+            return f"{other} lies between {name} and their projection"
+        if way.maker.op_type != "MatMul":
+            return f"{name} are made by {way.maker.op_type}"
+        shared = [v for v in (way.maker.inputs[1],) if len(list(v.uses())) > 1]
+        if shared:
+            return f"{shared[0].name} is shared with another product"
+    return ""
+
+
+def _columns(way: Way, known: dict[tuple[ir.Node, ir.Node | None], Columns]) -> Columns:
+    """One for all ways that come from the same product: q, k and v may be columns of one matrix."""
+    adder = way.bias[0] if way.bias else None
+    key = way.maker, adder
+    if key not in known:
+        bias = adder.inputs[way.bias[1]] if way.bias else None
+        b = None if bias is None else bias.const_value.numpy().astype(np.float64)
+        known[key] = Columns(way.maker.inputs[1], bias, *_array(way.maker), b)
+    return known[key]
+
+
+def _array(product: ir.Node) -> tuple[np.ndarray]:
+    return (product.inputs[1].const_value.numpy().astype(np.float64),)
+
+
+def _output_product(value: ir.Value) -> ir.Node | None:
+    """The product that reads what attention gives, behind moves alone."""
+    while True:
+        users = [node for node, _ in value.uses()]
+        if len(users) != 1 or value.is_graph_output():
+            return None
+        node = users[0]
+        if node.op_type == "MatMul":
+            constant = node.inputs[1].const_value is not None and node.inputs[0] is value
+            alone = constant and len(list(node.inputs[1].uses())) == 1
+            return node if alone else None
+        if node.op_type not in MOVES:
+            return None
+        value = node.outputs[0]
+
+
+def _whole(rows: np.ndarray, width: int) -> np.ndarray:
+    """Zeros for channels beyond the rank, where the model is narrower than its head."""
+    return np.pad(rows, ((0, width - len(rows)), (0, 0)))
+
+
+def _store(value: ir.Value, array: np.ndarray) -> None:
+    value.const_value = ir.tensor(array.astype(np.float32), name=value.name)
