@@ -7,7 +7,8 @@ A factor a column passes unharmed through whatever moves numbers about, through 
 positive), through a product with another value (a gate) and, for V, through attention, whose
 output is a mean of V's rows. Several query heads may read one kv head: they then are one column.
 Rows of a KV cache are columns as well: cached rows carry the factor in and out by their ports.
-Anything else (GELU, a norm, a rotation, a sum) ends the way, and so does a second reader.
+Anything else (GELU, a norm, a rotation, a sum) ends the way, and so does a second reader, but for
+one that picks other columns: q, k and v may be made by one product.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import onnx_ir as ir
 __all__ = ["MOVES", "Way", "trace", "trace_heads"]
 
 MOVES = frozenset({"Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Gather", "Slice"})
+PICKS = frozenset({"Gather", "Slice"})
 VALUE = 2  # input of Attention
 CACHE = re.compile(r"(past_)?value_\d+")  # ports that may hold other units (compiler/cache_units)
 
@@ -58,7 +60,9 @@ def _followed(value: ir.Value, told: Callable[[np.ndarray], np.ndarray | None]) 
         if node.op_type == "Add":
             bias = node, 1 - position
         else:
-            ids = _moved(node, position, ids, ports)
+            before, ids = ids, _moved(node, position, ids, ports)
+            if ids is not None and not _apart(node, position, before, ids):
+                return None
         if ids is None or not _note_port(node.outputs[0], ids, ports):
             return None
     columns = told(ids)
@@ -115,9 +119,17 @@ def _carriers(node: ir.Node) -> list[int]:
 
 
 def _read_once(value: ir.Value, node: ir.Node) -> bool:
-    """By `node` alone; a cache may go out as well."""
+    """By `node` alone, or by nodes that each pick a piece; a cache may go out as well."""
     free = not value.is_graph_output() or CACHE.fullmatch(str(value.name))
-    return bool(free) and [user for user, _ in value.uses()] == [node]
+    users = [user for user, _ in value.uses()]
+    return bool(free) and (users == [node] or all(user.op_type in PICKS for user in users))
+
+
+def _apart(node: ir.Node, position: int, before: np.ndarray, mine: np.ndarray) -> bool:
+    """Whether what others pick of a value has none of these columns: q, k and v of one product."""
+    others = [user for user, _ in node.inputs[position].uses() if user is not node]
+    picked = [_chosen(other, before) for other in others]
+    return all(ids is not None and not np.isin(ids, mine).any() for ids in picked)
 
 
 def _numbered(maker: ir.Node) -> np.ndarray:
@@ -136,27 +148,39 @@ def _moved(
         case "Transpose":
             return ids.transpose(node.attributes.get_ints("perm", range(ids.ndim)[::-1]))
         case "Gather" | "Slice" | "Concat":
-            return _picked(node, position, ids, shape, ports)
+            chosen = _chosen(node, ids) if node.op_type in PICKS else None
+            return _picked(node, position, ids, shape, ports) if chosen is None else chosen
         case "Attention":
             return _attended(node, ids, shape)
     return ids
+
+
+def _chosen(node: ir.Node, ids: np.ndarray) -> np.ndarray | None:
+    """What constant indices pick; None where they are computed."""
+    given = [v for v in node.inputs[1:] if v is not None]
+    if node.op_type not in PICKS or any(v.const_value is None for v in given):
+        return None
+    if node.op_type == "Gather":
+        return np.take(ids, given[0].const_value.numpy(), node.attributes.get_int("axis", 0))
+    parts = [v if v is None else v.const_value.numpy() for v in node.inputs[1:]]
+    starts, ends, axes, steps = (*parts, *[None] * (4 - len(parts)))
+    count, cut = len(starts), [slice(None)] * ids.ndim
+    axes, steps = range(count) if axes is None else axes, [1] * count if steps is None else steps
+    for axis, *piece in zip(axes, starts, ends, steps, strict=True):
+        cut[axis] = slice(*map(int, piece))
+    return ids[tuple(cut)]
 
 
 def _picked(
     node: ir.Node, position: int, ids: np.ndarray, shape: list[int], ports: dict[str, np.ndarray]
 ) -> np.ndarray | None:
     """Whichever rows are picked, and however many: they are alike, or the way ends."""
-    if len(shape) != ids.ndim:
+    if len(shape) != ids.ndim or node.op_type == "Slice":
         return None
-    axes = [node.attributes.get_int("axis", 0) % ids.ndim]
-    if node.op_type == "Slice":
-        axes = [i for i in range(ids.ndim) if shape[i] != ids.shape[i] or _turned(node)]
-    for axis in axes:
-        first = _alike(ids, axis)
-        if first is None:
-            return None
-        ids = first
-    ids = np.broadcast_to(ids, shape)
+    alike = _alike(ids, node.attributes.get_int("axis", 0) % ids.ndim)
+    if alike is None:
+        return None
+    ids = np.broadcast_to(alike, shape)
     for i, other in enumerate(node.inputs):
         if node.op_type == "Concat" and i != position:
             mine = _heads(ids)
@@ -164,14 +188,6 @@ def _picked(
                 return None
             ports[str(other.name)] = mine
     return ids
-
-
-def _turned(node: ir.Node) -> bool:
-    """Whether a Slice may go backwards."""
-    steps = node.inputs[4] if len(node.inputs) > 4 else None
-    if steps is None:
-        return False
-    return steps.const_value is None or bool((steps.const_value.numpy() < 1).any())
 
 
 def _attended(node: ir.Node, ids: np.ndarray, shape: list[int]) -> np.ndarray | None:

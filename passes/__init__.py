@@ -16,6 +16,7 @@ from edgevlm.passes.cleanup.fuse_gelu import FuseGelu
 from edgevlm.passes.cleanup.fuse_layer_norm import FuseLayerNorm
 from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
+from edgevlm.passes.derive.narrow_heads import NarrowHeads
 from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
@@ -46,6 +47,8 @@ PASSES: dict[str, type[Pass]] = {
         ResizeImage,
         KeepTokens,
         MergeAttention,
+        # derivation
+        NarrowHeads,
         # quantisation
         SmoothActivations,
         ScaleWeights,

@@ -55,6 +55,10 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
             ("resize-image", "keep-tokens", "merge-attention"),
         ),
         Group(
+            "smaller matrices before anything is fitted to them",
+            ("narrow-heads",),
+        ),
+        Group(
             "scales move between activations and weights while weights are float yet",
             ("smooth-activations", "scale-weights"),
         ),
@@ -86,6 +90,7 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "resize-image": [],
         "keep-tokens": [],
         "merge-attention": [],
+        "narrow-heads": [],
         "smooth-activations": [],
         "scale-weights": [],
         "quantize-weights": [],

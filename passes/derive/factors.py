@@ -56,9 +56,10 @@ def factors(a: np.ndarray, b: np.ndarray) -> Factors:
 def width_for(heads: list[Factors], share: float, multiple: int) -> int:
     """The least channels a head that keep `share` of the energy in the mean over heads.
 
-    Rounded down to a multiple, as NuWa does, but never to none.
+    Rounded down to a multiple, as NuWa does, but never to none; where all are needed, all stay.
     """
     energy = np.mean([head.energy for head in heads], axis=0)
     least = int(np.searchsorted(energy, share - 1e-12)) + 1
-    least = min(least, len(energy))
+    if least >= len(energy):
+        return len(energy)
     return max(least // multiple * multiple, min(multiple, len(energy)))

@@ -94,5 +94,11 @@ def test_the_mean_over_heads_counts():
     assert width_for([flat], 0.75, 1) == 6 and width_for([flat, steep], 0.75, 1) == 4
 
 
+def test_all_of_the_energy_is_all_of_the_channels():
+    """20 is no multiple of 8, and 16 would not be the same function."""
+    head = factors(np.eye(20), np.eye(20))
+    assert width_for([head], 1.0, 8) == 20 and width_for([head], 0.95, 8) == 16
+
+
 def test_a_head_narrower_than_the_multiple_stays():
     assert width_for([factors(np.eye(4), np.eye(4))], 0.5, 8) == 4

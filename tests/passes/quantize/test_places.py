@@ -26,12 +26,14 @@ from edgevlm.passes.quantize.smooth_activations import SmoothActivations
 RNG = np.random.default_rng(0)
 ALL = ("norm", "gate", "linear", "attention")
 SHAPES = {"to_q": (1, 5, 4, 4), "to_kv": (1, 5, 2, 4), "flat": (1, 5, 16), "two": (5, 8),
-          "one": (1, 5, 8), "back": (-1,), "far": (-100,), "channels": (2,)}  # fmt: skip
+          "one": (1, 5, 8), "back": (-1,), "far": (-100,), "channels": (2,),
+          "four": (4,), "eight": (8,), "grouped": (1, 5, 2, 4)}  # fmt: skip
 ARRAYS = {
     "q": RNG.normal(size=(16, 16)), "k": RNG.normal(size=(16, 8)), "v": RNG.normal(size=(16, 8)),
     "c": RNG.normal(size=8), "o": RNG.normal(size=(16, 16)), "u": RNG.normal(size=(16, 8)),
     "d": RNG.normal(size=(8, 16)), "dt": RNG.normal(size=(16, 8)), "w": RNG.normal(size=(8, 8)),
     "g": np.ones(4), "rope": RNG.normal(size=(1, 5, 2)), "e": RNG.normal(size=16),
+    "half": RNG.normal(size=(4, 16)),
 }  # fmt: skip
 #: four query heads, two kv heads
 HEADS = """q1 = MatMul(x, q) q3 = Reshape(q1, to_q) q4 = Transpose<perm = [0, 2, 1, 3]>(q3)
@@ -49,6 +51,17 @@ OUTPUTS = "float[1,5,16] y, float[1,2,5,4] value_0"
 MOVED = """h = MatMul(x, u) m = Reshape(h, to_kv) n = Transpose<perm = [0, 2, 3, 1]>(m)
     b = Transpose<perm = [0, 3, 1, 2]>(n) r = Reshape(b, one) y = MatMul(r, d)"""
 
+BACKWARDS = "h = MatMul(x, u) r = Slice(h, back, far, channels, back) y = MatMul(r, d)"
+#: gate and value of one product, by Slice; by Gather, where they are rows of a reshape
+HALVES = """h = MatMul(x, u) n = Slice(h, zero, four, channels)
+    m = Slice(h, four, eight, channels) s = Sigmoid(n) r = Mul(s, m) y = MatMul(r, half)"""
+GATHERED = """h = MatMul(x, u) f = Reshape(h, grouped) n = Gather<axis = 2>(f, i0)
+    m = Gather<axis = 2>(f, i1) s = Sigmoid(n) r = Mul(s, m) y = MatMul(r, half)"""
+#: what is read twice is read twice, whether by a slice or not
+OVERLAP = """h = MatMul(x, u) n = Slice(h, zero, eight, channels)
+    m = Slice(h, four, eight, channels) s = Sigmoid(n) z = Reshape(s, back)
+    r = Relu(m) y = MatMul(r, half)"""
+
 
 @pytest.fixture(scope="module")
 def part(graph):
@@ -56,6 +69,7 @@ def part(graph):
         text = f"(float[1,5,16] x) => ({outputs}) {{ {body} }}"
         arrays = {n: np.asarray(a, np.float32) for n, a in ARRAYS.items()}
         arrays |= {n: np.array(s) for n, s in shapes.items()} | {"zero": np.array([0])}
+        arrays |= {"i0": np.array(0), "i1": np.array(1)}
         return graph(text, **{n: a for n, a in arrays.items() if re.search(rf"\b{n}\b", text)})
 
     return make
@@ -76,7 +90,7 @@ def divided(model, seed):
 @pytest.mark.parametrize(
     ("body", "kind"),
     [(ATTENTION, "attention"), (FLAT, "attention"), (RELU, "linear"), (GEMM, "linear"),
-     (MOVED, "linear")],
+     (MOVED, "linear"), (BACKWARDS, "linear"), (HALVES, "linear"), (GATHERED, "linear")],
 )  # fmt: skip
 @settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
@@ -106,9 +120,9 @@ def test_query_heads_share_what_their_kv_head_has(part):
         "h = MatMul(x, u) i = MatMul(x, k) r = Add(h, i) y = MatMul(r, d)",
         # rows and channels change places: a channel is no column any more
         "h = MatMul(x, u) n = Transpose<perm = [0, 2, 1]>(h) r = Reshape(n, one) y = MatMul(r, d)",
-        "h = MatMul(x, u) r = Slice(h, back, far, channels, back) y = MatMul(r, d)",
+        OVERLAP,
     ],
-    ids=["normed", "rotated", "read twice", "gelu", "read before", "sum", "mixed", "backwards"],
+    ids=["normed", "rotated", "read twice", "gelu", "read before", "sum", "mixed", "overlap"],
 )
 def test_what_cannot_be_scaled_is_no_place(part, body):
     outputs = "float[1,5,16] y" + (", float[40] z" if "z =" in body else "")
