@@ -18,7 +18,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Factors", "factors", "width_for"]
+__all__ = ["Factors", "Spread", "factors", "width_for"]
+
+FLOOR = 1e-7  # of the largest eigenvalue of inputs: below it no input ever went
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How inputs lie: the root of their second moments [m,m], and its inverse."""
+
+    root: np.ndarray
+    inverse: np.ndarray
+
+    @classmethod
+    def of(cls, moments: np.ndarray, about_mean: bool = False) -> Spread:
+        """Of the sum of x x^T [m,m] over inputs x whose last number is 1.
+
+        about_mean: of x less its mean. That is what counts of keys: softmax does not see what all
+        keys have in common.
+        """
+        moments = np.asarray(moments, np.float64) / max(moments[-1, -1], 1.0)
+        if about_mean:
+            moments = moments - np.outer(moments[-1], moments[-1])
+        values, vectors = np.linalg.eigh(moments)
+        root = np.sqrt(np.maximum(values, FLOOR * max(float(values.max(initial=0)), 1e-300)))
+        return cls((vectors * root) @ vectors.T, (vectors / root) @ vectors.T)
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ does not pass through that. Values have nothing of the kind between.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.columns import MOVES, Way, trace, trace_heads
-from edgevlm.passes.derive.factors import Factors, factors
+from edgevlm.passes.derive.factors import Factors, Spread, factors
 
 __all__ = ["Columns", "Turned", "turn_heads"]
 
@@ -35,17 +35,42 @@ class Columns:
     weights: ir.Value
     bias: ir.Value | None
     w: np.ndarray  # [m,n]
-    b: np.ndarray | None  # [n]
+    b: np.ndarray | None = None  # [n]
 
-    def rows(self, which: np.ndarray) -> np.ndarray:
-        """[width,m], or [width,m+1] with the bias, of columns [width]."""
-        w = self.w[:, which].T
-        return w if self.b is None else np.concatenate([w, self.b[which][:, None]], axis=1)
+    def rows(self, which: np.ndarray, spread: Spread | None) -> np.ndarray:
+        """[width,m+1] of columns [width], the bias last: what they make of inputs all alike."""
+        b = np.zeros(len(which)) if self.b is None else self.b[which]
+        rows = np.concatenate([self.w[:, which].T, b[:, None]], axis=1)
+        return rows if spread is None else rows @ spread.root
 
-    def put(self, which: np.ndarray, rows: np.ndarray) -> None:
-        self.w[:, which] = rows[:, : len(self.w)].T
+    def put(self, which: np.ndarray, rows: np.ndarray, spread: Spread | None) -> None:
+        rows = rows if spread is None else rows @ spread.inverse
+        self.w[:, which] = rows[:, :-1].T
         if self.b is not None:
             self.b[which] = rows[:, -1]
+
+
+@dataclass
+class Projections:
+    """One `Columns` for all ways from the same product: q, k and v may be columns of one matrix."""
+
+    moments: Mapping[ir.Value, np.ndarray]
+    known: dict[tuple[ir.Node, ir.Node | None], Columns] = field(default_factory=dict)
+
+    def of(self, way: Way) -> Columns:
+        adder = way.bias[0] if way.bias else None
+        key = way.maker, adder
+        if key not in self.known:
+            bias = adder.inputs[way.bias[1]] if way.bias else None
+            b = None if bias is None else _array(bias)
+            weights = way.maker.inputs[1]
+            self.known[key] = Columns(weights, bias, _array(weights), b)
+        return self.known[key]
+
+    def spread(self, way: Way, about_mean: bool = False) -> Spread | None:
+        """Of what the projection reads."""
+        moments = self.moments.get(way.maker.inputs[0])
+        return None if moments is None else Spread.of(moments, about_mean)
 
 
 @dataclass(frozen=True)
@@ -57,43 +82,46 @@ class Turned:
     values: tuple[Factors, ...] | str
 
 
-def turn_heads(attentions: Sequence[ir.Node]) -> list[Turned]:
-    """Rewrites constants of the graph they are in. float32 stays float32."""
-    known: dict[tuple[ir.Node, ir.Node | None], Columns] = {}
+def turn_heads(
+    attentions: Sequence[ir.Node], moments: Mapping[ir.Value, np.ndarray] | None = None
+) -> list[Turned]:
+    """Rewrites constants of the graph they are in. float32 stays float32.
+
+    moments: sums of x x^T of what projections read, a 1 behind it [m+1,m+1]; none: as if all inputs
+    were alike.
+    """
+    known = Projections(moments or {})
     found = [Turned(a, _turn_scores(a, known), _turn_values(a, known)) for a in attentions]
-    for columns in known.values():
+    for columns in known.known.values():
         _store(columns.weights, columns.w)
         if columns.bias is not None:
             _store(columns.bias, columns.b)
     return found
 
 
-def _turn_scores(
-    attention: ir.Node, known: dict[tuple[ir.Node, ir.Node | None], Columns]
-) -> tuple[Factors, ...] | str:
+def _turn_scores(attention: ir.Node, known: Projections) -> tuple[Factors, ...] | str:
     ways = [trace_heads(value) for value in attention.inputs[:2]]
     why = _why_not(ways, ("queries", "keys"))
     if why:
         return why
-    query, key = (_columns(way, known) for way in ways)
+    query, key = (known.of(way) for way in ways)
+    seen, apart = known.spread(ways[0]), known.spread(ways[1], about_mean=True)
     heads, shared = (way.columns for way in ways)
     group, found = len(heads) // len(shared), []
     for i, keys in enumerate(shared):
         mine = heads[group * i : group * (i + 1)]
-        side_by_side = np.concatenate([query.rows(q) for q in mine], axis=1)
-        found.append(factors(side_by_side, key.rows(keys)))
+        side_by_side = np.concatenate([query.rows(q, seen) for q in mine], axis=1)
+        found.append(factors(side_by_side, key.rows(keys, apart)))
         queries, turned = found[-1].narrowed(len(keys))
         for q, rows in zip(mine, np.split(queries, group, axis=1), strict=True):
-            query.put(q, _whole(rows, len(q)))
-        key.put(keys, _whole(turned, len(keys)))
+            query.put(q, _whole(rows, len(q)), seen)
+        key.put(keys, _whole(turned, len(keys)), apart)
     if "scale" not in attention.attributes:
         attention.attributes.add(ir.AttrFloat32("scale", heads.shape[1] ** -0.5))
     return tuple(found)
 
 
-def _turn_values(
-    attention: ir.Node, known: dict[tuple[ir.Node, ir.Node | None], Columns]
-) -> tuple[Factors, ...] | str:
+def _turn_values(attention: ir.Node, known: Projections) -> tuple[Factors, ...] | str:
     way, product = trace_heads(attention.inputs[2]), _output_product(attention.outputs[0])
     why = _why_not([way], ("values",))
     if why:
@@ -101,15 +129,17 @@ def _turn_values(
     behind = trace(product.inputs[0]) if product is not None else None
     if behind is None or behind.maker is not way.maker:
         return "what attention gives is not projected by a matrix of its own"
-    value, out = _columns(way, known), Columns(product.inputs[1], None, *_array(product), None)
+    weights = product.inputs[1]
+    value, out = known.of(way), Columns(weights, None, _array(weights))
+    seen = known.spread(way)
     found = []
     for mine in way.columns:
         rows = [np.flatnonzero(behind.columns == column) for column in mine]
         places = np.stack(rows)  # [width,group] of rows of the output matrix
         beside = np.concatenate(list(out.w[places].transpose(1, 0, 2)), axis=1)
-        found.append(factors(value.rows(mine), beside))
+        found.append(factors(value.rows(mine, seen), beside))
         less, more = (_whole(half, len(mine)) for half in found[-1].narrowed(len(mine)))
-        value.put(mine, less)
+        value.put(mine, less, seen)
         for j, one in enumerate(np.split(more, places.shape[1], axis=1)):
             out.w[places[:, j]] = one
     _store(out.weights, out.w)
@@ -131,19 +161,8 @@ def _why_not(ways: Sequence[Way | None], names: Sequence[str]) -> str:
     return ""
 
 
-def _columns(way: Way, known: dict[tuple[ir.Node, ir.Node | None], Columns]) -> Columns:
-    """One for all ways that come from the same product: q, k and v may be columns of one matrix."""
-    adder = way.bias[0] if way.bias else None
-    key = way.maker, adder
-    if key not in known:
-        bias = adder.inputs[way.bias[1]] if way.bias else None
-        b = None if bias is None else bias.const_value.numpy().astype(np.float64)
-        known[key] = Columns(way.maker.inputs[1], bias, *_array(way.maker), b)
-    return known[key]
-
-
-def _array(product: ir.Node) -> tuple[np.ndarray]:
-    return (product.inputs[1].const_value.numpy().astype(np.float64),)
+def _array(value: ir.Value) -> np.ndarray:
+    return value.const_value.numpy().astype(np.float64)
 
 
 def _output_product(value: ir.Value) -> ir.Node | None:

@@ -57,6 +57,27 @@ def test_the_function_is_the_same(graph, ort, heads, kv_heads, width, bias):
     assert not np.allclose(turned.graph.initializers["wq"].const_value.numpy(), arrays["wq"])
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("heads", "kv_heads", "width"), [(3, 3, 8), (4, 2, 6), (1, 1, 40)])
+def test_whatever_inputs_look_like_the_function_is_the_same(
+    graph, ort, heads, kv_heads, width, bias
+):
+    """Moments say in which order, not what; here two directions were never seen."""
+    text, arrays = attention(heads, kv_heads, width, bias)
+    part = graph(text, **arrays)
+    seen = RNG.normal(size=(400, WIDTH)) * np.geomspace(1, 30, WIDTH) + 3
+    seen[:, :2] = 0
+    x = seen[:ROWS].astype(np.float32)[None] / 30
+    rows = np.concatenate([seen / 30, np.ones((400, 1))], axis=1)
+    wanted = ort(part, x=x)["y"]
+    node = the_attention(part)
+    turn_heads([node], {part.graph.inputs[0]: rows.T @ rows})
+    assert np.allclose(ort(part, x=x)["y"], wanted, atol=2e-3)
+    some = RNG.normal(size=(1, ROWS, WIDTH)).astype(np.float32)
+    same = ort(graph(text, **arrays), x=some)["y"]
+    assert np.allclose(ort(part, x=some)["y"], same, atol=2e-3)
+
+
 def test_the_first_channels_carry_the_most(graph, ort):
     """The last half of every head's channels made zero: as good as the factors say."""
     text, arrays = attention(3, 3, 8)
