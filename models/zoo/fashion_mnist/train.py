@@ -1,6 +1,6 @@
-"""Train fashion-vit from nothing, and write its checkpoint and its log.
+"""Train fashion-vit from nothing, and write its weights and its log.
 
-    python -m edgevlm.models.zoo.fashion_mnist.train --out checkpoint --log train.log.jsonl
+    python -m edgevlm.models.zoo.fashion_mnist.train --out weights.safetensors --log train.log.jsonl
         --state run.pt
 
 55,000 pictures, shifted by up to two pixels, mirrored, a patch of some wiped out. The weights are
@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import transformers
+from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import ViTConfig, ViTForImageClassification
 
 from edgevlm.models.datasets.fashion_mnist import CLASSES, arrays
-from edgevlm.models.zoo.fashion_mnist.config import MEAN, STD, VIT
+from edgevlm.models.zoo.fashion_mnist.config import MEAN, STD
+from edgevlm.models.zoo.fashion_mnist.model import Classifier
 from edgevlm.models.zoo.training.loop import Run, Settings, Stage, command
 
 SHIFT, WIPED = 2, 8  # pixels
@@ -34,19 +34,19 @@ SMOOTHING = 0.1  # of labels
 class Learner(nn.Module):
     """The classifier, and its loss by name."""
 
-    def __init__(self, model: ViTForImageClassification) -> None:
+    def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.model = model
 
     def losses(self, pictures: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        logits = self.model(pixel_values=pictures).logits.float()
+        logits = self.model(pictures).float()
         return {"class": F.cross_entropy(logits, labels, label_smoothing=SMOOTHING)}
 
     @torch.no_grad()
     def right(self, pictures: np.ndarray, labels: np.ndarray) -> float:
         """Share of pictures, uint8 [n,28,28], that it names."""
         found = [
-            self.model(pixel_values=normalised(pictures[i : i + 500])).logits.argmax(-1).numpy()
+            self.model(normalised(pictures[i : i + 500])).argmax(-1).numpy()
             for i in range(0, len(pictures), 500)
         ]
         return float((np.concatenate(found) == labels).mean())
@@ -79,9 +79,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     pictures, labels = arrays("train", args.data)
     held = arrays("validation", args.data)
-    learner = Learner(_new_model())
-    # Faster than the fused kernel for so few tokens on a CPU; says nothing about later use.
-    learner.model.set_attn_implementation("eager")
+    learner = Learner(Classifier(len(CLASSES)))
 
     def draw(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((args.seed, step))
@@ -97,7 +95,7 @@ def main() -> None:
         learner,
         copy.deepcopy(learner).eval().requires_grad_(False),
         args.log,
-        lambda average: average.model.save_pretrained(args.out),
+        lambda average: _keep(average, args.out),
         args.state,
     )
     if not args.resume:
@@ -107,7 +105,8 @@ def main() -> None:
     skip = ("out", "log", "state", "resume", "data")
     line = command("edgevlm.models.zoo.fashion_mnist.train", vars(args), skip)
     run.train([Stage("all", args.steps, {"class": 1.0}, draw, check)], args.resume, line)
-    kept = Learner(ViTForImageClassification.from_pretrained(args.out).eval())
+    kept = Learner(Classifier(len(CLASSES)).eval())
+    kept.model.load_state_dict(load_file(args.out))
     run.record(
         stage="final",
         validation=kept.right(*held),
@@ -118,20 +117,19 @@ def main() -> None:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "torch": torch.__version__,
-            "transformers": transformers.__version__,
         },
     )
 
 
-def _new_model() -> ViTForImageClassification:
-    names = dict(enumerate(CLASSES))
-    config = ViTConfig(**VIT, id2label=names, label2id={v: k for k, v in names.items()})
-    return ViTForImageClassification(config)
+def _keep(average: Learner, file: Path) -> None:
+    draft = file.with_suffix(".part")
+    save_file(average.model.state_dict(), draft)
+    draft.replace(file)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--out", type=Path, required=True, help="weights, safetensors")
     parser.add_argument("--log", type=Path, required=True, help="JSON lines")
     parser.add_argument("--data", type=Path, help="folder of the four files, if not Debian's")
     parser.add_argument("--state", type=Path, help="file to resume from, written at every report")

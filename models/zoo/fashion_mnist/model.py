@@ -1,0 +1,63 @@
+"""The classifier: a plain ViT behind a stem of two convolutions (2106.14881).
+
+picture [B,3,28,28] -> 14 x 14 -> 7 x 7 = 49 tokens and CLS -> blocks -> norm -> logits [B,10]
+
+A single patch projection learns slowly from 55,000 small pictures; the stem sees edges at once.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgevlm.models.zoo.fashion_mnist.config import VIT, Vit
+
+__all__ = ["Classifier"]
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a norm and added to the stream."""
+
+    def __init__(self, vit: Vit) -> None:
+        super().__init__()
+        self.heads = vit.heads
+        self.norm1, self.norm2 = nn.LayerNorm(vit.width), nn.LayerNorm(vit.width)
+        self.q, self.k, self.v, self.out = (nn.Linear(vit.width, vit.width) for _ in range(4))
+        self.up = nn.Linear(vit.width, vit.hidden)
+        self.down = nn.Linear(vit.hidden, vit.width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.norm1(x)
+        q, k, v = (self._split(f(h)) for f in (self.q, self.k, self.v))
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + self.out(mixed)
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        """[B,L,D] -> [B,heads,L,width of a head]"""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Classifier(nn.Module):
+    def __init__(self, classes: int, vit: Vit = VIT) -> None:
+        super().__init__()
+        narrow = vit.width // 2
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, narrow, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(narrow, vit.width, 3, stride=2, padding=1),
+        )
+        self.cls = nn.Parameter(torch.zeros(1, 1, vit.width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, vit.grid**2 + 1, vit.width))
+        self.blocks = nn.ModuleList(Block(vit) for _ in range(vit.layers))
+        self.norm = nn.LayerNorm(vit.width)
+        self.head = nn.Linear(vit.width, classes)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Logits [B,classes] of normalised pictures [B,3,28,28]."""
+        patches = self.stem(pixel_values).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls.expand(len(patches), -1, -1), patches], 1) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x)[:, 0])
