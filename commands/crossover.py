@@ -33,11 +33,13 @@ from edgevlm.passes import make_passes
 from edgevlm.passes.tokens.scale import scaled
 from edgevlm.runtimes.base import Runtime
 
-__all__ = ["find_crossover"]
+__all__ = ["TOKEN_STEPS", "find_crossover"]
 
 FACTORS = (0.25, 0.5, 1, 2, 4)
 REQUESTS = 11
 LEAST = 4  # tokens
+#: passes that make no sense of a model that keeps all its tokens
+TOKEN_STEPS = ("keep-tokens", "resize-image", "merge-attention")
 
 
 def find_crossover(
@@ -69,7 +71,7 @@ def find_crossover(
 
 
 def _token_steps(recipe: Recipe) -> list[Step]:
-    return [s for s in recipe.steps if s.name in ("keep-tokens", "resize-image", "merge-attention")]
+    return [s for s in recipe.steps if s.name in TOKEN_STEPS]
 
 
 def _around(recipe: Recipe) -> tuple[tuple[Step, ...], tuple[Step, ...]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevlm.commands.crossover import find_crossover
+from edgevlm.commands.crossover import TOKEN_STEPS, find_crossover
 from edgevlm.commands.sweep_timing import Ratio, turn_about
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.cost import image_tokens
@@ -29,8 +29,6 @@ from edgevlm.runtimes.base import Runtime
 
 __all__ = ["TOKEN_STEPS", "asker", "check_payoff", "measure_payoff", "stages", "unpruned"]
 
-#: passes that make no sense of a model that keeps all its tokens
-TOKEN_STEPS = ("keep-tokens", "resize-image", "merge-attention")
 REQUESTS, WARM_UP, NEW_TOKENS = 20, 3, 4
 
 

@@ -41,12 +41,8 @@ def grouped_attention(part: ir.Model, block_rows: int | None = BLOCK_ROWS) -> ir
     build, biases = GraphBuilder(part, "attention"), {}
     for node in list(part.graph):
         if node.op_type == "Attention" and _plain(node):
-            old, name = node.outputs[0], node.name
             new = _written_out(build, node, biases, block_rows)
-            new.shape, new.dtype = old.shape, old.dtype
-            ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-            part.graph.remove(node, safe=True)
-            new.name, new.producer().name = old.name, name
+            build.take_over(node.outputs[0], new, [node])
     build.finish()
     return part
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 from onnx_ir import tape
@@ -51,6 +53,21 @@ class GraphBuilder:
         )
         self.graph.register_initializer(value)
         return value
+
+    def put(self, node: ir.Node, position: int, array: np.ndarray) -> None:
+        """Another float32 constant for this node; the old one goes when nobody else reads it."""
+        old = node.inputs[position]
+        node.replace_input_with(position, self.const(array, np.float32))
+        if not old.uses() and not old.is_graph_output():
+            self.graph.initializers.pop(old.name, None)
+
+    def take_over(self, old: ir.Value, new: ir.Value, nodes: Sequence[ir.Node]) -> None:
+        """`new` in place of `old`, with its names, shape and type; `nodes`, which made that, go."""
+        name = old.producer().name
+        new.shape, new.type = old.shape, old.type
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+        self.graph.remove(nodes, safe=True)
+        new.name, new.producer().name = old.name, name
 
     def copy(self, value: ir.Value, instead: dict[ir.Value, ir.Value]) -> ir.Value:
         """What `value` would be with other values `instead` of some; what they do not reach stays.

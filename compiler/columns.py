@@ -148,7 +148,7 @@ def _moved(
         case "Transpose":
             return ids.transpose(node.attributes.get_ints("perm", range(ids.ndim)[::-1]))
         case "Gather" | "Slice" | "Concat":
-            chosen = _chosen(node, ids) if node.op_type in PICKS else None
+            chosen = _chosen(node, ids)
             return _picked(node, position, ids, shape, ports) if chosen is None else chosen
         case "Attention":
             return _attended(node, ids, shape)

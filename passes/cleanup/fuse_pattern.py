@@ -109,13 +109,8 @@ def _escapes(found: Found | None) -> str:
 
 
 def _replace(graph: ir.Graph, build: GraphBuilder, found: Found) -> None:
-    old, name = found.output, found.output.producer().name
     read = {v for node in found.inner for v in node.inputs if v is not None and v.is_initializer()}
-    new = found.make(build)
-    new.shape, new.dtype = old.shape, old.dtype
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    graph.remove(found.inner, safe=True)
-    new.name, new.producer().name = old.name, name
+    build.take_over(found.output, found.make(build), found.inner)
     for value in read:
         if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
             del graph.initializers[value.name]

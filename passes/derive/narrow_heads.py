@@ -31,10 +31,10 @@ from edgevlm.compiler.contract import Role
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
+from edgevlm.compiler.watch import watch
 from edgevlm.passes.derive.factors import width_for
 from edgevlm.passes.derive.turn_heads import Turned, turn_heads
-from edgevlm.passes.derive.units import HiddenSums
-from edgevlm.passes.quantize.watch import watch
+from edgevlm.passes.derive.units import Moments
 
 __all__ = ["NarrowHeads"]
 
@@ -70,7 +70,7 @@ class NarrowHeads(Pass):
         attentions = [node for node in clone.graph if node.op_type == "Attention"]
         moments = self._moments(clone, attentions) if self.calibrated else {}
         notes, narrowed = [], []
-        for turned in turn_heads(attentions, moments):
+        for turned in turn_heads(clone, moments):
             name = f"{ROLE}/{turned.attention.name}"
             for what, found in (("scores", turned.scores), ("values", turned.values)):
                 if isinstance(found, str):
@@ -91,10 +91,10 @@ class NarrowHeads(Pass):
         """Of what projections of heads read, over all calibration images and tokens."""
         ways = [trace_heads(value) for node in attentions for value in node.inputs[:3]]
         read = {way.maker.inputs[0]: way.maker.inputs[0].shape[-1] for way in ways if way}
-        sums = {value: HiddenSums(int(width)) for value, width in read.items()}
+        sums = {value: Moments(int(width)) for value, width in read.items()}
         if sums:
-            watch(part, list(sums), self.observed.fed(ROLE), lambda v, x, _: sums[v].add(x))
-        return {value: total.gram for value, total in sums.items()}
+            watch(part, list(sums), self.observed.fed(ROLE), lambda v, x, _: sums[v].see(x))
+        return {value: total.h for value, total in sums.items()}
 
     def _narrow(
         self, model: ExportedModel, part: ir.Model, turned: Turned
@@ -107,13 +107,12 @@ class NarrowHeads(Pass):
             if not isinstance(found, str)
         }
         axes = analyse(part.graph, signature)
-        terms = {place: axes.of(turned.attention.inputs[place])[3] for place in (SCORES, VALUES)}
-        if terms[SCORES] == terms[VALUES]:  # one reshape cuts q, k and v
-            least = max(wanted.values(), default=0) if len(wanted) == len(terms) else None
+        terms = [axes.of(turned.attention.inputs[place])[3] for place in (SCORES, VALUES)]
+        if terms[0] == terms[1]:  # one reshape cuts q, k and v
+            least = max(wanted.values(), default=0) if len(wanted) == 2 else None
             wanted = {} if least is None else {SCORES: least}
         found = []
         for place, width in wanted.items():
-            axes = analyse(part.graph, signature)
             value = turned.attention.inputs[place]
             old = int(value.shape[3])
             resize(axes, axes.of(value)[3], width, keep=np.arange(width))

@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.columns import MOVES, Way, trace, trace_heads
 from edgevlm.passes.derive.factors import Factors, Spread, factors
 
 __all__ = ["Columns", "Turned", "turn_heads"]
 
+Place = tuple[ir.Node, int]  # a node and which of its inputs
 PLAIN = MOVES | {"Add"}  # the bias; nothing else may lie between a projection and attention
 
 
@@ -32,10 +34,14 @@ PLAIN = MOVES | {"Add"}  # the bias; nothing else may lie between a projection a
 class Columns:
     """The matrix and bias of a projection, in float64, one column an output."""
 
-    weights: ir.Value
-    bias: ir.Value | None
-    w: np.ndarray  # [m,n]
-    b: np.ndarray | None = None  # [n]
+    matrix: Place
+    bias: Place | None
+    w: np.ndarray = field(init=False)  # [m,n]
+    b: np.ndarray | None = field(init=False)  # [n]
+
+    def __post_init__(self) -> None:
+        self.w = _array(self.matrix)
+        self.b = None if self.bias is None else _array(self.bias)
 
     def rows(self, which: np.ndarray, spread: Spread | None) -> np.ndarray:
         """[width,m+1] of columns [width], the bias last: what they make of inputs all alike."""
@@ -43,11 +49,18 @@ class Columns:
         rows = np.concatenate([self.w[:, which].T, b[:, None]], axis=1)
         return rows if spread is None else rows @ spread.root
 
-    def put(self, which: np.ndarray, rows: np.ndarray, spread: Spread | None) -> None:
+    def turn(self, which: np.ndarray, rows: np.ndarray, spread: Spread | None) -> None:
+        """Other rows [width,m+1] for columns [width]."""
         rows = rows if spread is None else rows @ spread.inverse
         self.w[:, which] = rows[:, :-1].T
         if self.b is not None:
             self.b[which] = rows[:, -1]
+
+    def store(self, build: GraphBuilder) -> None:
+        """Whoever else reads the old constants keeps them."""
+        build.put(*self.matrix, self.w)
+        if self.bias is not None:
+            build.put(*self.bias, self.b)
 
 
 @dataclass
@@ -57,14 +70,10 @@ class Projections:
     moments: Mapping[ir.Value, np.ndarray]
     known: dict[tuple[ir.Node, ir.Node | None], Columns] = field(default_factory=dict)
 
-    def of(self, way: Way) -> Columns:
-        adder = way.bias[0] if way.bias else None
-        key = way.maker, adder
+    def of(self, maker: ir.Node, bias: Place | None = None) -> Columns:
+        key = maker, bias and bias[0]
         if key not in self.known:
-            bias = adder.inputs[way.bias[1]] if way.bias else None
-            b = None if bias is None else _array(bias)
-            weights = way.maker.inputs[1]
-            self.known[key] = Columns(weights, bias, _array(weights), b)
+            self.known[key] = Columns((maker, 1), bias)
         return self.known[key]
 
     def spread(self, way: Way, about_mean: bool = False) -> Spread | None:
@@ -83,19 +92,19 @@ class Turned:
 
 
 def turn_heads(
-    attentions: Sequence[ir.Node], moments: Mapping[ir.Value, np.ndarray] | None = None
+    part: ir.Model, moments: Mapping[ir.Value, np.ndarray] | None = None
 ) -> list[Turned]:
-    """Rewrites constants of the graph they are in. float32 stays float32.
+    """Of every Attention of a part, in place; float32 stays float32.
 
     moments: sums of x x^T of what projections read, a 1 behind it [m+1,m+1]; none: as if all inputs
     were alike.
     """
     known = Projections(moments or {})
+    attentions = [node for node in part.graph if node.op_type == "Attention"]
     found = [Turned(a, _turn_scores(a, known), _turn_values(a, known)) for a in attentions]
+    build = GraphBuilder(part, "turn")
     for columns in known.known.values():
-        _store(columns.weights, columns.w)
-        if columns.bias is not None:
-            _store(columns.bias, columns.b)
+        columns.store(build)
     return found
 
 
@@ -104,7 +113,7 @@ def _turn_scores(attention: ir.Node, known: Projections) -> tuple[Factors, ...] 
     why = _why_not(ways, ("queries", "keys"))
     if why:
         return why
-    query, key = (known.of(way) for way in ways)
+    query, key = (known.of(way.maker, way.bias) for way in ways)
     seen, apart = known.spread(ways[0]), known.spread(ways[1], about_mean=True)
     heads, shared = (way.columns for way in ways)
     group, found = len(heads) // len(shared), []
@@ -114,8 +123,8 @@ def _turn_scores(attention: ir.Node, known: Projections) -> tuple[Factors, ...] 
         found.append(factors(side_by_side, key.rows(keys, apart)))
         queries, turned = found[-1].narrowed(len(keys))
         for q, rows in zip(mine, np.split(queries, group, axis=1), strict=True):
-            query.put(q, _whole(rows, len(q)), seen)
-        key.put(keys, _whole(turned, len(keys)), apart)
+            query.turn(q, _whole(rows, len(q)), seen)
+        key.turn(keys, _whole(turned, len(keys)), apart)
     if "scale" not in attention.attributes:
         attention.attributes.add(ir.AttrFloat32("scale", heads.shape[1] ** -0.5))
     return tuple(found)
@@ -129,8 +138,7 @@ def _turn_values(attention: ir.Node, known: Projections) -> tuple[Factors, ...] 
     behind = trace(product.inputs[0]) if product is not None else None
     if behind is None or behind.maker is not way.maker:
         return "what attention gives is not projected by a matrix of its own"
-    weights = product.inputs[1]
-    value, out = known.of(way), Columns(weights, None, _array(weights))
+    value, out = known.of(way.maker, way.bias), known.of(product)
     seen = known.spread(way)
     found = []
     for mine in way.columns:
@@ -139,10 +147,9 @@ def _turn_values(attention: ir.Node, known: Projections) -> tuple[Factors, ...] 
         beside = np.concatenate(list(out.w[places].transpose(1, 0, 2)), axis=1)
         found.append(factors(value.rows(mine, seen), beside))
         less, more = (_whole(half, len(mine)) for half in found[-1].narrowed(len(mine)))
-        value.put(mine, less, seen)
+        value.turn(mine, less, seen)
         for j, one in enumerate(np.split(more, places.shape[1], axis=1)):
             out.w[places[:, j]] = one
-    _store(out.weights, out.w)
     return tuple(found)
 
 
@@ -161,8 +168,9 @@ def _why_not(ways: Sequence[Way | None], names: Sequence[str]) -> str:
     return ""
 
 
-def _array(value: ir.Value) -> np.ndarray:
-    return value.const_value.numpy().astype(np.float64)
+def _array(place: Place) -> np.ndarray:
+    node, position = place
+    return node.inputs[position].const_value.numpy().astype(np.float64)
 
 
 def _output_product(value: ir.Value) -> ir.Node | None:
@@ -184,7 +192,3 @@ def _output_product(value: ir.Value) -> ir.Node | None:
 def _whole(rows: np.ndarray, width: int) -> np.ndarray:
     """Zeros for channels beyond the rank, where the model is narrower than its head."""
     return np.pad(rows, ((0, width - len(rows)), (0, 0)))
-
-
-def _store(value: ir.Value, array: np.ndarray) -> None:
-    value.const_value = ir.tensor(array.astype(np.float32), name=value.name)

@@ -17,39 +17,35 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["HiddenSums", "levelled", "refit"]
+from edgevlm.passes.quantize.compensation.gram import Gram
+
+__all__ = ["Moments", "levelled", "refit"]
 
 SMALL = 1e-10  # of the largest eigenvalue: directions of G below it are noise
 
 
-class HiddenSums:
-    """G [e+1,e+1] of activations with a column of ones behind them, added up row by row."""
+class Moments(Gram):
+    """H [m+1,m+1] of activations [...,m] with a column of ones behind them."""
 
-    def __init__(self, units: int) -> None:
-        self.gram = np.zeros((units + 1, units + 1))
-        self.rows = 0
+    def __init__(self, width: int) -> None:
+        super().__init__(width + 1)
 
-    def add(self, hidden: np.ndarray) -> None:
-        """hidden [...,e]. Raises ValueError for numbers that are not finite."""
-        rows = np.asarray(hidden, np.float64).reshape(-1, hidden.shape[-1])
-        if not np.isfinite(rows).all():
-            raise ValueError("hidden activations are not finite")
-        rows = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
-        self.gram += rows.T @ rows
-        self.rows += len(rows)
+    def see(self, x: np.ndarray) -> None:
+        """Raises ValueError for numbers that are not finite."""
+        self.add(np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1))
 
     def largest(self, count: int) -> np.ndarray:
         """Numbers, rising, of the units whose activations add up to the most either way."""
-        total = np.abs(self.gram[:-1, -1])
+        total = np.abs(self.h[:-1, -1])
         return np.sort(np.argsort(-total, kind="stable")[:count])
 
 
 def refit(
-    weights: np.ndarray, bias: np.ndarray | None, sums: HiddenSums, keep: np.ndarray
+    weights: np.ndarray, bias: np.ndarray | None, sums: Moments, keep: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """(W' [d,r], b' [d]) of W [d,e] and b; without a bias the units alone are fitted."""
     whole = np.asarray(weights, np.float64)
-    wide, kept, gram = whole, np.asarray(keep), sums.gram
+    wide, kept, gram = whole, np.asarray(keep), sums.h
     if bias is None:
         gram = gram[:-1, :-1]
     else:

@@ -28,7 +28,7 @@ from edgevlm.compiler.contract import Role
 from edgevlm.compiler.pass_base import Note
 from edgevlm.passes.quantize.layers import Layer
 
-__all__ = ["FREE", "Kind", "Place", "agreed", "divide", "find_places", "put_constant", "tied"]
+__all__ = ["FREE", "Kind", "Place", "agreed", "divide", "find_places", "tied"]
 
 Kind = Literal["norm", "gate", "linear", "attention"]
 #: kinds that leave every value but the place's own as it is
@@ -119,26 +119,18 @@ def divide(build: GraphBuilder, place: Place, scale: np.ndarray) -> None:
     """The value becomes 1 / scale [m] of what it was, its products' weights scale times theirs."""
     scale = np.asarray(scale, np.float32)
     for layer in place.layers:
-        put_constant(build, layer.node, layer.position, layer.unrolled(layer.rows() * scale))
+        build.put(layer.node, layer.position, layer.unrolled(layer.rows() * scale))
     for node, position, axis in place.absorbs:
         array = node.inputs[position].const_value.numpy()
         by = np.ones(array.shape[axis], np.float32)
         by[place.columns] = scale
         shape = [1] * array.ndim
         shape[axis] = len(by)
-        put_constant(build, node, position, array / by.reshape(shape))
+        build.put(node, position, array / by.reshape(shape))
     if place.ports:
         by = np.ones(int(max(c.max() for c in place.ports.values())) + 1, np.float32)
         by[place.columns] = scale
         scale_units(build.model, {name: by[cols] for name, cols in place.ports.items()})
-
-
-def put_constant(build: GraphBuilder, node: ir.Node, position: int, array: np.ndarray) -> None:
-    """Another constant for this node; the old one goes when nobody else reads it."""
-    old = node.inputs[position]
-    node.replace_input_with(position, build.const(array, np.float32))
-    if not old.uses() and not old.is_graph_output():
-        build.graph.initializers.pop(old.name, None)
 
 
 def _multiplies(node: ir.Node, position: int) -> bool:

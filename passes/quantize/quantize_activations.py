@@ -29,13 +29,13 @@ from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.compiler.quantised import check_symmetric
+from edgevlm.compiler.watch import watch
 from edgevlm.passes.quantize.forms import find_integer_form
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.histogram import Histogram
 from edgevlm.passes.quantize.kinds import counted, kinds_of
 from edgevlm.passes.quantize.ranges import activation_scale
 from edgevlm.passes.quantize.sites import KINDS, Site, find_sites
-from edgevlm.passes.quantize.watch import watch
 
 __all__ = ["QuantizeActivations"]
 

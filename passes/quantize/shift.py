@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.passes.quantize.layers import Layer
-from edgevlm.passes.quantize.places import Place, put_constant
+from edgevlm.passes.quantize.places import Place
 
 __all__ = ["can_shift", "shift"]
 
@@ -29,7 +29,7 @@ def can_shift(place: Place) -> bool:
 def shift(build: GraphBuilder, place: Place, centre: np.ndarray) -> None:
     """centre [m]: off every row of the value."""
     norm, position, _ = place.absorbs[-1]
-    put_constant(build, norm, position, norm.inputs[position].const_value.numpy() - centre)
+    build.put(norm, position, norm.inputs[position].const_value.numpy() - centre)
     for layer in place.layers:
         more = np.asarray(layer.rows(), np.float64) @ centre
         _add_bias(build, layer, more)
@@ -48,14 +48,14 @@ def _takes_bias(node: ir.Node) -> bool:
 def _add_bias(build: GraphBuilder, layer: Layer, more: np.ndarray) -> None:
     node, out = layer.node, layer.node.outputs[0]
     if node.op_type == "Gemm":
-        put_constant(build, node, 2, node.inputs[2].const_value.numpy() + more)
+        build.put(node, 2, node.inputs[2].const_value.numpy() + more)
         return
     users = list(out.uses())
     for user, position in users:
         other = user.inputs[1 - position] if user.op_type == "Add" else None
         known = other is not None and other.const_value is not None and len(users) == 1
         if known and other.const_value.shape == more.shape:
-            put_constant(build, user, 1 - position, other.const_value.numpy() + more)
+            build.put(user, 1 - position, other.const_value.numpy() + more)
             return
     total = build("Add", out, build.const(more, np.float32))
     for user, position in users:

@@ -29,12 +29,12 @@ from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
+from edgevlm.compiler.watch import watch
 from edgevlm.passes.quantize.compensation.one_range import one_range
 from edgevlm.passes.quantize.compensation.smoothing import smooth_scale
 from edgevlm.passes.quantize.kinds import TEXT, counted, kinds_of
 from edgevlm.passes.quantize.places import FREE, Place, agreed, divide, find_places, tied
 from edgevlm.passes.quantize.shift import can_shift, shift
-from edgevlm.passes.quantize.watch import watch
 
 __all__ = ["SmoothActivations"]
 

@@ -77,13 +77,8 @@ def _halves(build: GraphBuilder, maker: ir.Node) -> list[tuple[int, int, ir.Valu
 
 
 def _replace(build: GraphBuilder, node: ir.Node, halves: list[tuple[int, int, ir.Value]]) -> None:
-    x, out = node.inputs[0], node.outputs[0]
-    products = []
+    x, products = node.inputs[0], []
     for low, high, weights in halves:
         ends = (build.const([n]) for n in (low, high, -1))
         products.append(build("MatMul", build("Slice", x, *ends), weights))
-    total = build("Add", *products)
-    total.shape, total.dtype = out.shape, out.dtype
-    ir.convenience.replace_all_uses_with(out, total, replace_graph_outputs=True)
-    build.graph.remove(node, safe=True)
-    total.name, total.producer().name = out.name, node.name
+    build.take_over(node.outputs[0], build("Add", *products), [node])

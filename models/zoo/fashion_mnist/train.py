@@ -3,7 +3,7 @@
     python -m edgevlm.models.zoo.fashion_mnist.train --out weights.safetensors --log train.log.jsonl
         --state run.pt
 
-55,000 pictures, shifted by up to two pixels, mirrored, a patch of some wiped out. The weights are
+55,000 pictures, shifted by up to one pixel, mirrored, a patch of some wiped out. The weights are
 averaged over time; the average that did best on the 5,000 held-out pictures is kept. The test split
 is read once, after everything. With `--resume` a run goes on at the last report in its state file.
 """
@@ -19,15 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from edgevlm.compiler.atomic import atomic_file
 from edgevlm.models.datasets.fashion_mnist import CLASSES, arrays
 from edgevlm.models.zoo.fashion_mnist.config import MEAN, STD
 from edgevlm.models.zoo.fashion_mnist.model import Classifier
+from edgevlm.models.zoo.training.arguments import parse, trainer
 from edgevlm.models.zoo.training.loop import Run, Settings, Stage, command
 
-SHIFT, WIPED = 2, 8  # pixels
+SHIFT, WIPED = 1, 8  # pixels
 SMOOTHING = 0.1  # of labels
 
 
@@ -95,7 +97,7 @@ def main() -> None:
         learner,
         copy.deepcopy(learner).eval().requires_grad_(False),
         args.log,
-        lambda average: _keep(average, args.out),
+        lambda average: atomic_file(args.out, save(average.model.state_dict())),
         args.state,
     )
     if not args.resume:
@@ -121,31 +123,12 @@ def main() -> None:
     )
 
 
-def _keep(average: Learner, file: Path) -> None:
-    draft = file.with_suffix(".part")
-    save_file(average.model.state_dict(), draft)
-    draft.replace(file)
-
-
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="weights, safetensors")
-    parser.add_argument("--log", type=Path, required=True, help="JSON lines")
+    parser = trainer(__doc__.splitlines()[0], "weights, safetensors", report=500)
     parser.add_argument("--data", type=Path, help="folder of the four files, if not Debian's")
-    parser.add_argument("--state", type=Path, help="file to resume from, written at every report")
-    parser.add_argument("--resume", action="store_true", help="go on from --state")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--decay", type=float, default=0.998, help="of the weight average, a step")
-    parser.add_argument("--report", type=int, default=500, help="steps between validations")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
-    args = parser.parse_args()
-    if args.resume and not (args.state and args.state.is_file()):
-        parser.error("--resume needs --state with a file that is there")
-    return args
+    return parse(parser)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import argparse
 import copy
 import platform
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from edgevlm.models.zoo.scenes import data, dataset, evaluate, questions, scenes
 from edgevlm.models.zoo.scenes.config import SPEC
 from edgevlm.models.zoo.scenes.learner import Learner
 from edgevlm.models.zoo.training import checkpoint
+from edgevlm.models.zoo.training.arguments import parse, trainer
 from edgevlm.models.zoo.training.evaluate import tally
 from edgevlm.models.zoo.training.loop import Run, Settings, Stage, command
 from edgevlm.models.zoo.training.packing import Packer
@@ -139,13 +139,7 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint folder")
-    parser.add_argument("--log", type=Path, required=True, help="JSON lines")
-    parser.add_argument("--state", type=Path, help="file to resume from, written at every report")
-    parser.add_argument("--resume", action="store_true", help="go on from --state")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = trainer(__doc__.splitlines()[0], "checkpoint folder", report=250)
     parser.add_argument("--scenes", type=int, default=24_000, help="training scenes to draw")
     parser.add_argument("--tower-steps", type=int, default=1500)
     parser.add_argument("--tower-batch", type=int, default=48, help="images")
@@ -156,15 +150,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--easy-scenes", type=int, default=8000, help="of one or two things")
     parser.add_argument("--easy-steps", type=int, default=600, help="alone; as many to fade")
     parser.add_argument("--phrase", type=float, default=0.5, help="weight of what phrases name")
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--decay", type=float, default=0.998, help="of the weight average, a step")
-    parser.add_argument("--report", type=int, default=250, help="steps between validations")
     parser.add_argument("--attention", choices=("eager", "sdpa"), default="eager")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
-    args = parser.parse_args()
-    if args.resume and not (args.state and args.state.is_file()):
-        parser.error("--resume needs --state with a file that is there")
-    return args
+    return parse(parser)
 
 
 if __name__ == "__main__":

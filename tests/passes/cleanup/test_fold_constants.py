@@ -122,7 +122,8 @@ def test_the_input_model_and_its_tensors_are_untouched(graph, solo):
 def test_random_graphs_keep_their_function(random_graph, random_feeds, graph, apply, ops, data):
     text, arrays = data.draw(random_graph)
     part = graph(text, **arrays)
-    result = apply(FoldConstants(), part, rtol=1e-6, **random_feeds)
+    # ONNX Runtime's Sigmoid is an approximation: 1.6e-6 off at -4, where ours is exact
+    result = apply(FoldConstants(), part, rtol=1e-5, **random_feeds)
     reached = set(result.model.parts["vision"].graph.inputs)
     for node in result.model.parts["vision"].graph:
         if any(v in reached for v in node.inputs):

@@ -36,6 +36,12 @@ def attention(heads, kv_heads, width, bias=True, between=""):
     return text, {**floats, **shapes, "flat": np.array([1, ROWS, heads * width])}
 
 
+def constant(part, made):
+    """The second input of the node that makes a value."""
+    node = next(n for n in part.graph if n.outputs[0].name == made)
+    return node.inputs[1].const_value.numpy()
+
+
 def the_attention(part):
     return next(n for n in part.graph if n.op_type == "Attention")
 
@@ -50,11 +56,11 @@ def test_the_function_is_the_same(graph, ort, heads, kv_heads, width, bias):
     x = RNG.normal(size=(1, ROWS, WIDTH)).astype(np.float32)
     wanted = ort(part, x=x)["y"]
     turned = part.clone()
-    (done,) = turn_heads([the_attention(turned)])
+    (done,) = turn_heads(turned)
     assert len(done.scores) == len(done.values) == kv_heads
     assert the_attention(turned).attributes.get_float("scale") == pytest.approx(width**-0.5)
     assert np.allclose(ort(turned, x=x)["y"], wanted, atol=2e-5)
-    assert not np.allclose(turned.graph.initializers["wq"].const_value.numpy(), arrays["wq"])
+    assert not np.allclose(constant(turned, "pq"), arrays["wq"])
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -70,8 +76,7 @@ def test_whatever_inputs_look_like_the_function_is_the_same(
     x = seen[:ROWS].astype(np.float32)[None] / 30
     rows = np.concatenate([seen / 30, np.ones((400, 1))], axis=1)
     wanted = ort(part, x=x)["y"]
-    node = the_attention(part)
-    turn_heads([node], {part.graph.inputs[0]: rows.T @ rows})
+    turn_heads(part, {part.graph.inputs[0]: rows.T @ rows})
     assert np.allclose(ort(part, x=x)["y"], wanted, atol=2e-3)
     some = RNG.normal(size=(1, ROWS, WIDTH)).astype(np.float32)
     same = ort(graph(text, **arrays), x=some)["y"]
@@ -82,10 +87,9 @@ def test_the_first_channels_carry_the_most(graph, ort):
     """The last half of every head's channels made zero: as good as the factors say."""
     text, arrays = attention(3, 3, 8)
     part = graph(text, **arrays)
-    (done,) = turn_heads([the_attention(part)])
+    (done,) = turn_heads(part)
     before = [factor.energy[3] for factor in done.values]
-    wv, bv = (part.graph.initializers[n].const_value.numpy() for n in ("wv", "bv"))
-    wo = part.graph.initializers["wo"].const_value.numpy()
+    wv, bv, wo = (constant(part, name) for name in ("pv", "bv_", "y"))
     for head, energy in enumerate(before):
         here = slice(8 * head, 8 * head + 8)
         rows = np.concatenate([wv[:, here], bv[None, here]]).T
@@ -109,9 +113,9 @@ def test_what_a_turn_does_not_pass_through(graph, ort, between, why):
     part = graph(text, **arrays, **gain)
     x = RNG.normal(size=(1, ROWS, WIDTH)).astype(np.float32)
     wanted = ort(part, x=x)["y"]
-    (done,) = turn_heads([the_attention(part)])
+    (done,) = turn_heads(part)
     assert why in done.scores and len(done.values) == 3
-    assert np.array_equal(part.graph.initializers["wq"].const_value.numpy(), arrays["wq"])
+    assert np.array_equal(constant(part, "pq"), arrays["wq"])
     assert np.allclose(ort(part, x=x)["y"], wanted, atol=2e-5)
 
 
@@ -122,8 +126,27 @@ def test_a_real_encoder(tiny_model, tiny_probes, ort):
             model = step(model).model
     part, feed = model.parts["vision"].clone(), {"pixel_values": tiny_probes[0].pixel_values}
     wanted = ort(part, **feed)["image_features"]
-    done = turn_heads([n for n in part.graph if n.op_type == "Attention"])
+    done = turn_heads(part)
     assert done and all(not isinstance(t.scores, str) for t in done)
     assert all(not isinstance(t.values, str) for t in done)
     found = ort(part, **feed)["image_features"]
     assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_what_others_read_of_a_shared_bias_stays(graph, ort):
+    """Equal biases are one constant once duplicates are merged."""
+    text, arrays = attention(3, 3, 8)
+    arrays["bk"] = np.zeros_like(arrays["bk"])
+    part = graph(
+        text.replace("Add(pk, bk)", "Add(pk, zero)").replace("Add(pv, bv)", "Add(pv, zero)"),
+        **{n: a for n, a in arrays.items() if n not in ("bk", "bv")},
+        zero=arrays["bk"],
+    )
+    nodes = {n.outputs[0].name: n for n in part.graph}
+    nodes["bk_"].replace_input_with(1, part.graph.initializers["zero"])
+    moments = RNG.normal(size=(60, WIDTH + 1)) + 2
+    moments[:, -1] = 1
+    x = RNG.normal(size=(1, ROWS, WIDTH)).astype(np.float32)
+    wanted = ort(part, x=x)["y"]
+    turn_heads(part, {part.graph.inputs[0]: moments.T @ moments})
+    assert np.allclose(ort(part, x=x)["y"], wanted, atol=2e-4)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevlm.passes.derive.units import HiddenSums, levelled, refit
+from edgevlm.passes.derive.units import Moments, levelled, refit
 
 
 def sums_of(hidden, pieces=1):
-    sums = HiddenSums(hidden.shape[-1])
+    sums = Moments(hidden.shape[-1])
     for piece in np.array_split(hidden, pieces):
-        sums.add(piece)
+        sums.see(piece)
     return sums
 
 
@@ -69,7 +69,7 @@ def test_fewer_rows_than_units_and_units_that_never_fire():
     narrow, moved = refit(weights, bias, sums, np.arange(30))
     assert np.isfinite(narrow).all() and np.isfinite(moved).all()
     assert np.allclose(hidden[:, :30] @ narrow.T + moved, hidden @ weights.T + bias, atol=1e-5)
-    nothing = HiddenSums(4)
+    nothing = Moments(4)
     assert not refit(np.ones((2, 4)), None, nothing, np.arange(2))[0].any()
 
 
@@ -77,7 +77,7 @@ def test_fewer_rows_than_units_and_units_that_never_fire():
 def test_images_one_at_a_time_are_all_at_once(seed, pieces):
     hidden = drawn(seed, 30, 6, 1)[0]
     whole, some = sums_of(hidden), sums_of(hidden, pieces)
-    assert np.allclose(whole.gram, some.gram) and whole.rows == some.rows == 30
+    assert np.allclose(whole.h, some.h) and whole.tokens == some.tokens == 30
 
 
 def test_the_absolute_sum_counts_and_not_the_sum_of_absolutes():
@@ -88,7 +88,7 @@ def test_the_absolute_sum_counts_and_not_the_sum_of_absolutes():
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_activations_that_are_no_numbers_are_refused(value):
     with pytest.raises(ValueError, match="finite"):
-        HiddenSums(2).add(np.array([[1.0, value]]))
+        Moments(2).see(np.array([[1.0, value]]))
 
 
 @given(
