@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from edgevlm.compiler.contract import Contract
 
-__all__ = ["Cost", "count", "image_tokens"]
+__all__ = ["Cost", "count", "image_tokens", "macs"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,11 @@ class Cost:
 def count(part: ir.Model) -> Cost:
     """MatMul, Gemm, convolutions and Attention are counted; element-wise work is not."""
     weights = sum(v.const_value.nbytes for v in part.graph.initializers.values())
-    return Cost(sum(_macs(node) for node in part.graph), weights, len(part.graph))
+    return Cost(sum(macs(node) for node in part.graph), weights, len(part.graph))
 
 
-def _macs(node: ir.Node) -> int:
+def macs(node: ir.Node) -> int:
+    """Multiply-accumulates of one node."""
     shape = [list(v.shape) if v is not None and v.shape is not None else [] for v in node.inputs]
     out = list(node.outputs[0].shape)
     match node.op_type:

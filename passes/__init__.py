@@ -17,6 +17,7 @@ from edgevlm.passes.cleanup.fuse_layer_norm import FuseLayerNorm
 from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
 from edgevlm.passes.derive.narrow_heads import NarrowHeads
+from edgevlm.passes.derive.narrow_units import NarrowUnits
 from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
@@ -49,6 +50,7 @@ PASSES: dict[str, type[Pass]] = {
         MergeAttention,
         # derivation
         NarrowHeads,
+        NarrowUnits,
         # quantisation
         SmoothActivations,
         ScaleWeights,

@@ -56,7 +56,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
         ),
         Group(
             "smaller matrices before anything is fitted to them",
-            ("narrow-heads",),
+            ("narrow-heads", "narrow-units"),
         ),
         Group(
             "scales move between activations and weights while weights are float yet",
@@ -91,6 +91,7 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "keep-tokens": [],
         "merge-attention": [],
         "narrow-heads": [],
+        "narrow-units": [],
         "smooth-activations": [],
         "scale-weights": [],
         "quantize-weights": [],

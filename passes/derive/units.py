@@ -19,7 +19,9 @@ import numpy as np
 
 from edgevlm.passes.quantize.compensation.gram import Gram
 
-__all__ = ["Moments", "levelled", "refit"]
+__all__ = ["Moments", "Refit", "levelled", "refit"]
+
+Refit = tuple[np.ndarray, np.ndarray | None]  # weights [d,r], bias [d]
 
 SMALL = 1e-10  # of the largest eigenvalue: directions of G below it are noise
 
@@ -40,9 +42,7 @@ class Moments(Gram):
         return np.sort(np.argsort(-total, kind="stable")[:count])
 
 
-def refit(
-    weights: np.ndarray, bias: np.ndarray | None, sums: Moments, keep: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
+def refit(weights: np.ndarray, bias: np.ndarray | None, sums: Moments, keep: np.ndarray) -> Refit:
     """(W' [d,r], b' [d]) of W [d,e] and b; without a bias the units alone are fitted."""
     whole = np.asarray(weights, np.float64)
     wide, kept, gram = whole, np.asarray(keep), sums.h
@@ -57,18 +57,24 @@ def refit(
     return found[:, :-1], found[:, -1]
 
 
-def levelled(widths: Sequence[int], remove: float, multiple: int) -> list[int]:
-    """Widths with `remove` units fewer in all, as level as can be, in multiples.
+def levelled(
+    widths: Sequence[int], prices: Sequence[float], remove: float, multiple: int
+) -> list[int]:
+    """Widths that cost `remove` less, as level as can be, in multiples.
 
-    Rounded down, so that no more is left than was asked for; a block keeps `multiple` units, or
-    what it has where that is less.
+    prices: of a unit of each block, in what `remove` is counted in. Rounded down, so that no more
+    is left than was asked for; a block keeps `multiple` units, or what it has where that is less.
     """
-    left = sum(widths) - max(remove, 0.0)
-    found = list(widths)
-    order = sorted(range(len(widths)), key=lambda i: widths[i])
-    for place, i in enumerate(order):
-        level = left / (len(order) - place)
-        found[i] = int(min(widths[i], max(level, 0.0)))
-        left -= found[i]
-    return [max(w // multiple * multiple, min(multiple, old)) if w < old else old
-            for w, old in zip(found, widths, strict=True)]  # fmt: skip
+    wide, price = np.asarray(widths, float), np.asarray(prices, float)
+    budget = max(float((wide * price).sum() - max(remove, 0.0)), 0.0)
+    level, spent, left = 0.0, 0.0, float(price.sum())
+    for i in np.argsort(wide, kind="stable"):  # narrow ones are full first
+        more = (wide[i] - level) * left
+        if spent + more > budget:
+            level += (budget - spent) / left
+            break
+        spent, level, left = spent + more, wide[i], left - price[i]
+    return [
+        old if level >= old else max(int(level + 1e-9) // multiple * multiple, min(multiple, old))
+        for old in widths
+    ]

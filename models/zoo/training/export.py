@@ -7,12 +7,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from edgevlm.compiler.exported_model import Probe, Source, save_model
+from edgevlm.compiler.exported_model import ExportedModel, Probe, Source, save_model
 from edgevlm.models.datasets import Dataset
 from edgevlm.models.hf.checkpoint import Capacity, export_checkpoint
 from edgevlm.models.processing.image import load_image
 
-__all__ = ["export", "probes"]
+__all__ = ["export", "probes", "put"]
 
 
 def export(
@@ -21,7 +21,11 @@ def export(
     """Write the exported model of `checkpoint` to `folder`, replacing what is there."""
     model = export_checkpoint(checkpoint, capacity)
     source = Source(name=name, digest=model.source.digest, licence="Apache-2.0")
-    model = replace(model, source=source, probes=shown)
+    put(replace(model, source=source, probes=shown), folder)
+
+
+def put(model: ExportedModel, folder: Path) -> None:
+    """Write it to `folder`, replacing what is there."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         draft = Path(scratch) / "exported"
         draft.mkdir()

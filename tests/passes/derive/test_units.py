@@ -92,25 +92,31 @@ def test_activations_that_are_no_numbers_are_refused(value):
 
 
 @given(
-    widths=st.lists(st.integers(1, 100).map(lambda n: 8 * n), min_size=1, max_size=12),
+    blocks=st.lists(
+        st.tuples(st.integers(1, 100).map(lambda n: 8 * n), st.integers(1, 9)), min_size=1,
+        max_size=12,
+    ),
     share=st.floats(0, 0.95),
     multiple=st.sampled_from([1, 8, 16]),
-)
-def test_levels(widths, share, multiple):
-    remove = share * sum(widths)
-    found = levelled(widths, remove, multiple)
-    slack = sum(min(multiple, w) for w in widths)
+)  # fmt: skip
+def test_levels(blocks, share, multiple):
+    widths, prices = zip(*blocks, strict=True)
+    whole = sum(w * p for w, p in blocks)
+    found = levelled(widths, prices, share * whole, multiple)
+    cost = sum(f * p for f, p in zip(found, prices, strict=True))
+    slack = sum(min(multiple, w) * p for w, p in blocks)
     assert all(0 < f <= w for f, w in zip(found, widths, strict=True))
     assert all(f % multiple == 0 or f == w for f, w in zip(found, widths, strict=True))
-    assert sum(widths) - sum(found) >= remove - slack
-    assert sum(widths) - sum(found) <= remove + len(widths) * multiple
+    assert whole - cost >= share * whole - slack - 1e-6
+    assert whole - cost <= share * whole + multiple * sum(prices)
     cut = [f for f, w in zip(found, widths, strict=True) if f < w]
     assert not cut or max(cut) - min(cut) <= multiple, "one level"
     assert all(w <= max(found) for f, w in zip(found, widths, strict=True) if f == w)
 
 
 def test_levels_by_hand():
-    assert levelled([640, 640, 640], 960, 8) == [320, 320, 320]
-    assert levelled([100, 640, 640], 640, 8) == [100, 320, 320]
-    assert levelled([640, 100], 0, 8) == [640, 100]
-    assert levelled([16, 16], 32, 8) == [8, 8]
+    assert levelled([640, 640, 640], [1, 1, 1], 960, 8) == [320, 320, 320]
+    assert levelled([100, 640, 640], [1, 1, 1], 640, 8) == [100, 320, 320]
+    assert levelled([640, 640], [50, 1], 51 * 320, 8) == [320, 320]
+    assert levelled([640, 100], [2, 3], 0, 8) == [640, 100]
+    assert levelled([16, 16], [1, 1], 32, 8) == [8, 8]

@@ -1,0 +1,179 @@
+"""Narrower MLPs: what is cut, what the rest makes up for, and what is left as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgevlm.compiler.cost import count
+from edgevlm.compiler.drift import measure
+from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.pass_manager import apply_unchecked, run_passes
+from edgevlm.compiler.verify import ProbeInput
+from edgevlm.passes import make_passes
+from edgevlm.passes.derive import narrow_units as module
+from edgevlm.passes.derive.narrow_heads import NarrowHeads
+from edgevlm.passes.derive.narrow_units import NarrowUnits
+from edgevlm.passes.pipelines import Flags, compose
+
+
+@pytest.fixture(scope="module")
+def clean(tiny_model):
+    return apply_unchecked(tiny_model, make_passes(compose("host-cpu", "ort", Flags())))
+
+
+def features(model, probe, ort):
+    return ort(model.parts["vision"], pixel_values=probe.pixel_values)["image_features"]
+
+
+def gelus(model):
+    return [int(n.outputs[0].shape[-1]) for n in model.parts["vision"].graph if n.op_type == "Gelu"]
+
+
+def narrow(model, probes, **options):
+    return apply_unchecked(model, [NarrowUnits(**options)], probes)
+
+
+def test_with_all_units_nothing_changes(clean, tiny_probes):
+    step = NarrowUnits(keep=1)
+    _, (record,), _ = run_passes(clean, [step], tiny_probes)
+    assert not record.changed
+
+
+@pytest.mark.parametrize(("keep", "multiple"), [(0.5, 8), (0.3, 8), (0.25, 16), (0.7, 1)])
+def test_all_blocks_have_one_level(clean, tiny_probes, ort, keep, multiple):
+    made = narrow(clean, tiny_probes, keep=keep, multiple=multiple)
+    (width,) = set(gelus(made))
+    assert width % multiple == 0
+    assert keep * gelus(clean)[0] - multiple < width <= keep * gelus(clean)[0]
+    got = features(made, tiny_probes[0], ort)
+    assert got.shape == features(clean, tiny_probes[0], ort).shape and np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("share", [0.9, 0.7])
+def test_a_budget_is_kept_and_used(clean, tiny_probes, share):
+    whole = count(clean.parts["vision"]).macs
+    made = narrow(clean, tiny_probes, macs=int(share * whole))
+    got = count(made.parts["vision"])
+    assert share - 0.05 < got.macs / whole <= share
+    assert got.weight_bytes < count(clean.parts["vision"]).weight_bytes
+    assert {n.op_type for n in made.parts["vision"].graph} == {
+        n.op_type for n in clean.parts["vision"].graph
+    }, "no masks"
+
+
+def test_a_budget_that_hidden_units_do_not_reach(clean, tiny_probes):
+    with pytest.raises(UsageFault, match="with 8 units an MLP it takes"):
+        narrow(clean, tiny_probes, macs=1000)
+
+
+def test_the_fit_and_the_order_each_bring_something(clean, tiny_probes, ort):
+    """On pictures that nothing was fitted to."""
+    fit, test = tiny_probes[::2], tiny_probes[1::2]
+    wanted = np.concatenate([features(clean, p, ort) for p in test])
+    dbs = {}
+    for order, refit in (("sum", False), ("sum", True), ("loss", True)):
+        made = narrow(clean, fit, keep=0.4, order=order, refit=refit)
+        got = np.concatenate([features(made, p, ort) for p in test])
+        dbs[order, refit] = measure(wanted, got, "").sqnr_db
+    assert dbs["sum", False] + 3 < dbs["sum", True] and dbs["sum", True] + 1 < dbs["loss", True]
+
+
+def test_many_at_once_are_as_one_at_a_time(clean, tiny_probes, ort, monkeypatch):
+    whole = features(narrow(clean, tiny_probes), tiny_probes[0], ort)
+    monkeypatch.setattr(module, "HELD_BYTES", 1)
+    assert np.allclose(features(narrow(clean, tiny_probes), tiny_probes[0], ort), whole, atol=1e-5)
+
+
+def test_heads_and_units_in_a_checked_recipe(tiny_model, tiny_probes):
+    passes = make_passes(compose("host-cpu", "ort", Flags()))
+    made, record, _ = run_passes(
+        tiny_model, [*passes, NarrowHeads(energy=0.999), NarrowUnits(keep=0.6)], tiny_probes
+    )
+    assert [r.changed for r in record[-2:]] == [True, True]
+    assert "hidden units of" in record[-1].notes[-1].why
+    assert record[-1].check.logits.sqnr_db > 15
+    assert count(made.parts["vision"]).macs < 0.8 * count(tiny_model.parts["vision"]).macs
+
+
+RNG = np.random.default_rng(0)
+BASIS = RNG.normal(size=(4, 6)).astype(np.float32)
+
+
+def pictures(n):
+    """[1,3,1,6]: three rows each, all on a plane of four dimensions."""
+    rows = RNG.normal(size=(n, 1, 3, 1, 4)) @ BASIS
+    return [ProbeInput(picture.astype(np.float32)) for picture in rows]
+
+
+HEAD = "(float[1,3,1,6] pixel_values) => (float[1,3,5] logits) { x = Reshape(pixel_values, rows) "
+FORMS = {
+    "gated": "g = MatMul(x, w1) s = Sigmoid(g) a = Mul(g, s) u = MatMul(x, w2) h = Mul(a, u) "
+    "logits = MatMul(h, down) }",
+    "bias behind": "u = MatMul(x, w1) h = Relu(u) y = MatMul(h, down) logits = Add(y, b) }",
+    "bias in front": "u = MatMul(x, w1) v = Add(u, b1) h = Relu(v) y = MatMul(h, down) "
+    "logits = Add(b, y) }",
+    "gemm": "f = Reshape(x, two) u = Gemm<transB = 1>(f, w1t, b1) h = Relu(u) "
+    "y = Gemm<transB = 1>(h, downt, b) logits = Reshape(y, three) }",
+}
+ARRAYS = {
+    "w1": RNG.normal(size=(6, 16)), "w2": RNG.normal(size=(6, 16)), "b1": RNG.normal(size=16),
+    "down": RNG.normal(size=(16, 5)), "b": RNG.normal(size=5), "rows": np.array([1, 3, 6]),
+    "two": np.array([3, 6]), "three": np.array([1, 3, 5]),
+}  # fmt: skip
+ARRAYS |= {"w1t": ARRAYS["w1"].T, "downt": ARRAYS["down"].T}
+
+
+def model_of(body, graph, solo, **more):
+    arrays = {
+        n: np.ascontiguousarray(a if a.dtype == np.int64 else a.astype(np.float32))
+        for n, a in (ARRAYS | more).items()
+        if f", {n})" in body or f"({n}," in body or f", {n}," in body or n in ("rows",)
+    }
+    return solo(graph(HEAD + body, **arrays))
+
+
+def observed(model, step, probes):
+    """A graph of one part, fed by hand."""
+    step.calibration = type("Seen", (), {"fed": lambda _, role: [
+        {"pixel_values": p.pixel_values} for p in probes]})()  # fmt: skip
+    return step(model)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_mlps(graph, solo, ort, form):
+    model, probes = model_of(FORMS[form], graph, solo), pictures(60)
+    result = observed(model, NarrowUnits(keep=0.5, multiple=1), probes)
+    part = result.model.parts["vision"]
+    assert sum(v.const_value.size for v in part.graph.initializers.values()) < sum(
+        v.const_value.size for v in model.parts["vision"].graph.initializers.values()
+    )
+    (down,) = [n for n in part.graph if n.inputs[0] is not None and n.inputs[0].name == "h"]
+    assert 8 in down.inputs[1].shape
+    wanted, got = (
+        np.concatenate([ort(p, pixel_values=x.pixel_values)["logits"] for x in pictures(30)])
+        for p in (model.parts["vision"], part)
+    )
+    assert got.shape == wanted.shape and np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("form", ["bias behind", "gemm"])
+def test_twin_units_are_given_up_for_nothing(graph, solo, ort, form):
+    """Eight of sixteen units are copies of the others: half of them does the same."""
+    twins = {"w1": np.tile(ARRAYS["w1"][:, :8], 2), "b1": np.tile(ARRAYS["b1"][:8], 2)}
+    twins["w1t"] = twins["w1"].T
+    model, probes = model_of(FORMS[form], graph, solo, **twins), pictures(60)
+    part = observed(model, NarrowUnits(keep=0.5, multiple=1), probes).model.parts["vision"]
+    for x in probes[:9]:
+        wanted, got = (ort(p, pixel_values=x.pixel_values)["logits"]
+                       for p in (model.parts["vision"], part))  # fmt: skip
+        assert np.allclose(got, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_units_that_a_norm_sees_together_stay(graph, solo):
+    body = (
+        "u = MatMul(x, w1) n = LayerNormalization(u, gain) h = Relu(n) logits = MatMul(h, down) }"
+    )
+    model = model_of(body, graph, solo, gain=np.ones(16))
+    result = observed(model, NarrowUnits(multiple=1), pictures(9))
+    assert not result.changed
