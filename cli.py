@@ -133,17 +133,22 @@ def run(speaker: Speaker, bundle: Path, image: Path, prompt: str | None, **how: 
     short_help="Accuracy of a bundle on a dataset.",
     epilog=examples(
         "edgevlm eval b.edgevlm --dataset easy-vqa --split test",
-        "edgevlm eval b.edgevlm --dataset easy-vqa --limit 500 --json",
+        "edgevlm eval vit.edgevlm --dataset fashion-mnist --classes bag,coat,shirt --json",
     ),
 )
 @click.argument("bundle", type=ANY)
-@click.option("--dataset", required=True, help="easy-vqa, easy-scenes.")
+@click.option("--dataset", required=True, help="easy-vqa, easy-scenes, scenes; fashion-mnist.")
 @click.option("--split", default="test", show_default=True, help="Which part of the dataset.")
-@click.option("--limit", type=int, help="Evenly spread questions to ask; all by default.")
+@click.option("--limit", type=int, help="Evenly spread rows to ask; all by default.")
 @click.option("--data", "data_dir", type=FOLDER, help="Folder of the dataset, if not installed.")
+@click.option("--classes", help="Of a classifier: rows of these only, with and without the others.")
 @speaks
 def eval_(speaker: Speaker, bundle: Path, dataset: str, split: str, **chosen: Any) -> None:
-    """Exact-match accuracy of BUNDLE on a dataset, by question type."""
+    """Accuracy of BUNDLE on a dataset, by question type or by class.
+
+    A VLM is asked, and is right word for word; a classifier is shown every picture, and its
+    likeliest class counts.
+    """
     from edgevlm.commands.evaluate import evaluate_bundle
     from edgevlm.commands.tables import eval_table
 

@@ -1,7 +1,12 @@
-"""`edgevlm eval`: exact-match accuracy of a bundle on a dataset, overall and by question type."""
+"""`edgevlm eval`: how often a bundle is right on a dataset, overall and by kind of question.
+
+A VLM is asked questions, and its answer is right word for word; a classifier is shown pictures, and
+its likeliest class is its answer (`evaluate_classes`).
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -9,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from edgevlm.commands.evaluate_classes import measure_classes
 from edgevlm.commands.session import open_for_answers
+from edgevlm.compiler.bundle import open_bundle
+from edgevlm.compiler.errors import UsageFault
 from edgevlm.models.answer import Answerer
-from edgevlm.models.datasets import Dataset, load_dataset
+from edgevlm.models.datasets import CLASSIFIED, DATASETS, Dataset, load_dataset
 from edgevlm.models.datasets.scoring import Tally
 from edgevlm.models.processing.image import load_image
 
@@ -27,24 +35,64 @@ def evaluate_bundle(
     *,
     limit: int | None = None,
     data_dir: Path | None = None,
+    classes: str | None = None,
     advance: Advance = lambda done, total: None,
 ) -> dict[str, Any]:
-    """The JSON of `edgevlm eval --json`. Raises EV13x (dataset), EV3xx (bundle)."""
-    rows = load_dataset(dataset, split, limit=limit, data_dir=data_dir)
-    opened = open_for_answers(path)
-    start = perf_counter()
-    tally = score(opened.answerer, rows, advance)
+    """The JSON of `edgevlm eval --json`.
+
+    classes: of a classifier, those to ask for, with commas. Raises EV130-EV133 (dataset), EV135,
+    EV220 (classes), EV136 (a bundle and a dataset that do not go together), EV3xx (bundle).
+    """
+    bundle = open_bundle(path)
+    _check_kinds(path, bundle.manifest.contract.kind, dataset, classes)
+    if dataset in CLASSIFIED:
+        rows = load_dataset(dataset, split, data_dir=data_dir)
+        found = measure_classes(bundle, rows, limit, classes, advance)
+        metric = "top-1"
+    else:
+        rows = load_dataset(dataset, split, limit=limit, data_dir=data_dir)
+        answerer = open_for_answers(path).answerer
+        start = perf_counter()
+        found = {"n": len(rows.rows), **score(answerer, rows, advance)}
+        found["seconds"] = round(perf_counter() - start, 2)
+        metric = "exact match of the greedy answer"
     return {
         "schema": 1,
         "bundle": str(path),
         "dataset": dataset,
         "split": split,
-        "n": len(rows.rows),
-        **tally,
-        "seconds": round(perf_counter() - start, 2),
-        "metric": "exact match of the greedy answer",
+        **found,
+        "metric": metric,
         "how": "measured-host",
     }
+
+
+def _check_kinds(path: Path, kind: str, dataset: str, classes: str | None) -> None:
+    """Raises EV136, EV220; of an unknown data set nothing is known yet."""
+    if classes is not None and kind == "vlm":
+        raise UsageFault(
+            "EV220",
+            f"--classes {classes[:80]} of {path.name}",
+            "it answers in words and has no classes to choose from",
+            "leave it out",
+        )
+    wanted = "classifier" if dataset in CLASSIFIED else "vlm"
+    if kind == wanted or dataset not in DATASETS:
+        return
+    is_one = {
+        "vlm": "it answers questions, and this data set asks none",
+        "classifier": "it is a classifier, and this data set asks questions",
+        "dense": "it makes maps, which no data set here has",
+    }
+    fitting = [name for name in DATASETS if (name in CLASSIFIED) == (kind == "classifier")]
+    raise UsageFault(
+        "EV136",
+        f"{path.name} on dataset {dataset}",
+        is_one[kind],
+        f"edgevlm run {shlex.quote(str(path))} --image IMAGE"
+        if kind == "dense"
+        else f"--dataset {' or '.join(fitting)}",
+    )
 
 
 def score(

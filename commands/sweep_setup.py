@@ -17,7 +17,7 @@ from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.devices import find_device
 from edgevlm.devices.host import describe_host, tool_versions
-from edgevlm.models.datasets import Dataset, load_dataset
+from edgevlm.models.datasets import CLASSIFIED, DATASETS, Dataset, load_dataset
 from edgevlm.models.source import open_source
 from edgevlm.passes.pipelines import compose
 from edgevlm.runtimes import find_runtime
@@ -91,8 +91,15 @@ def find_source(model: str) -> ExportedModel:
 
 
 def find_dataset(model: str, options: SweepOptions) -> Dataset | None:
-    """The one that was named, or the model's own. Raises EV130-EV133, EV220."""
+    """The one that was named, or the model's own. Raises EV130-EV133, EV136, EV220."""
     name = options.dataset or OWN_DATASET.get(model, NO_DATASET)
+    if name in CLASSIFIED:
+        raise UsageFault(
+            "EV136",
+            f"--dataset {name} of a sweep",
+            "a sweep asks questions, and this data set asks none",
+            f"--dataset {' or '.join(n for n in DATASETS if n not in CLASSIFIED)}",
+        )
     if name != NO_DATASET:
         return load_dataset(name, options.split, limit=options.limit, data_dir=options.data_dir)
     if options.limit is not None or options.data_dir is not None:

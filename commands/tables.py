@@ -80,20 +80,47 @@ def see_line(speaker: Speaker, report: dict[str, Any]) -> None:
 
 
 def eval_table(speaker: Speaker, report: dict[str, Any]) -> None:
+    sides = [report, *([report["masked"]] if "masked" in report else [])]
+    names = list(report["kinds"])
+    scores = [[*(side["kinds"][name] for name in names), side["overall"]] for side in sides]
     rows = [
-        [
-            name,
-            f"{100 * s['accuracy']:.2f}",
-            f"{100 * s['low']:.2f} - {100 * s['high']:.2f}",
-            s["n"],
-        ]
-        for name, s in [*report["kinds"].items(), ("overall", report["overall"])]
+        [name, *(cell for s in of for cell in _share(s)), of[0]["n"]]
+        for name, of in zip([*names, "overall"], zip(*scores, strict=True), strict=True)
     ]
+    titles = ["base %", "95 % interval", "base + head mask %", "95 % interval"]
     speaker.table(
         f"{report['dataset']} {report['split']}: {report['metric']}",
-        ["questions", "right %", "95 % interval", "n"],
+        [
+            "classes" if "classes" in report else "questions",
+            *(titles if "masked" in report else ["right %", "95 % interval"]),
+            "n",
+        ],
         rows,
     )
+    if "classes" in report:
+        _told_classes(speaker, report)
+
+
+def _told_classes(speaker: Speaker, report: dict[str, Any]) -> None:
+    """Which rows the figures are about, wherever it is not simply all of them."""
+    classes = report["classes"]
+    asked, known = len(classes["asked"]), classes["of_bundle"]
+    if asked < classes["of_dataset"]:
+        speaker.say(
+            f"shown: {report['n']} pictures of {asked} classes; {report['dataset']} "
+            f"{report['split']} has {classes['rows_of_split']} pictures of "
+            f"{classes['of_dataset']} classes"
+            + ("" if "masked" in report else ", and the bundle knows no others")
+        )
+    if "masked" in report:
+        speaker.say(
+            f"base: the likeliest of the bundle's {known} classes; base + head mask: the likeliest "
+            f"of the {asked} asked for"
+        )
+
+
+def _share(score: dict[str, Any]) -> tuple[str, str]:
+    return f"{100 * score['accuracy']:.2f}", f"{100 * score['low']:.2f} - {100 * score['high']:.2f}"
 
 
 def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:

@@ -1,13 +1,14 @@
 """Questions about pictures with one known answer each, for measuring a compiled model.
 
-`DATASETS` is the whole list. Nothing is downloaded: a data set is installed, generated or named by
-a folder, so that an evaluation says the same thing offline and a year later.
+`DATASETS` is the whole list. Those in `CLASSIFIED` ask nothing: the answer is the picture's class.
+Nothing is downloaded: a data set is installed, generated or named by a folder, so that an
+evaluation says the same thing offline and a year later.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,15 @@ import numpy as np
 
 from edgevlm.compiler.errors import UsageFault
 
-__all__ = ["DATASETS", "Dataset", "Row", "check_split", "load_dataset"]
+__all__ = [
+    "CLASSIFIED",
+    "DATASETS",
+    "Dataset",
+    "Row",
+    "check_split",
+    "few",
+    "load_dataset",
+]
 
 GOLDEN = 0.6180339887498949  # (sqrt 5 - 1) / 2: its multiples modulo 1 fill 0..1 evenly
 
@@ -70,6 +79,13 @@ def _scenes(split: str, data_dir: Path | None) -> Dataset:
     return scenes.load(split)
 
 
+def _fashion_mnist(split: str, data_dir: Path | None) -> Dataset:
+    """70,000 grey pictures of ten kinds of clothing, by Zalando."""
+    from edgevlm.models.datasets import fashion_mnist
+
+    return fashion_mnist.load(split, data_dir)
+
+
 def _no_folder(name: str, data_dir: Path | None) -> None:
     if data_dir is not None:
         raise UsageFault(
@@ -84,7 +100,10 @@ DATASETS: dict[str, Callable[[str, Path | None], Dataset]] = {
     "easy-vqa": _easy_vqa,
     "easy-scenes": _easy_scenes,
     "scenes": _scenes,
+    "fashion-mnist": _fashion_mnist,
 }
+#: data sets for classifiers: the question is empty, and `kinds` are all the classes there are
+CLASSIFIED = frozenset({"fashion-mnist"})
 
 
 def load_dataset(
@@ -106,18 +125,22 @@ def load_dataset(
             f"there is none of that name; {known}",
             f"did you mean {' or '.join(near or DATASETS)}?",
         )
+    return few(DATASETS[name](split, data_dir), limit)
+
+
+def few(dataset: Dataset, limit: int | None, kinds: Collection[str] | None = None) -> Dataset:
+    """At most `limit` of its rows (of these kinds), as `load_dataset` says. Raises EV132."""
     if limit is not None and (isinstance(limit, bool) or limit < 1):
         raise UsageFault(
             "EV132",
-            f"dataset {name}, limit {limit}",
+            f"dataset {dataset.name}, limit {limit}",
             "at least 1 row is needed",
             "give a positive number, or none for all rows",
         )
-    dataset = DATASETS[name](split, data_dir)
-    total = len(dataset.rows)
-    if limit is None or limit >= total:
-        return dataset
-    return replace(dataset, rows=tuple(dataset.rows[i] for i in _spread(total, limit)))
+    rows = tuple(row for row in dataset.rows if kinds is None or row.kind in kinds)
+    if limit is not None and limit < len(rows):
+        rows = tuple(rows[i] for i in _spread(len(rows), limit))
+    return replace(dataset, rows=rows)
 
 
 def check_split(name: str, split: str, known: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ shell("edgevlm ... | head")   through bash
 bundle                        easyvqa-tiny, 16 of 64 tokens, int8 weights; shared, not to be edited
 own_bundle                    a copy to spoil
 micro_folder, micro_bundle    the micro VLM of tests/conftest.py; compiles in 100 ms
+shade_bundle, shade_data      a classifier with known answers, and files of Fashion-MNIST for it
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from micro.shades import shade_classifier, shade_files
 
 from edgevlm.commands.calling import call
 from edgevlm.commands.compile import compile_model, options_of
 from edgevlm.compiler.bundle import write_sums
 from edgevlm.compiler.exported_model import save_model
+from edgevlm.models.datasets.fashion_mnist import CLASSES
 from edgevlm.models.zoo import bundled_folder
 
 PROGRAM = Path(sys.executable).with_name("edgevlm")
@@ -144,6 +147,21 @@ def micro_bundle(micro_folder: Path) -> Path:
     out = micro_folder.with_name("micro.edgevlm")
     compile_model(str(micro_folder), options_of("cpu", out))
     return out
+
+
+@pytest.fixture(scope="session")
+def shade_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Names are those of Fashion-MNIST, written otherwise."""
+    names = [name.upper().replace("-", " ") for name in CLASSES]
+    source = shade_classifier(tmp_path_factory.mktemp("shades"), names)
+    out = source.with_name("shades.edgevlm")
+    compile_model(str(source), options_of("cpu", out, payoff="none"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def shade_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shade_files(tmp_path_factory.mktemp("fashion"), "test")
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-#: section -> calls whose JSON it describes; B is a bundle, P a picture
+#: section -> calls whose JSON it describes; B is a bundle, C one of a classifier, F its data set,
+#: P a picture
 CALLS = {
     "error": [("passes", "show", "x")],
     "compile": [
@@ -40,7 +41,11 @@ CALLS = {
         ("run", "B", "--image", "P", "--prompt", "what color is the shape?"),
         ("run", "B", "--image", "P", "--prompt", "is it red?", "--max-new", "1"),
     ],
-    "eval": [("eval", "B", "--dataset", "easy-scenes", "--limit", "30")],
+    "eval": [
+        ("eval", "B", "--dataset", "easy-scenes", "--limit", "30"),
+        words("eval C --dataset fashion-mnist --data F --limit 30"),
+        words("eval C --dataset fashion-mnist --data F --classes bag,coat --limit 30"),
+    ],
     "profile": [("profile", "B", "-n", "2", "--ops"), ("profile", "B", "-n", "1")],
     "sweep": [
         words(
@@ -109,10 +114,13 @@ def test_every_verb_has_a_section():
 
 
 @pytest.mark.parametrize("section", CALLS)
-def test_the_document_says_what_is_printed(edgevlm, bundle, picture, tmp_path, section):
+def test_the_document_says_what_is_printed(
+    edgevlm, bundle, shade_bundle, shade_data, picture, tmp_path, section
+):
     fields = DOCUMENTED[section]
     seen: dict[str, int] = dict.fromkeys(fields, 0)
     stand_ins = {"B": bundle, "P": picture, "OUT": tmp_path / "b.edgevlm"}
+    stand_ins |= {"C": shade_bundle, "F": shade_data}
     for i, call in enumerate(CALLS[section]):
         ended = edgevlm(*(stand_ins.get(word, word) for word in call), "--json", "--quiet")
         report = ended.json
