@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from edgevlm.compiler.bundle import Bundle
+from edgevlm.compiler.class_names import chosen, find, nearest
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.models.answer import Viewer
-from edgevlm.models.class_names import chosen, find, nearest
 from edgevlm.models.datasets import Dataset, few
 from edgevlm.models.datasets.scoring import Tally
 from edgevlm.models.processing.image import load_image

@@ -42,8 +42,8 @@ HELD_BYTES = 1 << 30  # of the moments of MLPs that are watched together
 
 
 class NarrowUnitsOptions(PassOptions):
-    macs: int | None = Field(
-        None, ge=1, description="multiply-accumulates of the vision part, at most; before keep"
+    macs: int = Field(
+        0, ge=0, description="multiply-accumulates of the vision part, at most; 0: as keep says"
     )
     keep: float = Field(0.5, gt=0, le=1, description="share of all hidden units that stays")
     order: Literal["loss", "sum"] = Field(
@@ -83,13 +83,13 @@ class NarrowUnits(Pass):
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:
         have, most = count(after.parts[ROLE]).macs, self.options.macs
-        if most is not None and have > most:
+        if most and have > most:
             raise _beyond(most, f"{have} are left, as some MLPs cannot be cut (see the notes)")
 
     def _widths(self, part: ir.Model, mlps: Sequence[Mlp]) -> list[int]:
         """Of what is left. Raises EV202 for a budget that hidden units alone do not reach."""
         options, widths = self.options, [mlp.width for mlp in mlps]
-        if options.macs is None:
+        if not options.macs:
             gone = (1 - options.keep) * sum(widths)
             return levelled(widths, [1] * len(mlps), gone, options.multiple)
         prices, over = [mlp.macs_a_unit for mlp in mlps], count(part).macs - options.macs

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgevlm.compiler.class_names import chosen, find, nearest, plain
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.models.class_names import chosen, find, nearest, plain
 
 NAMES = ("t-shirt", "trouser", "Ankle boot", "bag", "crane", "tabby, tabby cat", "crane, heavy")
 
