@@ -11,10 +11,18 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.exported_model import ExportedModel
 
-__all__ = ["chosen", "find", "nearest", "plain"]
+__all__ = ["chosen", "find", "names_of", "nearest", "plain"]
 
 SHOWN = 10  # names that a fault lists
+
+
+def names_of(model: ExportedModel) -> tuple[str, ...]:
+    """Of a classifier's classes; their numbers where they have no names."""
+    count = model.contract.vocabulary
+    names = model.processor.class_names
+    return names if len(names) == count else tuple(map(str, range(count)))
 
 
 def plain(name: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edgevlm.compiler.cache_units import relative_units, to_units
+from edgevlm.compiler.class_names import names_of
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.drift import Drift, measure, worst
 from edgevlm.compiler.errors import JobFault
@@ -64,6 +65,11 @@ class Reference:
     contract: Contract | None = None
     starts: list[int] = field(default_factory=list)  # text tokens in front of the image
     rows: list[list[dict[str, np.ndarray]]] = field(default_factory=list)  # decode's, a step each
+
+    def among(self, classes: Sequence[int]) -> Reference:
+        """What a classifier says where it may only say these."""
+        logits = [each[:, list(classes)] for each in self.logits]
+        return replace(self, logits=logits, answers=[(int(e.argmax()),) for e in logits])
 
     def runs(self, role: Role) -> list[int]:
         """Probes on which a part ran."""
@@ -210,6 +216,8 @@ def check_pass(
                     "edgevlm compile ... --min-sqnr DB, or leave the pass out of the recipe",
                 )
     seen = observe(after, probes)
+    if before.contract.vocabulary != after.contract.vocabulary:  # classes went
+        reference = reference.among([names_of(before).index(name) for name in names_of(after)])
     pairs = list(zip(reference.logits, seen.logits, strict=True))
     broken = sum(np.isfinite(a).all() and not np.isfinite(b).all() for a, b in pairs)
     if broken:

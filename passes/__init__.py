@@ -16,8 +16,8 @@ from edgevlm.passes.cleanup.fuse_gelu import FuseGelu
 from edgevlm.passes.cleanup.fuse_layer_norm import FuseLayerNorm
 from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
-from edgevlm.passes.derive.narrow_heads import NarrowHeads
-from edgevlm.passes.derive.narrow_units import NarrowUnits
+from edgevlm.passes.derive.keep_classes import KeepClasses
+from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
@@ -49,8 +49,8 @@ PASSES: dict[str, type[Pass]] = {
         KeepTokens,
         MergeAttention,
         # derivation
-        NarrowHeads,
-        NarrowUnits,
+        KeepClasses,
+        NarrowEncoder,
         # quantisation
         SmoothActivations,
         ScaleWeights,

@@ -56,7 +56,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
         ),
         Group(
             "smaller matrices before anything is fitted to them",
-            ("narrow-heads", "narrow-units"),
+            ("keep-classes", "narrow-encoder"),
         ),
         Group(
             "scales move between activations and weights while weights are float yet",
@@ -90,8 +90,8 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "resize-image": [],
         "keep-tokens": [],
         "merge-attention": [],
-        "narrow-heads": [],
-        "narrow-units": [],
+        "keep-classes": [],
+        "narrow-encoder": [],
         "smooth-activations": [],
         "scale-weights": [],
         "quantize-weights": [],

@@ -9,7 +9,7 @@ from edgevlm.compiler.cost import count
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.pass_manager import apply_unchecked, run_passes
 from edgevlm.passes import make_passes
-from edgevlm.passes.derive.narrow_heads import NarrowHeads
+from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.pipelines import Flags, compose
 
 
@@ -26,14 +26,17 @@ def features(model, probe, ort):
     return ort(model.parts["vision"], pixel_values=probe.pixel_values)["image_features"]
 
 
-def test_with_all_of_the_energy_nothing_changes(clean):
-    result = NarrowHeads(energy=1, by="weights")(clean)
-    assert not result.changed and result.model is clean
+def narrowed(model, probes, **options):
+    return apply_unchecked(model, [NarrowEncoder(**{"alpha": 0, "multiple": 1} | options)], probes)
+
+
+def test_with_all_of_the_energy_nothing_changes(clean, tiny_probes):
+    assert narrowed(clean, tiny_probes, energy=1.0, by="weights") is clean
 
 
 @pytest.mark.parametrize(("energy", "multiple"), [(0.99, 8), (0.95, 8), (0.9, 4), (0.5, 8)])
 def test_fewer_channels_and_multiplications(clean, tiny_probes, ort, energy, multiple):
-    made = NarrowHeads(energy=energy, multiple=multiple, by="weights")(clean).model
+    made = narrowed(clean, tiny_probes, energy=energy, multiple=multiple, by="weights")
     for node in attentions(made):
         q, k, v = (int(value.shape[3]) for value in node.inputs[:3])
         assert q == k and q % multiple == v % multiple == 0 < min(q, v)
@@ -43,10 +46,6 @@ def test_fewer_channels_and_multiplications(clean, tiny_probes, ort, energy, mul
     before, after = (count(m.parts["vision"]) for m in (clean, made))
     assert after.macs < before.macs and after.weight_bytes < before.weight_bytes
     assert features(made, tiny_probes[0], ort).shape == features(clean, tiny_probes[0], ort).shape
-
-
-def narrowed(model, probes, **options):
-    return apply_unchecked(model, [NarrowHeads(multiple=1, **options)], probes)
 
 
 @pytest.mark.parametrize("by", ["inputs", "weights"])
@@ -75,12 +74,12 @@ def test_in_a_whole_recipe_answers_stay(tiny_model, tiny_probes):
     recipe = compose("host-cpu", "ort", Flags(quant="w8"), tiny_model)
     passes = make_passes(recipe)
     at = next(i for i, s in enumerate(steps) if s.name == "quantize-weights")
-    passes.insert(at, NarrowHeads(energy=0.99))
+    passes.insert(at, NarrowEncoder(alpha=0, energy=0.99))
     _, record, seen = run_passes(tiny_model, passes, tiny_probes)
     plain = run_passes(tiny_model, [], tiny_probes)[2]
     assert seen.answers == plain.answers
-    done = next(r for r in record if r.name == "narrow-heads")
-    assert done.changed and "channels of heads stay" in done.notes[-1].why
+    done = next(r for r in record if r.name == "narrow-encoder")
+    assert done.changed and "of the channels of heads" in done.notes[-1].why
 
 
 TEXT = """(float[1,3,6,6] pixel_values) => (float[1,9,16] logits) {
@@ -90,6 +89,13 @@ TEXT = """(float[1,3,6,6] pixel_values) => (float[1,9,16] logits) {
     q = Gather<axis = 0>(t, i0) k = Gather<axis = 0>(t, i1) v = Gather<axis = 0>(t, i2)
     a = Attention(q, k, v) at = Transpose<perm = [0, 2, 1, 3]>(a) o = Reshape(at, flat)
     logits = MatMul(o, p) }"""
+
+
+class Seen:
+    """Nothing at all: by its weights alone."""
+
+    def fed(self, role):
+        return []
 
 
 def test_columns_of_one_matrix_get_one_width(graph, solo, ort):
@@ -104,7 +110,9 @@ def test_columns_of_one_matrix_get_one_width(graph, solo, ort):
         "flat": np.array([1, 9, 32]), **{f"i{n}": np.array(n) for n in range(3)},
     }  # fmt: skip
     model = solo(graph(TEXT, **arrays))
-    result = NarrowHeads(energy=0.999, multiple=4, by="weights")(model)
+    step = NarrowEncoder(alpha=0, energy=0.999, multiple=4, by="weights")
+    step.calibration = Seen()
+    result = step(model)
     x = rng.normal(size=(1, 3, 6, 6)).astype(np.float32)
     wanted = ort(model.parts["vision"], pixel_values=x)["logits"]
     found = ort(result.model.parts["vision"], pixel_values=x)["logits"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgevlm.compiler.axes import analyse
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.errors import UsageFault
@@ -12,8 +13,9 @@ from edgevlm.compiler.pass_manager import apply_unchecked, run_passes
 from edgevlm.compiler.verify import ProbeInput
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive import narrow_units as module
-from edgevlm.passes.derive.narrow_heads import NarrowHeads
-from edgevlm.passes.derive.narrow_units import NarrowUnits
+from edgevlm.passes.derive.mlps import find_mlps
+from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
+from edgevlm.passes.derive.narrow_units import TooWide, Units, narrow_units
 from edgevlm.passes.pipelines import Flags, compose
 
 
@@ -31,13 +33,21 @@ def gelus(model):
 
 
 def narrow(model, probes, **options):
-    return apply_unchecked(model, [NarrowUnits(**options)], probes)
+    """Heads stay whole; keep: share of the hidden units."""
+    if "keep" in options:
+        options["macs"] = macs_for(model, options.pop("keep"))
+    return apply_unchecked(model, [NarrowEncoder(energy=1.0, **options)], probes)
+
+
+def macs_for(model, keep):
+    """Multiplications with a share of all hidden units."""
+    part = model.parts["vision"]
+    mlps = find_mlps(analyse(part.graph, model.contract.signature("vision")))
+    return count(part).macs - round((1 - keep) * sum(m.width * m.macs_a_unit for m in mlps))
 
 
 def test_with_all_units_nothing_changes(clean, tiny_probes):
-    step = NarrowUnits(keep=1)
-    _, (record,), _ = run_passes(clean, [step], tiny_probes)
-    assert not record.changed
+    assert narrow(clean, tiny_probes, keep=1) is clean
 
 
 @pytest.mark.parametrize(("keep", "multiple"), [(0.5, 8), (0.3, 8), (0.25, 16), (0.7, 1)])
@@ -63,7 +73,7 @@ def test_a_budget_is_kept_and_used(clean, tiny_probes, share):
 
 
 def test_a_budget_that_hidden_units_do_not_reach(clean, tiny_probes):
-    with pytest.raises(UsageFault, match="with 8 units an MLP it takes"):
+    with pytest.raises(UsageFault, match="in multiples of 8 leave 0"):
         narrow(clean, tiny_probes, macs=1000)
 
 
@@ -80,20 +90,18 @@ def test_the_fit_and_the_order_each_bring_something(clean, tiny_probes, ort):
 
 
 def test_many_at_once_are_as_one_at_a_time(clean, tiny_probes, ort, monkeypatch):
-    whole = features(narrow(clean, tiny_probes), tiny_probes[0], ort)
+    whole = features(narrow(clean, tiny_probes, keep=0.5), tiny_probes[0], ort)
     monkeypatch.setattr(module, "HELD_BYTES", 1)
-    assert np.allclose(features(narrow(clean, tiny_probes), tiny_probes[0], ort), whole, atol=1e-5)
+    one_by_one = features(narrow(clean, tiny_probes, keep=0.5), tiny_probes[0], ort)
+    assert np.allclose(one_by_one, whole, atol=1e-5)
 
 
 def test_heads_and_units_in_a_checked_recipe(tiny_model, tiny_probes):
     passes = make_passes(compose("host-cpu", "ort", Flags()))
-    made, record, _ = run_passes(
-        tiny_model, [*passes, NarrowHeads(energy=0.999), NarrowUnits(keep=0.6)], tiny_probes
-    )
-    assert [r.changed for r in record[-2:]] == [True, True]
-    assert "hidden units of" in record[-1].notes[-1].why
+    made, record, _ = run_passes(tiny_model, [*passes, NarrowEncoder(alpha=0.3)], tiny_probes)
+    assert record[-1].changed and "of the hidden units" in record[-1].notes[-1].why
     assert record[-1].check.logits.sqnr_db > 15
-    assert count(made.parts["vision"]).macs < 0.8 * count(tiny_model.parts["vision"]).macs
+    assert count(made.parts["vision"]).macs <= 0.7 * count(tiny_model.parts["vision"]).macs
 
 
 RNG = np.random.default_rng(0)
@@ -133,18 +141,19 @@ def model_of(body, graph, solo, **more):
     return solo(graph(HEAD + body, **arrays))
 
 
-def observed(model, step, probes):
-    """A graph of one part, fed by hand."""
-    step.calibration = type("Seen", (), {"fed": lambda _, role: [
-        {"pixel_values": p.pixel_values} for p in probes]})()  # fmt: skip
-    return step(model)
+def halved(model, probes):
+    """A graph of one part, in place of what the pass would give."""
+    part = model.parts["vision"].clone()
+    feeds = [{"pixel_values": p.pixel_values} for p in probes]
+    macs = macs_for(model, 0.5)
+    narrow_units(part, model.contract.signature("vision"), feeds, macs, Units(multiple=1))
+    return part
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_of_mlps(graph, solo, ort, form):
     model, probes = model_of(FORMS[form], graph, solo), pictures(60)
-    result = observed(model, NarrowUnits(keep=0.5, multiple=1), probes)
-    part = result.model.parts["vision"]
+    part = halved(model, probes)
     assert sum(v.const_value.size for v in part.graph.initializers.values()) < sum(
         v.const_value.size for v in model.parts["vision"].graph.initializers.values()
     )
@@ -163,7 +172,7 @@ def test_twin_units_are_given_up_for_nothing(graph, solo, ort, form):
     twins = {"w1": np.tile(ARRAYS["w1"][:, :8], 2), "b1": np.tile(ARRAYS["b1"][:8], 2)}
     twins["w1t"] = twins["w1"].T
     model, probes = model_of(FORMS[form], graph, solo, **twins), pictures(60)
-    part = observed(model, NarrowUnits(keep=0.5, multiple=1), probes).model.parts["vision"]
+    part = halved(model, probes)
     for x in probes[:9]:
         wanted, got = (ort(p, pixel_values=x.pixel_values)["logits"]
                        for p in (model.parts["vision"], part))  # fmt: skip
@@ -175,5 +184,7 @@ def test_units_that_a_norm_sees_together_stay(graph, solo):
         "u = MatMul(x, w1) n = LayerNormalization(u, gain) h = Relu(n) logits = MatMul(h, down) }"
     )
     model = model_of(body, graph, solo, gain=np.ones(16))
-    result = observed(model, NarrowUnits(multiple=1), pictures(9))
-    assert not result.changed
+    before = count(model.parts["vision"])
+    with pytest.raises(TooWide):
+        narrow_units(model.parts["vision"], {}, [], before.macs - 1, Units())
+    assert count(model.parts["vision"]) == before
