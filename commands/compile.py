@@ -174,6 +174,7 @@ def compile_model(
                 force=options.force,
             )
         report = compile_report(model, bundle, proof, perf_counter() - start)
+        report["notes"] += calibration.found.notes if calibration else ()
         record = {
             **report,
             "payoff": payoff,

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.verify import ProbeInput
 from edgevlm.models.answer import probe_inputs
-from edgevlm.models.calibration import calibration_probes
+from edgevlm.models.calibration import calibration_set
+from edgevlm.models.picture_folders import CalibrationSet
 
-__all__ = ["calibration_inputs", "check_floor"]
+__all__ = ["CalibrationInputs", "calibration_inputs", "check_floor"]
+
+
+@dataclass(frozen=True)
+class CalibrationInputs:
+    """Makes the inputs for a model, whose picture size a pass may change."""
+
+    found: CalibrationSet
+
+    def __call__(self, model: ExportedModel) -> list[ProbeInput]:
+        return probe_inputs(model.contract, model.processor, model.tokenizer, self.found.probes)
 
 
 def calibration_inputs(
     asked: str | None, original: ExportedModel, passes: Sequence[Pass]
-) -> Callable[[ExportedModel], list[ProbeInput]] | None:
-    """What makes the inputs for a model, whose picture size a pass may change.
+) -> CalibrationInputs | None:
+    """What `--calib` gives; None without it.
 
     Raises EV13x, and EV220 where no pass would look at them.
     """
@@ -31,8 +43,7 @@ def calibration_inputs(
             "no pass of this compile fits anything to inputs, so it would do nothing",
             "leave it out, or --quant w8a8, or --kv int8",
         )
-    found = calibration_probes(asked, original)
-    return lambda m: probe_inputs(m.contract, m.processor, m.tokenizer, found)
+    return CalibrationInputs(calibration_set(asked, original))
 
 
 def check_floor(min_sqnr: float | None) -> None:

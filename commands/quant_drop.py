@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from edgevlm.commands.evaluate import score
+from edgevlm.commands.evaluate_classes import names_in, score_classes
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.verify import ProbeInput, Reference, observe
-from edgevlm.models.answer import Answerer
+from edgevlm.models.answer import Answerer, Viewer
 from edgevlm.models.calibration import unseen_rows
+from edgevlm.models.datasets import Dataset
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.layers import Layer, why_not
 from edgevlm.passes.quantize.rounding import to_nearest
@@ -58,12 +60,9 @@ def measure_drop(
     probes: Sequence[ProbeInput],
 ) -> dict[str, Any]:
     """Points lost, and of what. Raises EV13x for a data set that cannot be read."""
-    rows = unseen_rows(calib, QUESTIONS) if base[0].contract.kind == "vlm" else None
-    if rows is not None:
-        before, after = (
-            score(Answerer(m.contract, m.processor, m.tokenizer, parts), rows)["accuracy"]
-            for m, parts in (base, model)
-        )
+    rows = unseen_rows(calib, QUESTIONS, base[0].contract.kind)
+    if rows is not None and _answerable(base[0], rows):
+        before, after = (_accuracy(m, parts, rows) for m, parts in (base, model))
         of, n = f"accuracy on {rows.name} {rows.split}", len(rows.rows)
         drop = 100 * (before - after)
     else:
@@ -120,6 +119,21 @@ def _rounder(role: Role, bits: Mapping[str, int]) -> Any:
         return to_nearest(layer.rows(), grid, 0, "mse").weights()
 
     return rounded
+
+
+def _answerable(model: ExportedModel, rows: Dataset) -> bool:
+    """Whether a classifier has the classes of the data set, and no others."""
+    names = names_in(model.processor.class_names, rows)
+    return model.contract.kind == "vlm" or set(names) == set(rows.kinds)
+
+
+def _accuracy(model: ExportedModel, parts: PartCaller, rows: Dataset) -> float:
+    if model.contract.kind == "vlm":
+        answerer = Answerer(model.contract, model.processor, model.tokenizer, parts)
+        return score(answerer, rows)["accuracy"]
+    known = names_in(model.processor.class_names, rows)
+    viewer = Viewer(model.contract, model.processor, parts)
+    return score_classes(viewer, rows, known)[0]["accuracy"]
 
 
 def _changed(kind: str, before: Reference, after: Reference) -> tuple[str, float]:

@@ -101,7 +101,7 @@ class ImageProcessor(BaseModel):
                 "uint8 [H, W, 3] RGB is needed",
                 "read it with edgevlm.models.processing.image.load_image",
             )
-        pixels = _centre_crop(self._resized(rgb), self.height, self.width)
+        pixels = _centre_crop(self.resized(rgb), self.height, self.width)
         # float64 first and float32 after: the rounding of transformers, step by step.
         scale = self.rescale_factor if self.do_rescale else 1.0
         values = (pixels.astype(np.float64) * scale).astype(np.float32)
@@ -109,7 +109,8 @@ class ImageProcessor(BaseModel):
             values = (values - np.float32(self.mean)) / np.float32(self.std)
         return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
 
-    def _resized(self, rgb: np.ndarray) -> np.ndarray:
+    def resized(self, rgb: np.ndarray) -> np.ndarray:
+        """uint8 [h, w, 3] as it is before the crop; done to its own result it changes nothing."""
         if not self.do_resize:
             return rgb
         height, width = self.resize_to or (self.height, self.width)

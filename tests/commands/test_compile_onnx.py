@@ -106,6 +106,32 @@ def test_a_compile_tells_what_was_assumed(compiled):
     assert note.startswith("tiny_vit.toml leaves out, and so was taken: mean (0.485, 0.456, 0.406)")
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_calibration_pictures_that_cannot_be_read_are_told(
+    edgevlm, sources, picture, tmp_path, labelled
+):
+    """In the report, in words, and in the record; one too many is a fault and leaves nothing."""
+    folder, out = tmp_path / "pictures", tmp_path / "x.edgevlm"
+    subs = [folder / name for name in NAMES[:2]] if labelled else [folder]
+    for sub in subs:
+        sub.mkdir(parents=True)
+        for i in range(20 // len(subs)):
+            shutil.copy(picture, sub / f"{i:02d}.png")
+    (subs[0] / "00.png").write_bytes(b"")
+    call = ("compile", sources["classifier"], "--target", "cpu", "-o", out, "--payoff", "none",
+            "--quant", "w8a8", "--calib", folder)  # fmt: skip
+    ended = edgevlm(*call, "--json")
+    assert ended.status == 0, ended.err
+    note = "1 of 20 calibration pictures cannot be read and were left out; the first: "
+    note += "ant/00.png" if labelled else "00.png"
+    assert ended.json["notes"][-1] == note and f"note: {note}" in ended.err.splitlines()
+    assert json.loads((out / "record.json").read_text())["notes"][-1] == note
+    shutil.rmtree(out)
+    (subs[0] / "01.png").write_bytes(b"")
+    ended = edgevlm(*call)
+    assert (ended.status, ended.code) == (1, "EV138") and not out.exists()
+
+
 @pytest.fixture
 def own(sources, tmp_path) -> Path:
     folder = Path(shutil.copytree(sources["classifier"].parent, tmp_path / "own"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from micro.shades import GREYS, nearest_grey, shade_classifier, shade_files
 
 from edgevlm.commands import quant_gate
 from edgevlm.commands.quant_drop import blamed_layers, measure_drop
@@ -15,6 +17,10 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.verify import observe
+from edgevlm.models.answer import probe_inputs
+from edgevlm.models.datasets import fashion_mnist, load_dataset
+from edgevlm.models.onnx.frontend import import_onnx
+from edgevlm.models.probes import drawn_probes
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 
@@ -59,6 +65,34 @@ def test_answers_are_compared_on_questions_that_were_not_calibrated_on(both):
     assert drop["of"] == "accuracy on easy-vqa train" and drop["n"] == 500
     assert drop["drop_points"] == pytest.approx(100 * (drop["before"] - drop["after"]))
     assert 0 <= drop["before"] <= 1
+
+
+def test_a_classifier_is_judged_on_pictures_it_was_not_calibrated_on(tmp_path, monkeypatch):
+    """Against one that tells black from everything else alone, whose answers are known."""
+    monkeypatch.setattr(fashion_mnist, "FOLDER", shade_files(tmp_path, "train"))
+    sides = []
+    for i, greys in enumerate((GREYS, (GREYS[0], *[300 + k for k in range(9)]))):
+        (tmp_path / str(i)).mkdir()
+        model = import_onnx(shade_classifier(tmp_path / str(i), fashion_mnist.CLASSES, greys))
+        sides.append((model, ReferenceParts(model.parts)))
+    drop = measure_drop(*sides, "fashion-mnist:20", ())
+    assert drop["of"] == "accuracy on fashion-mnist validation" and drop["n"] == 500
+    rows = load_dataset("fashion-mnist", "validation", limit=520).rows[:500]
+    label = np.array([fashion_mnist.CLASSES.index(row.answer) for row in rows])
+    grey = np.array([int(row.image[0, 0, 0]) for row in rows])
+    far = np.abs(grey[:, None] - np.array([[GREYS[0], *[300 + k for k in range(9)]]]))
+    assert drop["before"] == (nearest_grey(grey, range(10)) == label).mean()
+    assert drop["after"] == (far.argmin(1) == label).mean() < drop["before"]
+    assert drop["drop_points"] == pytest.approx(100 * (drop["before"] - drop["after"]), abs=1e-3)
+
+
+def test_a_classifier_of_other_classes_is_judged_on_its_probes(tmp_path):
+    model = import_onnx(shade_classifier(tmp_path, [f"thing {i}" for i in range(10)]))
+    model = replace(model, probes=drawn_probes())
+    probes = probe_inputs(model.contract, model.processor, b"", model.probes)
+    side = (model, ReferenceParts(model.parts))
+    found = measure_drop(side, side, "fashion-mnist:20", probes)
+    assert found["of"] == "probe answers that changed" and found["n"] == len(probes)
 
 
 def test_without_a_data_set_changed_answers_count(both, tiny_probes):

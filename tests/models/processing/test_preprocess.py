@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.models.processing.preprocess import ImageProcessor
 
+RESIZES = ("square", "shortest", "to", "none")
 PICTURES = arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3)))
 
 
@@ -59,6 +60,22 @@ def test_crop_keeps_the_middle_and_pads_with_zeros(rgb, height, width):
         assert np.array_equal(tensor, rgb[top : top + height, left : left + width])
     elif height >= rgb.shape[0] and width >= rgb.shape[1]:
         assert tensor.sum() == rgb.sum()
+
+
+@given(PICTURES, st.integers(1, 40), st.integers(1, 40), st.sampled_from(RESIZES), st.data())
+def test_resizing_what_is_resized_changes_nothing(rgb, height, width, how, data):
+    """So a picture may be kept as the model looks at it."""
+    size = st.integers(1, 60)
+    given_by = {
+        "square": {},
+        "shortest": {"shortest_edge": data.draw(size)},
+        "to": {"resize_to": (data.draw(size), data.draw(size))},
+        "none": {"do_resize": False},
+    }[how]
+    process = ImageProcessor(height=height, width=width, **given_by)
+    once = process.resized(rgb)
+    assert np.array_equal(process.resized(once), once)
+    assert np.array_equal(process(once), process(rgb))
 
 
 def test_a_constant_picture_stays_constant():
