@@ -133,6 +133,8 @@ def test_a_folder_of_classes_for_a_classifier_alone(clothes, micro_model, tmp_pa
     found = calibration_set(str(tmp_path), clothes)
     assert by_class(found.probes) == {"Bag": [0], "Ankle-Boot": [1]} and found.notes == ()
     assert {p.image.shape for p in found.probes} == {(28, 28, 3)}  # as the model looks at it
+    Image.new("RGB", (8, 8)).save(tmp_path / "BAG" / "small.png")
+    assert calibration_probes(str(tmp_path), clothes)[2].image.shape == (8, 8, 3)  # as it is
     refused(micro_model, str(tmp_path), "EV134")
 
 
