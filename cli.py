@@ -47,6 +47,8 @@ def cli(context: click.Context) -> None:
     epilog=examples(
         "edgevlm compile easyvqa-tiny --target cpu -o b.edgevlm",
         "edgevlm compile path/to/checkpoint --target cpu --tokens 16 --quant w8 -o small.edgevlm",
+        "edgevlm compile fashion-vit --target cpu --classes bag,sandal,sneaker --alpha 0.6 "
+        "--calib fashion-mnist:1000 -o three.edgevlm",
     ),
 )
 @click.argument("model")
@@ -58,7 +60,10 @@ def cli(context: click.Context) -> None:
 @click.option("--positions", help="original (default), renumber, run-end-pad.")
 @click.option("--quant", help="none, w8, w4a16, w8a8, w4a8, w3a8, dasq-w4a8, mixed:avg=5bit.")
 @click.option("--kv", help="KV caches: float (default), int8 (a scale a head).")
-@click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens, --prune..., --quant.")
+@click.option("--classes", help="Those that the device will see: cat,dog,truck; others go.")
+@click.option("--alpha", type=float, help="Share of the vision part's work to take away: 0.6.")
+@click.option("--latency-budget", help="As much as leaves the vision part this time: 5ms.")
+@click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens ... --latency-budget.")
 @click.option("--max-prompt", type=TOKENS, help="Text tokens of a prompt; 64 by default.")
 @click.option("--max-answer", type=TOKENS, help="Tokens of an answer; 32 by default.")
 @click.option("--probes", type=FOLDER, help="Pictures to check every pass on.")
@@ -85,7 +90,9 @@ def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
 
     Every pass is checked on probe pictures. A compile that fails leaves an older bundle whole.
     """
-    from edgevlm.commands.compile import compile_model, options_of
+    from edgevlm.commands.compile import compile_model
+    from edgevlm.commands.compile_options import options_of
+    from edgevlm.commands.derived_show import derived_lines
     from edgevlm.commands.payoff_table import payoff_table
     from edgevlm.commands.quant_show import quant_lines
     from edgevlm.commands.tables import compile_table
@@ -94,6 +101,7 @@ def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
     with speaker.stages(f"compile {model} for {options.target}") as progress:
         report = compile_model(model, options, progress)
     compile_table(speaker, report)
+    derived_lines(speaker, report["derived"])
     payoff_table(speaker, report["payoff"])
     quant_lines(speaker, report["quant"])
     speaker.emit(report)

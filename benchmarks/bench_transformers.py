@@ -20,7 +20,8 @@ import torch
 import transformers
 from results import write_result
 
-from edgevlm.commands.compile import CompileOptions, compile_model
+from edgevlm.commands.compile import compile_model
+from edgevlm.commands.compile_options import CompileOptions
 from edgevlm.commands.session import open_for_answers
 from edgevlm.devices.stats import summarise
 from edgevlm.models.datasets import load_dataset

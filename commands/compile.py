@@ -6,13 +6,14 @@ import functools
 import json
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from edgevlm.commands.artifacts import check_artifacts, total_drift
 from edgevlm.commands.compile_inputs import calibration_inputs, check_floor
+from edgevlm.commands.compile_options import CompileOptions
+from edgevlm.commands.derived import compare_derived, saying_no_more, with_probes_of
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
 from edgevlm.commands.quant_drop import check_limit
 from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge
@@ -29,68 +30,15 @@ from edgevlm.compiler.verify import ProbeInput, Reference, observe
 from edgevlm.devices import Device, find_device
 from edgevlm.devices.host import describe_host
 from edgevlm.models.answer import probe_inputs
-from edgevlm.models.source import SourceOptions, open_source
+from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes
-from edgevlm.passes.pipelines import Flags, compose
-from edgevlm.passes.tokens.schedule import parse_asked
+from edgevlm.passes.derive.asked import DERIVE_STEPS
+from edgevlm.passes.pipelines import compose
 from edgevlm.runtimes import find_runtime
 
-__all__ = ["CompileOptions", "compile_model", "options_of"]
+__all__ = ["compile_model"]
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class CompileOptions:
-    target: str
-    out: Path
-    flags: Flags = field(default_factory=Flags)
-    recipe: Path | None = None  # in place of the flags
-    source: SourceOptions = field(default_factory=SourceOptions)
-    force: bool = False
-    min_sqnr: float | None = None  # dB, floor for passes that approximate; None: their own
-    calib: str | None = None  # folder or data set that numbers are fitted to; None: the probes
-    payoff: str = "quick"  # none, quick (before and after) or full (and the crossover)
-    max_drop: float | None = None  # points that quantisation may lose; None: not measured
-
-
-def options_of(
-    target: str,
-    out: Path,
-    *,
-    tokens: str | None = None,
-    prune: str | None = None,
-    prune_at: str | None = None,
-    positions: str | None = None,
-    quant: str | None = None,
-    kv: str | None = None,
-    recipe: Path | None = None,
-    max_prompt: int | None = None,
-    max_answer: int | None = None,
-    probes: Path | None = None,
-    calib: str | None = None,
-    min_sqnr: float | None = None,
-    force: bool = False,
-    payoff: str = "quick",
-    max_drop: float | None = None,
-) -> CompileOptions:
-    """The options of the command line, None where one was not given.
-
-    Raises EV220 for options that would be passed over in silence.
-    """
-    if recipe and (tokens, prune, prune_at, positions, quant, kv) != (None,) * 6:
-        raise UsageFault(
-            "EV220",
-            "--recipe with --tokens, --prune, --prune-at, --positions, --quant or --kv",
-            "a recipe says all of that itself, so these would do nothing",
-            "leave them out, or edit the recipe: it is TOML",
-        )
-    reduction = parse_asked(tokens, prune, prune_at, positions)
-    flags = Flags(reduction, quant or Flags().quant, kv or Flags().kv)
-    source = SourceOptions(max_prompt, max_answer, probes)
-    return CompileOptions(
-        target, out, flags, recipe, source, force, min_sqnr, calib, payoff, max_drop
-    )
 
 
 def compile_model(
@@ -115,9 +63,13 @@ def compile_model(
     if recipe is None:
         recipe = compose(device.id, device.runtime, options.flags, original)
         passes = make_passes(recipe)
-    calibration = calibration_inputs(options.calib, original, passes)
+    calibration = calibration_inputs(options.calib, original, passes, options.flags.derived)
     rounding = next((i for i, p in enumerate(passes) if p.name in QUANT_STEPS), len(passes))
     check_limit(options.max_drop, rounds=rounding < len(passes))
+    for step in passes:
+        if step.name in DERIVE_STEPS:
+            step.requires(original)
+    original = with_probes_of(original, options.flags.derived)
     probes = _probes(original)
     progress("probe source")
     first = observe(original, probes)
@@ -128,7 +80,10 @@ def compile_model(
         min_sqnr=options.min_sqnr,
         progress=progress,
     )
-    base, applied, before = run(original, passes[:rounding], seen=first)
+    deriving = next((i for i, p in enumerate(passes) if p.name in DERIVE_STEPS), rounding)
+    whole, applied, before = run(original, passes[:deriving], seen=first)
+    base, more, before = run(whole, passes[deriving:rounding], seen=before)
+    applied += more
     if any(getattr(p.options, "budget_ms", 0) for p in passes):
         progress("time layers")
         inputs = calibration or _probes
@@ -137,6 +92,9 @@ def compile_model(
     model, more, seen = run(base, passes[rounding:], seen=before)
     applied += more
     asked = _probes(model)  # a pass may have changed the size of the pictures
+    shown = saying_no_more(original, passes)
+    if shown is not original:
+        first = observe(shown, probes)
     proof = Proof(applied, seen, agree_source=_agree(first, seen))
     with atomic_folder(options.out, options.force) as draft:
         progress(f"lower to {runtime.name}")
@@ -148,7 +106,7 @@ def compile_model(
         parts = runtime.open_artifacts(draft, artifacts, model.contract)
         check_artifacts(model, runtime, parts, proof, asked)
         bundle = Bundle(draft, write_manifest(model, target, artifacts, proof, draft))
-        proof.source_drift = total_drift(original, model, parts, first)
+        proof.source_drift = total_drift(shown, model, parts, first)
         payoff = None
         if options.payoff != "none" and any(s.name in TOKEN_STEPS for s in recipe.steps):
             progress("time it against no pruning")
@@ -174,9 +132,14 @@ def compile_model(
                 force=options.force,
             )
         report = compile_report(model, bundle, proof, perf_counter() - start)
-        report["notes"] += calibration.found.notes if calibration else ()
+        report["notes"] += calibration.notes if calibration else ()
+        derived = None
+        if options.flags.derived and calibration:
+            progress("compare with the base")
+            derived = compare_derived(whole, model, parts, calibration.split)
         record = {
             **report,
+            "derived": derived,
             "payoff": payoff,
             "quant": quant,
             "passes": [a.as_json() for a in applied],
@@ -189,6 +152,7 @@ def compile_model(
         "schema": 1,
         "bundle": str(options.out),
         **report,
+        "derived": derived,
         "payoff": payoff,
         "quant": quant and {k: v for k, v in quant.items() if k != "layers"},
         "seconds": round(perf_counter() - start, 2),

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgevlm.commands.derived import Split, split_pictures
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.verify import ProbeInput
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.calibration import calibration_set
-from edgevlm.models.picture_folders import CalibrationSet
+from edgevlm.passes.derive.asked import Derived
 
 __all__ = ["CalibrationInputs", "calibration_inputs", "check_floor"]
 
@@ -21,29 +22,41 @@ __all__ = ["CalibrationInputs", "calibration_inputs", "check_floor"]
 class CalibrationInputs:
     """Makes the inputs for a model, whose picture size a pass may change."""
 
-    found: CalibrationSet
+    split: Split
+    notes: tuple[str, ...] = ()
 
     def __call__(self, model: ExportedModel) -> list[ProbeInput]:
-        return probe_inputs(model.contract, model.processor, model.tokenizer, self.found.probes)
+        return probe_inputs(model.contract, model.processor, model.tokenizer, self.split.fit)
 
 
 def calibration_inputs(
-    asked: str | None, original: ExportedModel, passes: Sequence[Pass]
+    asked: str | None,
+    original: ExportedModel,
+    passes: Sequence[Pass],
+    derived: Derived | None = None,
 ) -> CalibrationInputs | None:
     """What `--calib` gives; None without it.
 
-    Raises EV13x, and EV220 where no pass would look at them.
+    Raises EV13x, and EV220 where no pass would look at them or one cannot do without.
     """
     if asked is None:
+        if derived and derived.narrows:
+            raise UsageFault(
+                "EV220",
+                "a smaller model without --calib",
+                "it is fitted to pictures of what it will see, and there are none",
+                "--calib FOLDER with FOLDER/<class>/*.png",
+            )
         return None
     if not any(step.calibrated for step in passes):
         raise UsageFault(
             "EV220",
             f"--calib {asked[:80]}",
             "no pass of this compile fits anything to inputs, so it would do nothing",
-            "leave it out, or --quant w8a8, or --kv int8",
+            "leave it out, or --alpha 0.5, --quant w8a8 or --kv int8",
         )
-    return CalibrationInputs(calibration_set(asked, original))
+    found = calibration_set(asked, original)
+    return CalibrationInputs(split_pictures(found.probes, derived, original), found.notes)
 
 
 def check_floor(min_sqnr: float | None) -> None:

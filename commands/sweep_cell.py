@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from edgevlm.commands.calling import DEBUG, fault_of
-from edgevlm.commands.compile import compile_model, options_of
+from edgevlm.commands.compile import compile_model
+from edgevlm.commands.compile_options import options_of
 from edgevlm.commands.evaluate import score
 from edgevlm.commands.output import Speaker
 from edgevlm.commands.session import Opened, open_for_answers

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgevlm import __version__
-from edgevlm.commands.compile import options_of
+from edgevlm.commands.compile_options import options_of
 from edgevlm.commands.sweep_grid import AXES, Point
 from edgevlm.commands.sweep_record import Record, Settings
 from edgevlm.compiler.errors import JobFault, UsageFault

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from edgevlm.compiler.bundle import MANIFEST, Bundle, file_entries
+from edgevlm.compiler.class_names import names_of
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.cost import count, image_tokens
 from edgevlm.compiler.drift import Drift
@@ -112,7 +113,7 @@ def compile_report(
 ) -> dict[str, Any]:
     """The JSON of `compile` without `bundle`: it goes into record.json too, and no path may."""
     labelled = [
-        (p.answer, g.answer)
+        (p.answer, _said(g.answer, model))
         for p, g in zip(model.probes, bundle.manifest.goldens, strict=True)
         if p.answer is not None
     ]
@@ -137,6 +138,11 @@ def compile_report(
         "checks": sum(a.check is not None for a in proof.applied),
         "notes": list(model.source.notes),
     }
+
+
+def _said(answer: str, model: ExportedModel) -> str:
+    """A golden's answer in words; of a classifier it is a number."""
+    return names_of(model)[int(answer)] if model.contract.kind == "classifier" else answer
 
 
 def _part(role: Role, model: ExportedModel, proof: Proof) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgevlm.commands.compile import CompileOptions, compile_model
+from edgevlm.commands.compile import compile_model
+from edgevlm.commands.compile_options import CompileOptions
 from edgevlm.commands.evaluate import evaluate_bundle
 from edgevlm.commands.output import Speaker
 from edgevlm.commands.profile import profile_bundle

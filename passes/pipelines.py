@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.recipe import Recipe, Step
+from edgevlm.passes.derive.asked import Derived
 from edgevlm.passes.quantize.asked import kv_steps, quant_steps
 from edgevlm.passes.quantize.forms import find_integer_form
 from edgevlm.passes.tokens.schedule import Asked
@@ -23,6 +24,7 @@ class Flags:
     reduction: Asked | None = None  # of image tokens; None keeps all
     quant: str = "none"
     kv: str = "float"
+    derived: Derived | None = None  # what for, and how small
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         # what a target runs in integers is told in the recipe, as its selectors' form is
         other = step.name == "quantize-activations" and runtime != "ort"
         asked[step.name].append(step.options | ({"form": runtime} if other else {}))
+    for step in flags.derived.steps() if flags.derived else ():
+        asked[step.name].append(step.options)
     if flags.reduction:
         for step in flags.reduction.steps(model, runtime):
             asked[step.name].append(step.options)

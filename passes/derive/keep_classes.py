@@ -8,7 +8,8 @@ class that is gone has no logit, where a mask of -1e9 would ruin the range of an
 the head cannot be cut (a table of prototypes, say), its logits are gathered. Of the classes that
 stay every logit is as it was, so the likeliest of them is what `base + head mask` says: the
 baseline that a class-specific model has to be held against (docs/derivation.md). Refuses what is no
-classifier, one class, and names that the model does not have.
+classifier, one class, and names that the model does not have. Expected effect: more accuracy on
+pictures of these classes (fashion-vit, shirts and the like: docs/derivation.md), hardly less work.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ class KeepClasses(Pass):
 
     def run(self, model: ExportedModel) -> PassResult:
         names = names_of(model)
-        keep = np.array(chosen(names, self.options.classes)) if self.options.classes else []
-        if len(keep) in (0, len(names)):
+        if not self.options.classes:
             return PassResult(model, False)
+        keep = np.array(chosen(names, self.options.classes, all_allowed=False))
         clone = model.parts[ROLE].clone()
         how = _cut(clone, model, keep)
         contract = model.contract.model_copy(update={"vocabulary": len(keep)})

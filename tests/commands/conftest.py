@@ -28,7 +28,8 @@ import pytest
 from micro.shades import shade_classifier, shade_files
 
 from edgevlm.commands.calling import call
-from edgevlm.commands.compile import compile_model, options_of
+from edgevlm.commands.compile import compile_model
+from edgevlm.commands.compile_options import options_of
 from edgevlm.compiler.bundle import write_sums
 from edgevlm.compiler.exported_model import save_model
 from edgevlm.models.datasets.fashion_mnist import CLASSES

@@ -9,7 +9,8 @@ import pytest
 from micro.bare import bare_vit
 from micro.shades import GREYS, nearest_grey, shade_classifier, shades
 
-from edgevlm.commands.compile import compile_model, options_of
+from edgevlm.commands.compile import compile_model
+from edgevlm.commands.compile_options import options_of
 from edgevlm.models.datasets import CLASSIFIED, DATASETS, load_dataset
 from edgevlm.models.datasets.fashion_mnist import CLASSES
 

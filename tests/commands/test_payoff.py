@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from edgevlm.commands.compile import compile_model, options_of
+from edgevlm.commands.compile import compile_model
+from edgevlm.commands.compile_options import options_of
 from edgevlm.commands.crossover import find_crossover
 from edgevlm.commands.payoff import check_payoff, measure_payoff, unpruned
 from edgevlm.commands.payoff_table import stored_payoff

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgevlm.commands.compile import compile_model, options_of
+from edgevlm.commands.compile import compile_model
+from edgevlm.commands.compile_options import options_of
 from edgevlm.compiler.bundle import Bundle, open_bundle
 
 

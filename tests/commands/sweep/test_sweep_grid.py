@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevlm.cli import cli
-from edgevlm.commands.compile import options_of
+from edgevlm.commands.compile_options import options_of
 from edgevlm.commands.sweep_grid import AXES, MAX_POINTS, Point, read_grid
 from edgevlm.compiler.errors import UsageFault
 

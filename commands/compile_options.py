@@ -1,0 +1,73 @@
+"""What a compile is asked for, and what the command line makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgevlm.compiler.errors import UsageFault
+from edgevlm.models.source import SourceOptions
+from edgevlm.passes.derive.asked import parse_derived
+from edgevlm.passes.pipelines import Flags
+from edgevlm.passes.tokens.schedule import parse_asked
+
+__all__ = ["CompileOptions", "options_of"]
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    target: str
+    out: Path
+    flags: Flags = field(default_factory=Flags)
+    recipe: Path | None = None  # in place of the flags
+    source: SourceOptions = field(default_factory=SourceOptions)
+    force: bool = False
+    min_sqnr: float | None = None  # dB, floor for passes that approximate; None: their own
+    calib: str | None = None  # folder or data set that numbers are fitted to; None: the probes
+    payoff: str = "quick"  # none, quick (before and after) or full (and the crossover)
+    max_drop: float | None = None  # points that quantisation may lose; None: not measured
+
+
+def options_of(
+    target: str,
+    out: Path,
+    *,
+    tokens: str | None = None,
+    prune: str | None = None,
+    prune_at: str | None = None,
+    positions: str | None = None,
+    quant: str | None = None,
+    kv: str | None = None,
+    classes: str | None = None,
+    alpha: float | None = None,
+    latency_budget: str | None = None,
+    recipe: Path | None = None,
+    max_prompt: int | None = None,
+    max_answer: int | None = None,
+    probes: Path | None = None,
+    calib: str | None = None,
+    min_sqnr: float | None = None,
+    force: bool = False,
+    payoff: str = "quick",
+    max_drop: float | None = None,
+) -> CompileOptions:
+    """The options of the command line, None where one was not given.
+
+    Raises EV220 for options that would be passed over in silence.
+    """
+    said = (tokens, prune, prune_at, positions, quant, kv, classes, alpha, latency_budget)
+    if recipe and any(each is not None for each in said):
+        raise UsageFault(
+            "EV220",
+            "--recipe with --tokens, --prune, --prune-at, --positions, --quant, --kv, --classes, "
+            "--alpha or --latency-budget",
+            "a recipe says all of that itself, so these would do nothing",
+            "leave them out, or edit the recipe: it is TOML",
+        )
+    reduction = parse_asked(tokens, prune, prune_at, positions)
+    derived = parse_derived(classes, alpha, latency_budget)
+    flags = Flags(reduction, quant or Flags().quant, kv or Flags().kv, derived)
+    source = SourceOptions(max_prompt, max_answer, probes)
+    return CompileOptions(
+        target, out, flags, recipe, source, force, min_sqnr, calib, payoff, max_drop
+    )

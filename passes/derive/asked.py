@@ -1,0 +1,82 @@
+"""--classes, --alpha and --latency-budget as steps of a recipe.
+
+--classes cat,dog,truck      logits of these alone
+--alpha 0.6                  a vision part with 0.4 of its multiplications, fitted to --calib
+--latency-budget 5ms         the same, as much as it takes on the target
+--purify steps=2000          units that mislead go first, by trained masks (needs the torch extra)
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.recipe import Step
+
+__all__ = ["DERIVE_STEPS", "Derived", "parse_derived"]
+
+#: passes that make another model of what is there, in whatever order a recipe has them
+DERIVE_STEPS = ("keep-classes", "narrow-encoder")
+BUDGET = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,4})?) ?(ms|s)")
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What a model is derived for, and how small it becomes."""
+
+    classes: tuple[str, ...] = ()  # as the user wrote them
+    alpha: float | None = None  # share of the multiplications that goes
+    budget_ms: float | None = None  # of the vision part on the target
+
+    @property
+    def narrows(self) -> bool:
+        return self.alpha is not None or self.budget_ms is not None
+
+    def steps(self) -> list[Step]:
+        found = []
+        if self.classes:
+            found.append(Step("keep-classes", {"classes": list(self.classes)}))
+        if self.narrows:
+            found.append(
+                Step("narrow-encoder", {} if self.alpha is None else {"alpha": self.alpha})
+            )
+        return found
+
+
+def parse_derived(classes: str | None, alpha: float | None, latency: str | None) -> Derived | None:
+    """None where nothing was asked for. Raises UsageFault EV220, EV250."""
+    if (classes, alpha, latency) == (None, None, None):
+        return None
+    if alpha is not None and latency is not None:
+        raise UsageFault(
+            "EV220",
+            "--alpha with --latency-budget",
+            "each of them says how much of the vision part stays",
+            "leave one of them out",
+        )
+    if alpha is not None and not 0 < alpha < 1:  # also when it is not a number
+        raise UsageFault(
+            "EV250",
+            f"--alpha {alpha:g}",
+            "it is the share of the vision part's multiplications that goes: between 0 and 1",
+            "--alpha 0.6  leaves 0.4 of them",
+        )
+    names = tuple(name.strip() for name in (classes or "").split(","))
+    return Derived(names if classes is not None else (), alpha, _milliseconds(latency))
+
+
+def _milliseconds(text: str | None) -> float | None:
+    match = BUDGET.fullmatch(text or "")
+    if text is None:
+        return None
+    found = float(match[1]) * (1000 if match[2] == "s" else 1) if match else 0.0
+    if not 0 < found < math.inf:
+        raise UsageFault(
+            "EV250",
+            f"--latency-budget {text[:40]}",
+            "it is a time with its unit",
+            "--latency-budget 5ms",
+        )
+    return found
