@@ -26,6 +26,7 @@ from edgevlm.compiler.exported_model import (
     load_model,
     save_model,
 )
+from edgevlm.compiler.extras import torch_extra
 from edgevlm.models.hf import FAMILIES, OPSET
 from edgevlm.models.hf.processor import read_config, read_processor
 
@@ -91,15 +92,8 @@ def _family(folder: Path, model_type: str) -> Family:
             "see CONTRIBUTING.md, 'add a model family'",
         )
     module, name = FAMILIES[model_type]
-    try:
+    with torch_extra("a Hugging Face checkpoint needs torch and transformers"):
         return getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise JobFault(
-            "EV190",
-            "a Hugging Face checkpoint needs torch and transformers",
-            str(error),
-            "pip install 'edgevlm[torch]'",
-        ) from error
 
 
 def _load(folder: Path, family: Family) -> Any:

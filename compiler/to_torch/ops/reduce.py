@@ -1,0 +1,99 @@
+"""Ops that fold an axis away, sum along it or normalise along it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgevlm.compiler.to_torch.ops.node import Maker, OpNode, Refused, Run
+
+__all__ = ["OPS"]
+
+
+def _prod(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
+    """torch multiplies along one axis at a time."""
+    for axis in axes:
+        x = x.prod(axis, keepdim=True)
+    return x if keep else x.squeeze(axes)
+
+
+def reduction(fold: Run) -> Maker:
+    """fold(x, axes, keepdims); without axes it is all of them."""
+
+    def make(node: OpNode) -> Run:
+        rank = len(node.shape(0))
+        axes = tuple(node.ints(1)) if node.has(1) else ()
+        if not axes and node.get("noop_with_empty_axes", 0):
+            raise Refused("noop_with_empty_axes: it reduces nothing")
+        axes, keep = axes or tuple(range(rank)), bool(node.get("keepdims", 1))
+        return lambda x, *_: fold(x, axes, keep)
+
+    return make
+
+
+def cum_sum(node: OpNode) -> Run:
+    axis, reverse, exclusive = node.ints(1)[0], node.get("reverse", 0), node.get("exclusive", 0)
+
+    def run(x: Tensor, _: None) -> Tensor:
+        x = x.flip(axis) if reverse else x
+        y = torch.cumsum(x, axis, dtype=x.dtype)
+        if exclusive:
+            nothing = torch.zeros_like(x.narrow(axis, 0, 1))
+            y = torch.cat([nothing, y.narrow(axis, 0, x.shape[axis] - 1)], axis)
+        return y.flip(axis) if reverse else y
+
+    return run
+
+
+def softmax(fold: Run) -> Maker:
+    def make(node: OpNode) -> Run:
+        axis = node.get("axis", -1)
+        return lambda x: fold(x, axis)
+
+    return make
+
+
+def layer_norm(node: OpNode) -> Run:
+    node.first_output_only()
+    node.refuse(stash_type=1)
+    axis, epsilon = node.get("axis", -1), node.get("epsilon", 1e-5)
+
+    def run(x: Tensor, gain: Tensor, bias: Tensor | None = None) -> Tensor:
+        over = x.shape[axis:]
+        if gain.shape == over and (bias is None or bias.shape == over):
+            return F.layer_norm(x, over, gain, bias, epsilon)
+        y = F.layer_norm(x, over, eps=epsilon) * gain  # ONNX lets both broadcast
+        return y if bias is None else y + bias
+
+    return run
+
+
+def rms_norm(node: OpNode) -> Run:
+    node.refuse(stash_type=1)
+    axis, epsilon = node.get("axis", -1), node.get("epsilon", 1e-5)
+
+    def run(x: Tensor, gain: Tensor) -> Tensor:
+        over = tuple(range(axis % x.dim(), x.dim()))
+        return x * torch.rsqrt(x.pow(2).mean(over, keepdim=True) + epsilon) * gain
+
+    return run
+
+
+OPS: dict[str, Maker] = {
+    "CumSum": cum_sum,
+    "LayerNormalization": layer_norm,
+    "LogSoftmax": softmax(torch.log_softmax),
+    "RMSNormalization": rms_norm,
+    "ReduceL1": reduction(lambda x, axes, keep: x.abs().sum(axes, keep)),
+    "ReduceL2": reduction(lambda x, axes, keep: x.pow(2).sum(axes, keep).sqrt()),
+    "ReduceLogSum": reduction(lambda x, axes, keep: x.sum(axes, keep).log()),
+    "ReduceLogSumExp": reduction(torch.logsumexp),
+    "ReduceMax": reduction(torch.amax),
+    "ReduceMean": reduction(torch.mean),
+    "ReduceMin": reduction(torch.amin),
+    "ReduceProd": reduction(_prod),
+    "ReduceSum": reduction(torch.sum),
+    "ReduceSumSquare": reduction(lambda x, axes, keep: x.pow(2).sum(axes, keep)),
+    "Softmax": softmax(torch.softmax),
+}
