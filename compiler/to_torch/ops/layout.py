@@ -98,10 +98,10 @@ def slice_(node: OpNode) -> Run:
     steps = node.ints(4) if node.has(4) else [1] * len(starts)
     if min(steps, default=1) < 1:
         raise Refused(f"steps of {steps}: torch goes forwards only")
-    rank = len(node.shape(0))
-    cut = [slice(None)] * rank
+    sizes = node.shape(0)
+    cut = [slice(None)] * len(sizes)
     for axis, *ends_and_step in zip(axes, starts, ends, steps, strict=True):
-        cut[axis] = slice(*ends_and_step)
+        cut[axis] = slice(*slice(*ends_and_step).indices(sizes[axis]))
     return lambda x, *_: x[tuple(cut)]
 
 

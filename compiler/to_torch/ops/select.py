@@ -35,7 +35,7 @@ def gather(node: OpNode) -> Run:
         if not plain:
             flat = _from_front(flat, x.shape[at])
         picked = x.index_select(at, flat)
-        return picked.reshape(*x.shape[:at], *index.shape, *x.shape[at + 1 :])
+        return picked.reshape((*x.shape[:at], *index.shape, *x.shape[at + 1 :]))
 
     return run
 

@@ -1,0 +1,112 @@
+"""Cases of ops that take numbers one by one, move them or pick them."""
+
+from __future__ import annotations
+
+import numpy as np
+from to_torch_case_forms import F, Rows, i64, ints, normal, one, two
+
+__all__ = ["CASES"]
+
+CASES: dict[str, Rows] = {
+    # elementwise
+    **{op: one(op) for op in (
+        "Abs", "Ceil", "Cos", "Erf", "Exp", "Floor", "Identity", "IsNaN", "Neg", "Relu", "Sigmoid",
+        "Sign", "Sin", "Tanh")},
+    **{op: one(op, name="positive") for op in ("Log", "Reciprocal", "Sqrt")},
+    "Round": [("float[2,3] x", "h = Mul(x, two); r = Round(h); y = Div(r, two); z = Round(half)",
+               {"two": F(2), "half": np.array([0.5, 1.5, 2.5, -0.5, -1.5], F)}),
+              ("float[2,3] x", "b = Mul(x, zero); h = Add(b, half); y = Round(h)",
+               {"zero": F(0), "half": np.array([0.5, 2.5, -1.5], F)})],
+    "Gelu": one("Gelu") + one("Gelu", attributes='<approximate = "tanh">'),
+    **{op: two(op) for op in ("Add", "Mul", "Sub")},
+    "Div": [("float[2,3] a, float[3] positive", "y = Div(a, positive)", {}),
+            ("int64[5] a", "y = Div(a, c)", {"c": ints(2, -2, 3, -3, 2)})],
+    "Pow": [("float[2,3] positive, float[3] e", "y = Pow(positive, e)", {}),
+            ("float[2,3] a", "y = Pow(a, two)", {"two": F(2)}),
+            ("float[2,3] a", "y = Pow(a, two)", {"two": i64(3)})],
+    **{op: two(op) for op in (
+        "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min")},
+    **{op: two(op, "bool") for op in ("And", "Or", "Xor")},
+    "Not": one("Not", "bool[2,3]"),
+    "Where": [("bool[2,3] c, float[3] a, float[2,1] b", "y = Where(c, a, b)", {}),
+              ("bool[2,3] c, int64[3] a", "y = Where(c, a, b)", {"b": i64(9)})],
+    "Clip": [("float[2,3] x", "y = Clip(x, low, high)", {"low": F(-0.5), "high": F(0.2)}),
+             ("float[2,3] x", "y = Clip(x, low)", {"low": F(0)}),
+             ("float[2,3] x", "y = Clip(x, , high)", {"high": F(0)}),
+             ("float[2,3] x", "y = Clip(x, low, high)", {"low": F(1), "high": F(-1)}),
+             ("int64[2,3] x", "y = Clip(x, low, high)", {"low": i64(-1), "high": i64(1)}),
+             ("float[2,3] x", "y = Clip(x)", {})],
+    "Cast": [("int64[2,3] x", "y = Cast<to = 1>(x)", {}),
+             ("float[2,3] x", "y = Cast<to = 7>(x)", {}),
+             ("float[2,3] x", "y = Cast<to = 9>(x); z = Cast<to = 10>(x)", {}),
+             ("bool[2,3] x", "y = Cast<to = 1>(x); z = Cast<to = 6>(x)", {})],
+    # layout
+    "Constant": [("float[2,3] x",
+                  "c = Constant<value = float[3] {1.0, -2.0, 3.0}>(); y = Add(x, c)", {}),
+                 ("float[2,3] x", "c = Constant<value_ints = [3, -1]>(); y = Reshape(x, c)", {}),
+                 ("float[2,3] x", "c = Constant<value_float = 2.5>(); y = Mul(x, c)", {}),
+                 ("int64[2,3] x", "c = Constant<value_int = 4>(); y = Mul(x, c)", {}),
+                 ("float[3] x", "c = Constant<value_floats = [2.5, 1.0, 0.0]>(); y = Mul(x, c)",
+                  {})],
+    "Shape": [("float[2,3,4] x", "s = Shape(x); y = Identity(s)", {}),
+              ("float[2,3,4] x", "s = Shape<start = 1>(x); t = Concat<axis = 0>(o, s);"
+               " y = Reshape(x, t)", {"o": ints(-1)}),
+              ("float[2,3,4] x", "s = Shape<start = -2, end = -1>(x); y = Identity(s)", {})],
+    "Reshape": [("float[2,3,4] x", "y = Reshape(x, s)", {"s": ints(0, -1)}),
+                ("float[2,3,4] x", "y = Reshape(x, s)", {"s": ints(4, 0, 2)}),
+                ("float[2,0,4] x", "y = Reshape<allowzero = 1>(x, s)", {"s": ints(0, 5)})],
+    "Flatten": one("Flatten", "float[2,3,4]") + one("Flatten", "float[2,3,4]", "<axis = 0>")
+    + one("Flatten", "float[2,3,4]", "<axis = -1>") + one("Flatten", "float[2,3,4]", "<axis = 3>"),
+    "Transpose": one("Transpose", "float[2,3,4]") + one("Transpose", "float[2,3,4]",
+                                                        "<perm = [1, 2, 0]>"),
+    "Concat": [("float[2,3] a, float[2,2] b", "y = Concat<axis = -1>(a, b, a)", {}),
+               ("float[2,3] a", "y = Concat<axis = 0>(c, a)", {"c": normal(1, 3)})],
+    "Expand": [("float[3,1] x", "y = Expand(x, s)", {"s": ints(2, 1, 4)}),
+               ("float[2,3] x", "y = Expand(x, s)", {"s": ints(1)})],
+    "Squeeze": [("float[1,3,1] x", "y = Squeeze(x)", {}),
+                ("float[1,3,1] x", "y = Squeeze(x, a)", {"a": ints(-1)})],
+    "Unsqueeze": [("float[3,4] x", "y = Unsqueeze(x, a)", {"a": ints(3, 0)}),
+                  ("float[3,4] x", "y = Unsqueeze(x, a)", {"a": ints(-1, -3)})],
+    "Split": [("float[2,6] x", "y, z = Split<axis = 1>(x, s)", {"s": ints(2, 4)}),
+              ("float[7,2] x", "y, z, w = Split<num_outputs = 3>(x)", {}),
+              ("float[2,6] x", "y, z = Split<axis = -1, num_outputs = 2>(x)", {})],
+    "Slice": [("float[4,5] x", "y = Slice(x, a, b)", {"a": ints(1, 0), "b": ints(3, 2**63 - 1)}),
+              ("float[4,5] x", "y = Slice(x, a, b, c, d)",
+               {"a": ints(-4), "b": ints(-1), "c": ints(-1), "d": ints(2)}),
+              ("float[4,5] x", "y = Slice(x, a, b, c)",
+               {"a": ints(3), "b": ints(1), "c": ints(0)})],
+    "Pad": [("float[2,3] x", "y = Pad(x, p)", {"p": ints(0, 1, 2, 0)}),
+            ("float[2,3] x", "y = Pad(x, p, v, a)", {"p": ints(1, 2), "v": F(9), "a": ints(-1)}),
+            ("float[2,3] x", "y = Pad(x, p, v)", {"p": ints(-1, 0, 0, 1), "v": F(0.5)})],
+    # select
+    "Gather": [("float[4,3] x, int64[2,2] back", "y = Gather(x, back)", {}),
+               ("float[2,4] x", "y = Gather<axis = -1>(x, i)", {"i": ints(3, -4, 0)}),
+               ("float[2,4] x", "y = Gather<axis = 1>(x, i)", {"i": i64(-1)}),
+               ("int64[5] index", "y = Gather(t, index)", {"t": normal(4, 2)}),
+               ("float[4] x, int64 index", "y = Gather(x, index)", {})],
+    "GatherElements": [("float[4,3] x, int64[2,3] back", "y = GatherElements(x, back)", {}),
+                       ("float[4,3] x, int32[4,2] index",
+                        "y = GatherElements<axis = -1>(x, index)", {})],
+    "ScatterElements": [
+        ("float[4,3] x, float[1,3] u", "y = ScatterElements(x, i, u)",
+         {"i": np.array([[0, -1, 2]])}),
+        *[("float[4,3] x, float[4,2] u, int64[4,2] back",
+           f'y = ScatterElements<axis = 1, reduction = "{how}">(x, back, u)', {})
+          for how in ("add", "mul", "max", "min")]],
+    "ScatterND": [
+        ("float[4,3] x, float[2,3] u", "y = ScatterND(x, i, u)", {"i": np.array([[2], [-4]])}),
+        ("float[4,3] x, float[3] u, int64[3,2] index",
+         'y = ScatterND<reduction = "add">(x, index, u)', {})],
+    "OneHot": [("int64[2,3] back", "y = OneHot(back, d, v)",
+                {"d": i64(2), "v": np.array([0.5, 2], F)}),
+               ("int64[2,3] index", "y = OneHot<axis = 0>(index, d, v)",
+                {"d": ints(4), "v": ints(0, 1)}),
+               ("int64[2,3] index", "y = OneHot<axis = -2>(index, d, v)",
+                {"d": i64(3), "v": normal(2)})],
+    "TopK": [("float[3,5] x", "y, z = TopK(x, k)", {"k": ints(2)}),
+             ("int64[9,2] x", "y, z = TopK<axis = 0>(x, k)", {"k": ints(5)}),
+             ("int64[9] x", "y, z = TopK<largest = 0>(x, k)", {"k": ints(6)})],
+    **{op: [("float[3,4] x", f"y = {op}(x)", {}),
+            ("int64[3,9] x", f"y = {op}<axis = -1, keepdims = 0>(x)", {})] for op in ("ArgMax",
+             "ArgMin")},
+}  # fmt: skip
