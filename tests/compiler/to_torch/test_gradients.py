@@ -10,8 +10,12 @@ torch = pytest.importorskip("torch", reason="the bridge needs: pip install 'edge
 from edgevlm.compiler.pass_manager import apply_unchecked  # noqa: E402
 from edgevlm.compiler.to_torch import to_torch  # noqa: E402
 from edgevlm.compiler.to_torch.ops import OPS  # noqa: E402
+from edgevlm.compiler.verify import observe  # noqa: E402
+from edgevlm.models.answer import probe_inputs  # noqa: E402
 from edgevlm.passes import make_passes  # noqa: E402
 from edgevlm.passes.pipelines import Flags, compose  # noqa: E402
+from edgevlm.passes.tokens.methods import METHODS  # noqa: E402
+from edgevlm.passes.tokens.schedule import parse_asked  # noqa: E402
 
 #: of which the derivative is not that of the function: steps, choices, other types, constants
 STEPS = set(
@@ -127,3 +131,20 @@ def test_a_parameter_deep_in_the_encoder(vision, tiny_probes):
     assert float((weight.grad * along).sum()) == pytest.approx(want, rel=1e-5)
     assert all(p.grad is None for p in net.parameters() if p is not weight)
     assert np.isfinite(weight.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_gradient_of_a_pruned_model_is_a_number(method, tiny_model, tiny_probes):
+    """Selectors compare, divide and mask: none of that may reach what is trained as a NaN."""
+    budget = None if METHODS[method].as_pass == "merge-attention" else "24"
+    recipe = compose("host-cpu", "ort", Flags(parse_asked(budget, method, None)), tiny_model)
+    model = apply_unchecked(tiny_model, make_passes(recipe), tiny_probes[:2])
+    probes = probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+    fed = observe(model, probes[:1]).feeds[0]
+    for role in ("vision", "connector", "prefill"):
+        net = to_torch(model.parts[role]).requires_grad_()
+        out = net({name: torch.from_numpy(array.copy()) for name, array in fed[role].items()})
+        sum(t.pow(2).sum() for t in out.values() if t.is_floating_point()).backward()
+        grads = [p.grad for p in net.parameters() if p.grad is not None]
+        assert all(grad.isfinite().all() for grad in grads)
+        assert sum(bool(grad.any()) for grad in grads) >= len(grads) / 2 > 0
