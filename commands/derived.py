@@ -72,7 +72,7 @@ def with_probes_of(model: ExportedModel, asked: Derived | None) -> ExportedModel
     if not (asked and asked.classes) or model.contract.kind != "classifier":
         return model
     names = names_of(model)
-    wanted = {names[i] for i in chosen(names, asked.classes, all_allowed=False)}
+    wanted = _wanted(names, asked)
     mine = tuple(p for p in model.probes if p.answer is None or p.answer in wanted)
     return replace(model, probes=mine or model.probes)
 
@@ -115,3 +115,10 @@ def compare_derived(
         "weight_bytes": {name: count(m.parts["vision"]).weight_bytes for name, m in costs.items()},
         "how": "measured-host",
     }
+
+
+def _wanted(names: Sequence[str], asked: Derived) -> list[str]:
+    """The classes asked for, in the model's spelling; all of them where none were."""
+    if not asked.classes:
+        return list(names)
+    return [names[i] for i in chosen(names, asked.classes, all_allowed=False)]

@@ -52,6 +52,7 @@ class ProbeInput:
     pixel_values: np.ndarray  # float32 [1,3,H,W]
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
+    truth: str | None = None  # the class or answer, where it is known
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Reference:
     contract: Contract | None = None
     starts: list[int] = field(default_factory=list)  # text tokens in front of the image
     rows: list[list[dict[str, np.ndarray]]] = field(default_factory=list)  # decode's, a step each
+    truths: list[str | None] = field(default_factory=list)
 
     def among(self, classes: Sequence[int]) -> Reference:
         """What a classifier says where it may only say these."""
@@ -131,6 +133,7 @@ def observe(
         seen.answers.append(answer)
         seen.choices.append(trace.choices)
         seen.rows.append(trace.rows)
+        seen.truths.append(probe.truth)
     return seen
 
 

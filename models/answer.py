@@ -195,13 +195,14 @@ def probe_inputs(
     """Probes as tensors and token ids."""
     images = image_processor(contract, processor)
     if contract.kind != "vlm":
-        return [ProbeInput(images(p.image)) for p in probes]
+        return [ProbeInput(images(p.image), truth=p.answer) for p in probes]
     text = text_processor(processor, tokenizer)
     prompts = [text.encode(p.question, contract.prompt_capacity) for p in probes]
     for prompt in prompts:
         _check_ids(prompt, contract)
     return [
-        ProbeInput(images(p.image), q.before, q.after) for p, q in zip(probes, prompts, strict=True)
+        ProbeInput(images(p.image), q.before, q.after, p.answer)
+        for p, q in zip(probes, prompts, strict=True)
     ]
 
 

@@ -18,6 +18,7 @@ from edgevlm.passes.cleanup.gather_early import GatherEarly
 from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
 from edgevlm.passes.derive.keep_classes import KeepClasses
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
+from edgevlm.passes.derive.purify_units import PurifyUnits
 from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
@@ -50,6 +51,7 @@ PASSES: dict[str, type[Pass]] = {
         MergeAttention,
         # derivation
         KeepClasses,
+        PurifyUnits,
         NarrowEncoder,
         # quantisation
         SmoothActivations,

@@ -58,7 +58,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
         ),
         Group(
             "smaller matrices before anything is fitted to them",
-            ("keep-classes", "narrow-encoder"),
+            ("keep-classes", "purify-units", "narrow-encoder"),
         ),
         Group(
             "scales move between activations and weights while weights are float yet",
@@ -93,6 +93,7 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "keep-tokens": [],
         "merge-attention": [],
         "keep-classes": [],
+        "purify-units": [],
         "narrow-encoder": [],
         "smooth-activations": [],
         "scale-weights": [],

@@ -1,0 +1,61 @@
+"""What masks are trained on: a part with masked hidden units, on many pictures at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgevlm.compiler.to_torch import TorchPart
+
+__all__ = ["Objective"]
+
+TOGETHER = 32  # pictures that are looked at in one go
+
+
+class Objective:
+    """Classes told apart where they are known, else the output of the part matched."""
+
+    def __init__(
+        self,
+        net: TorchPart,
+        hidden: Sequence[str],
+        pictures: np.ndarray,
+        truth: np.ndarray | None = None,
+    ) -> None:
+        """net: a part of one input and one output; pictures [n,3,H,W]; truth int [n]."""
+        self.net, self.hidden = net, tuple(hidden)
+        self.pictures = torch.from_numpy(pictures)
+        self.truth = None if truth is None else torch.from_numpy(truth.astype(np.int64))
+        self.what = "cross-entropy" if truth is not None else "relative squared error"
+        with torch.no_grad():
+            self.wanted = self._outputs((), np.arange(len(pictures)))
+
+    def loss(self, masks: Sequence[Tensor], some: np.ndarray) -> Tensor:
+        """Cross-entropy, or the squared error over the power of what is wanted."""
+        found = self._outputs(masks, some)
+        if self.truth is not None:
+            return F.cross_entropy(found, self.truth[some])
+        wanted = self.wanted[some]
+        return (found - wanted).square().sum() / wanted.square().sum()
+
+    def whole(self, masks: Sequence[Tensor]) -> float:
+        """The loss over all pictures."""
+        with torch.no_grad():
+            return float(self.loss(masks, np.arange(len(self.pictures))))
+
+    def _outputs(self, masks: Sequence[Tensor], some: np.ndarray) -> Tensor:
+        taps = {
+            name: (lambda value, mask=mask: value * mask)
+            for name, mask in zip(self.hidden, masks, strict=False)
+        }
+        (given,), (made,) = self.net.inputs, self.net.outputs
+
+        def one(picture: Tensor) -> Tensor:
+            return self.net({given: picture[None]}, taps=taps)[made][0]
+
+        pieces = [self.pictures[some[i : i + TOGETHER]] for i in range(0, len(some), TOGETHER)]
+        return torch.cat([torch.vmap(one)(piece) for piece in pieces])
