@@ -1,4 +1,4 @@
-"""Give logits of some classes alone: those that a device will ever see.
+"""Give logits of some classes alone: those that a device will ever see (NuWa, 2504.03118).
 
     before: norm -> head [d,1000] -> logits [1,1000]
     after:  norm -> head [d,3]    -> logits [1,3], in the order of the model's classes
