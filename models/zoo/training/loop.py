@@ -44,6 +44,7 @@ class Stage:
     draw: Callable[[int], tuple[Any, ...]]  # step -> arguments of `losses`
     # The averaged learner -> what to log, and a score where the best weights are to be kept.
     validate: Callable[[Any], tuple[dict[str, object], float | None]]
+    gentler: float = 1.0  # factor of the highest learning rate
 
 
 @dataclass
@@ -91,7 +92,8 @@ class Run:
             start, means = saved["step"], saved["means"]
             optimiser.load_state_dict(saved["optimiser"])
         for step in range(start + 1, stage.steps + 1):
-            rate = settings.rate * min(1, step / WARM_UP) * _cosine(step / stage.steps)
+            rate = settings.rate * stage.gentler * _cosine(step / stage.steps)
+            rate *= min(1, step / WARM_UP)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             drawn = stage.draw(step)
