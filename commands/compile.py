@@ -14,6 +14,7 @@ from edgevlm.commands.artifacts import check_artifacts, total_drift
 from edgevlm.commands.compile_inputs import calibration_inputs, check_floor
 from edgevlm.commands.compile_options import CompileOptions
 from edgevlm.commands.derived import compare_derived, saying_no_more, with_probes_of
+from edgevlm.commands.narrow_latency import budget_step, check_timed_here, settle_latency
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
 from edgevlm.commands.quant_drop import check_limit
 from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge
@@ -63,6 +64,7 @@ def compile_model(
     if recipe is None:
         recipe = compose(device.id, device.runtime, options.flags, original)
         passes = make_passes(recipe)
+    check_timed_here(recipe, device)
     calibration = calibration_inputs(options.calib, original, passes, options.flags.derived)
     rounding = next((i for i, p in enumerate(passes) if p.name in QUANT_STEPS), len(passes))
     check_limit(options.max_drop, rounds=rounding < len(passes))
@@ -82,9 +84,18 @@ def compile_model(
     )
     deriving = next((i for i, p in enumerate(passes) if p.name in DERIVE_STEPS), rounding)
     whole, applied, before = run(original, passes[:deriving], seen=first)
-    base, more, before = run(whole, passes[deriving:rounding], seen=before)
+    base, latency = whole, None
+    if (narrowing := budget_step(recipe)) is not None:
+        base, more, before = run(base, passes[deriving:narrowing], seen=before)
+        applied += more
+        progress("time widths")
+        fitted = (calibration or _probes)(base)
+        latency = settle_latency(recipe, base, runtime, inputs=fitted, probes=_probes)
+        recipe, deriving = latency.recipe, narrowing
+        passes = make_passes(recipe)
+    base, more, before = run(base, passes[deriving:rounding], seen=before)
     applied += more
-    if any(getattr(p.options, "budget_ms", 0) for p in passes):
+    if any(getattr(p.options, "budget_ms", 0) for p in passes[rounding:]):
         progress("time layers")
         inputs = calibration or _probes
         recipe = within_budget(recipe, base, observe(base, inputs(base)), runtime)
@@ -137,6 +148,10 @@ def compile_model(
         if options.flags.derived and calibration:
             progress("compare with the base")
             derived = compare_derived(whole, model, parts, calibration.split)
+        if latency:
+            progress("time the vision part")
+            derived = (derived or {}) | {"latency": latency.report(parts)}
+            report["notes"] += latency.notes(derived["latency"])
         record = {
             **report,
             "derived": derived,

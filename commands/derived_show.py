@@ -1,7 +1,11 @@
-"""What derivation made of a model, for a person: base, base + head mask and derived together."""
+"""What derivation made of a model, for a person: base, base + head mask and derived together.
+
+And what a budget in ms came to: predicted by the table, measured of the finished artifact.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from edgevlm.commands.output import Speaker
@@ -11,10 +15,17 @@ __all__ = ["derived_lines"]
 NAMES = {"base": "base", "base_head_mask": "base + head mask", "derived": "derived"}
 
 
-def derived_lines(speaker: Speaker, derived: dict[str, Any] | None) -> None:
-    """Nothing where no picture was held out."""
+def derived_lines(speaker: Speaker, derived: Mapping[str, Any] | None) -> None:
+    """Nothing where no picture was held out, and no time was asked for."""
     if derived is None:
         return
+    if "held_out" in derived:
+        _compared(speaker, derived)
+    if "latency" in derived:
+        _timed(speaker, derived["latency"])
+
+
+def _compared(speaker: Speaker, derived: Mapping[str, Any]) -> None:
     n, macs, size = derived["held_out"], derived["macs"], derived["weight_bytes"]
     rows = []
     for key, name in NAMES.items():
@@ -28,3 +39,15 @@ def derived_lines(speaker: Speaker, derived: dict[str, Any] | None) -> None:
         ["model", f"right of {n}", "MMAC", "of base", "weights MB"],
         rows,
     )
+
+
+def _timed(speaker: Speaker, latency: Mapping[str, Any]) -> None:
+    reached = f"{latency['measured_ms']:.3g}  ({latency['low_ms']:.3g} - {latency['high_ms']:.3g})"
+    rows = [
+        ["budget", f"{latency['budget_ms']:g}"],
+        ["predicted by the table", f"{latency['predicted_ms']:.3g}"],
+        ["measured", reached],
+        ["before, in turns with it", f"{latency['base_ms']:.3g}"],
+    ]
+    title = f"vision part, ms (p50 and its 95 % interval, n = {latency['n']}, this host)"
+    speaker.table(title, ["", "ms"], rows)

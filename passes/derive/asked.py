@@ -38,10 +38,10 @@ class Derived:
         found = []
         if self.classes:
             found.append(Step("keep-classes", {"classes": list(self.classes)}))
-        if self.narrows:
-            found.append(
-                Step("narrow-encoder", {} if self.alpha is None else {"alpha": self.alpha})
-            )
+        if self.alpha is not None:
+            found.append(Step("narrow-encoder", {"alpha": self.alpha}))
+        if self.budget_ms is not None:  # commands/narrow_latency.py has the clock
+            found.append(Step("narrow-encoder", {"budget_ms": self.budget_ms}))
         return found
 
 

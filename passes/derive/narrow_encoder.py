@@ -6,7 +6,8 @@
 Heads lose the channels that carry the least (narrow_heads.py), MLPs the units that the others can
 stand in for (narrow_units.py), until the part takes (1 - alpha) of its multiplications, or `macs`.
 How much of it heads give is told by their `energy`; 0 tries some on a quarter of the calibration
-images, to which nothing is fitted then, and takes what strays least. Heads, blocks, tokens and the
+images, to which nothing is fitted then, and takes what strays least. A budget in ms becomes `macs`
+and `energy` outside, by what `settle` says: a pass has no clock. Heads, blocks, tokens and the
 residual stream stay, so every runtime and what comes after finds dense matrices of the same kind.
 
 Without calibration data of its own (`--calib`) this is a model for whatever the probes show; with
@@ -19,7 +20,8 @@ effect: fashion-vit at alpha 0.6 within a point of the whole model's accuracy (d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -36,7 +38,7 @@ from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResu
 from edgevlm.passes.derive.narrow_heads import Cut, head_moments, narrow_heads
 from edgevlm.passes.derive.narrow_units import TooWide, Units, narrow_units
 
-__all__ = ["NarrowEncoder"]
+__all__ = ["ROLE", "Afford", "NarrowEncoder", "Settled"]
 
 ROLE: Role = "vision"
 #: tried where none is given; 1 leaves heads whole
@@ -44,10 +46,32 @@ ENERGIES = (1.0, 0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.95)
 TRIED = 96  # images at most, to fit to while energies are tried
 SEVERAL = 4  # images: every fourth is held out then
 
+#: multiplications that a part may take whose heads are narrowed already
+Afford = Callable[[ir.Model], int]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the pass makes of a model: as options it needs no search, and no clock, to make it."""
+
+    macs: int
+    energy: float
+    part: ir.Model  # its heads narrowed, its hidden units not
+
+    @property
+    def options(self) -> dict[str, object]:
+        return {"macs": self.macs, "energy": self.energy}
+
 
 class NarrowEncoderOptions(PassOptions):
     alpha: float = Field(0.5, ge=0, lt=1, description="share of its multiplications that goes")
     macs: int = Field(0, ge=0, description="multiplications that stay at most; 0: as alpha says")
+    budget_ms: float = Field(
+        0,
+        ge=0,
+        le=1e6,
+        description="of the part on the target; compile turns it into macs; 0: none",
+    )
     energy: float = Field(
         0, ge=0, le=1, description="share of heads' squared norm that stays; 0: the best of some"
     )
@@ -72,16 +96,24 @@ class NarrowEncoder(Pass):
 
     def run(self, model: ExportedModel) -> PassResult:
         part, options = model.parts[ROLE], self.options
+        if options.budget_ms:
+            raise UsageFault(
+                "EV202",
+                f"{self.name} with budget_ms = {options.budget_ms:g}",
+                "a pass has no clock: only a compile turns a time into multiplications",
+                "edgevlm compile ... --latency-budget, or give macs",
+            )
         whole = count(part).macs
-        macs = options.macs or int((1 - options.alpha) * whole)
+        macs = self._macs(whole)
         if whole <= macs and options.energy in (0, 1):
             why = f"it takes {whole} multiplications, under {macs}"
             return PassResult(model, False, (Note("skipped", ROLE, why),))
-        feeds = self.observed.fed(ROLE)
-        moments = head_moments(part, feeds) if options.by == "inputs" else {}
-        energy = options.energy or self._best(model, moments, feeds, macs)
+        feeds, moments = self._seen(part)
         try:
-            clone, heads, units, left = self._narrowed(model, moments, feeds, macs, energy)
+            energy = options.energy or self._best(model, moments, feeds, lambda _: macs)
+            clone, heads, units, left = self._narrowed(
+                model, moments, feeds, lambda _: macs, energy
+            )
         except TooWide as found:
             raise _beyond(macs, whole, found.least, options.multiple) from None
         notes = [Note("skipped", f"{ROLE}/{name}", why) for name, why in left.items()]
@@ -93,26 +125,48 @@ class NarrowEncoder(Pass):
         notes.append(Note("matched", ROLE, why))
         return PassResult(model.with_parts(**{ROLE: clone}), True, tuple(notes))
 
+    def settle(self, model: ExportedModel, afford: Afford) -> Settled:
+        """What `run` would make under another budget than its options'. Raises TooWide."""
+        feeds, moments = self._seen(model.parts[ROLE])
+        energy = self.options.energy or self._best(model, moments, feeds, afford)
+        part, _, _ = self._heads(model, moments, energy)
+        return Settled(afford(part), energy, part)
+
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:
         whole, have = (count(m.parts[ROLE]).macs for m in (before, after))
-        macs = self.options.macs or int((1 - self.options.alpha) * whole)
+        macs = self._macs(whole)
         if have > macs:
             raise _beyond(macs, whole, have, self.options.multiple)
+
+    def _macs(self, whole: int) -> int:
+        return self.options.macs or int((1 - self.options.alpha) * whole)
+
+    def _seen(self, part: ir.Model) -> tuple[Sequence[Feeds], dict[str, np.ndarray]]:
+        """What the part is fed, and moments of what its heads read."""
+        feeds = self.observed.fed(ROLE)
+        return feeds, head_moments(part, feeds) if self.options.by == "inputs" else {}
+
+    def _heads(
+        self, model: ExportedModel, moments: dict[str, np.ndarray], energy: float
+    ) -> tuple[ir.Model, list[Cut], dict[str, str]]:
+        """A clone with narrower heads, their widths, and why some stay."""
+        clone, signature = model.parts[ROLE].clone(), model.contract.signature(ROLE)
+        if energy == 1:
+            return clone, [], {}
+        return clone, *narrow_heads(clone, signature, moments, energy, self.options.multiple)
 
     def _narrowed(
         self,
         model: ExportedModel,
         moments: dict[str, np.ndarray],
         feeds: Sequence[Feeds],
-        macs: int,
+        afford: Afford,
         energy: float,
     ) -> tuple[ir.Model, list[Cut], list[Cut], dict[str, str]]:
         options, signature = self.options, model.contract.signature(ROLE)
-        clone, heads, why = model.parts[ROLE].clone(), [], {}
-        if energy < 1:
-            heads, why = narrow_heads(clone, signature, moments, energy, options.multiple)
+        clone, heads, why = self._heads(model, moments, energy)
         how = Units(options.order, options.refit, options.multiple)
-        units, more = narrow_units(clone, signature, feeds, macs, how)
+        units, more = narrow_units(clone, signature, feeds, afford(clone), how)
         return clone, heads, units, why | more
 
     def _best(
@@ -120,18 +174,23 @@ class NarrowEncoder(Pass):
         model: ExportedModel,
         moments: dict[str, np.ndarray],
         feeds: Sequence[Feeds],
-        macs: int,
+        afford: Afford,
     ) -> float:
-        """The energy that strays least on held-out images, walking down until it gets worse."""
+        """The energy that strays least on held-out images, walking down until it gets worse.
+
+        Raises TooWide where none is afforded.
+        """
         held = feeds[::SEVERAL]
         fit = [feed for i, feed in enumerate(feeds) if i % SEVERAL] or feeds
         held, fit = (some[:: -(-len(some) // TRIED)] for some in (held, fit))
         wanted = _outputs(model.parts[ROLE], held)
-        best, found = -np.inf, ENERGIES[-1]
+        best, found = -np.inf, 0.0
         for energy in ENERGIES:
             try:
-                clone = self._narrowed(model, moments, fit, macs, energy)[0]
+                clone = self._narrowed(model, moments, fit, afford, energy)[0]
             except TooWide:
+                if not found and energy == ENERGIES[-1]:
+                    raise
                 continue
             db = measure(wanted, _outputs(clone, held), "").sqnr_db
             if db < best:

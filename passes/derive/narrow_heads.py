@@ -15,7 +15,8 @@ q, k and v are columns of one matrix and cut by one reshape, they get one width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -25,7 +26,7 @@ from edgevlm.compiler.columns import trace_heads
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.watch import watch
-from edgevlm.passes.derive.factors import width_for
+from edgevlm.passes.derive.factors import Factors, width_for
 from edgevlm.passes.derive.turn_heads import Turned, turn_heads
 from edgevlm.passes.derive.units import Moments
 
@@ -52,11 +53,16 @@ def narrow_heads(
     moments: dict[str, np.ndarray],
     energy: float,
     multiple: int,
+    share: float | None = None,
 ) -> tuple[list[Cut], dict[str, str]]:
     """In place: every Attention of the part. Returns widths, and why some stay: node -> reason.
 
     moments: as `head_moments` gives them for this part; empty: as if all inputs were alike.
+    share: of the channels that stay, whatever their energy, where shapes alone are wanted.
     """
+    width = partial(width_for, share=energy, multiple=multiple)
+    if share is not None:
+        width = partial(_share_of, share=share, multiple=multiple)
     values = {str(v.name): v for node in part.graph for v in node.inputs if v is not None}
     known = {values[name]: sums for name, sums in moments.items()}
     cuts, left = [], {}
@@ -68,7 +74,7 @@ def narrow_heads(
             if isinstance(found, str)
         ]
         try:
-            cuts += _narrow(part, signature, turned, energy, multiple)
+            cuts += _narrow(part, signature, turned, width)
         except JobFault as fault:
             reasons.append(f"{fault.what}: {fault.why}")
         if reasons:
@@ -77,11 +83,14 @@ def narrow_heads(
 
 
 def _narrow(
-    part: ir.Model, signature: Signature, turned: Turned, energy: float, multiple: int
+    part: ir.Model,
+    signature: Signature,
+    turned: Turned,
+    width_of: Callable[[list[Factors]], int],
 ) -> list[Cut]:
     """Of queries and keys, and of values."""
     wanted = {
-        place: width_for(list(found), energy, multiple)
+        place: width_of(list(found))
         for place, found in ((SCORES, turned.scores), (VALUES, turned.values))
         if not isinstance(found, str)
     }
@@ -97,3 +106,9 @@ def _narrow(
         resize(axes, axes.of(value)[3], width, keep=np.arange(width))
         cuts.append((old, width))
     return cuts
+
+
+def _share_of(heads: list[Factors], share: float, multiple: int) -> int:
+    """Rounded down as `width_for` does."""
+    whole = len(heads[0].energy)
+    return max(int(share * whole) // multiple * multiple, min(multiple, whole))
