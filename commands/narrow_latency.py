@@ -49,7 +49,7 @@ class Latency:
     recipe: Recipe
     budget_ms: float
     predicted_ms: float
-    met: bool  # by the whole part
+    trial_ms: float | None  # of what was chosen; None where nothing is cut
     table: str  # "cached", "measured"
     clock: PartClock
     base: ir.Model
@@ -60,6 +60,7 @@ class Latency:
         return {
             "budget_ms": self.budget_ms,
             "predicted_ms": round(self.predicted_ms, 4),
+            "trial_ms": self.trial_ms and round(self.trial_ms, 4),
             "measured_ms": round(now.ms, 4),
             "low_ms": round(now.low, 4),
             "high_ms": round(now.high, 4),
@@ -73,10 +74,11 @@ class Latency:
     def notes(self, report: Mapping[str, Any]) -> tuple[str, ...]:
         """What a person has to be told."""
         budget, now = f"{self.budget_ms:g} ms", f"{report['measured_ms']:.3g} ms"
-        if self.met:
+        if self.trial_ms is None:
             return (f"the whole vision part is predicted within {budget}: nothing is cut",)
         if not report["within"]:
-            return (f"the vision part takes {now}, not {budget}: trials came no nearer",)
+            tried = f"the same shape took {self.trial_ms:.3g} ms when it was tried"
+            return (f"the vision part takes {now}, not {budget}; {tried}",)
         return ()
 
 
@@ -123,14 +125,13 @@ def settle_latency(
     table, kept = width_table(clock, step.options.multiple)
     scale = clock.measure([part])[0].ms / table.whole_ms if behind else 1.0
     prices = Prices(table, scale, model.contract.signature(ROLE))
-    met = scale * table.whole_ms <= budget
-    if met:
+    if scale * table.whole_ms <= budget:
         chosen = {"alpha": 0.0, "energy": 1.0}
-        predicted = scale * table.whole_ms
+        predicted, trial_ms = scale * table.whole_ms, None
     else:
         try:
             settled = step.settle(model, prices.afford(budget))
-            macs, made = _try(settled, prices, budget, clock, step.options.multiple)
+            macs, made, trial_ms = _try(settled, prices, budget, clock, step.options.multiple)
         except TooWide:
             raise _beyond(budget, prices.least) from None
         chosen = Settled(macs, settled.energy, made).options
@@ -139,14 +140,14 @@ def settle_latency(
     steps[at] = Step(step.name, options | chosen)
     made_by = "cached" if kept else "measured"
     return Latency(
-        Recipe(recipe.target, tuple(steps)), budget, predicted, met, made_by, clock, part
+        Recipe(recipe.target, tuple(steps)), budget, predicted, trial_ms, made_by, clock, part
     )
 
 
 def _try(
     settled: Settled, prices: Prices, budget: float, clock: PartClock, multiple: int
-) -> tuple[int, ir.Model]:
-    """The widest of some trials that is within the budget, or the fastest: macs, and its shape."""
+) -> tuple[int, ir.Model, float]:
+    """The widest of some trials that is within the budget, or the fastest: macs, its shape, ms."""
     tried: list[tuple[int, ir.Model, float]] = []
     target = budget
     for _ in range(TRIALS):
@@ -166,8 +167,7 @@ def _try(
             break
         target *= budget / ms
     within = [trial for trial in tried if trial[2] <= budget]
-    best = max(within, key=lambda t: t[0]) if within else min(tried, key=lambda t: t[2])
-    return best[:2]
+    return max(within, key=lambda t: t[0]) if within else min(tried, key=lambda t: t[2])
 
 
 def _rest(
