@@ -165,7 +165,7 @@ def _try(
         all_stay = count(part).macs == count(settled.part).macs
         if ms <= budget and (ms >= CLOSE * budget or all_stay):
             break
-        target *= budget / ms
+        target = budget * prices.predict(part) / ms
     within = [trial for trial in tried if trial[2] <= budget]
     return max(within, key=lambda t: t[0]) if within else min(tried, key=lambda t: t[2])
 
