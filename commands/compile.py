@@ -33,7 +33,7 @@ from edgevlm.devices.host import describe_host
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes
-from edgevlm.passes.derive.asked import DERIVE_STEPS
+from edgevlm.passes.derive.asked import DERIVE_STEPS, derived_of
 from edgevlm.passes.pipelines import compose
 from edgevlm.runtimes import find_runtime
 
@@ -65,13 +65,16 @@ def compile_model(
         recipe = compose(device.id, device.runtime, options.flags, original)
         passes = make_passes(recipe)
     check_timed_here(recipe, device)
-    calibration = calibration_inputs(options.calib, original, passes, options.flags.derived)
+    asked_for = options.flags.derived
+    if options.recipe and options.calib:
+        asked_for = derived_of(recipe.steps)  # the same pictures are held out
+    calibration = calibration_inputs(options.calib, original, passes, asked_for)
     rounding = next((i for i, p in enumerate(passes) if p.name in QUANT_STEPS), len(passes))
     check_limit(options.max_drop, rounds=rounding < len(passes))
     for step in passes:
         if step.name in DERIVE_STEPS:
             step.requires(original)
-    original = with_probes_of(original, options.flags.derived)
+    original = with_probes_of(original, asked_for)
     probes = _probes(original)
     progress("probe source")
     first = observe(original, probes)
@@ -145,7 +148,7 @@ def compile_model(
         report = compile_report(model, bundle, proof, perf_counter() - start)
         report["notes"] += calibration.notes if calibration else ()
         derived = None
-        if options.flags.derived and calibration:
+        if asked_for and calibration:
             progress("compare with the base")
             derived = compare_derived(whole, model, parts, calibration.split)
         if latency:

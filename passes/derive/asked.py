@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.recipe import Step
 
-__all__ = ["DERIVE_STEPS", "Derived", "parse_derived"]
+__all__ = ["DERIVE_STEPS", "Derived", "derived_of", "parse_derived"]
 
 #: passes that make another model of what is there, in whatever order a recipe has them
 DERIVE_STEPS = ("keep-classes", "narrow-encoder")
@@ -65,6 +66,18 @@ def parse_derived(classes: str | None, alpha: float | None, latency: str | None)
         )
     names = tuple(name.strip() for name in (classes or "").split(","))
     return Derived(names if classes is not None else (), alpha, _milliseconds(latency))
+
+
+def derived_of(steps: Sequence[Step]) -> Derived | None:
+    """What the steps of a recipe derive a model for; None where they do not derive one.
+
+    How small it becomes is left to them.
+    """
+    named = {step.name: step.options for step in steps if step.name in DERIVE_STEPS}
+    if not named:
+        return None
+    classes = named.get("keep-classes", {}).get("classes", ())
+    return Derived(tuple(map(str, classes)))
 
 
 def _milliseconds(text: str | None) -> float | None:

@@ -6,22 +6,16 @@ units, so that what a budget affords is known exactly.
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from edgevlm.commands import compile as compile_module
-from edgevlm.commands import part_clock
 from edgevlm.commands.narrow_latency import budget_step, settle_latency
-from edgevlm.commands.part_clock import PartClock, Taken, in_turns
+from edgevlm.commands.part_clock import PartClock, Taken
 from edgevlm.compiler.axes import analyse
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.compiler.structure import structure_digest
-from edgevlm.devices import find_device
-from edgevlm.models.zoo import bundled_folder
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import parse_derived
 from edgevlm.passes.derive.levels import spent
@@ -191,33 +185,6 @@ def test_rounding_behind_it_is_timed_as_well(settle, clock, clean, tiny_probes, 
     assert settle(2.0 * whole, *behind).recipe.steps[0].options["alpha"] == 0
 
 
-def test_runs_take_turns_and_the_first_of_each_is_not_timed():
-    now, ran = [0.0], []
-
-    def run(name, seconds):
-        def go():
-            first = not ran or ran[-1] != name
-            ran.append(name)
-            now[0] += 50.0 if first else seconds
-
-        return go  # fmt: skip
-
-    found = in_turns([run("a", 0.002), run("b", 0.004)], clock=lambda: now[0], turns=(5, 7))
-    assert [t.ms for t in found] == [pytest.approx(2.0), pytest.approx(4.0)]
-    assert all(t.low <= t.ms <= t.high < 1.001 * t.low for t in found)
-    assert {t.n for t in found} == {part_clock.TIMED * 5}, "50 s a turn: no more than must be"
-    assert ran.count("a") == ran.count("b") == (part_clock.TIMED + 1) * 5
-
-
-def test_parts_that_are_too_heavy_are_not_open_together(clean, monkeypatch):
-    part = clean.parts["vision"]
-    monkeypatch.setattr(part_clock, "HELD_BYTES", 2 * count(part).weight_bytes)
-    sizes = []
-    monkeypatch.setattr(PartClock, "_together", lambda self, parts: sizes.append(len(parts)) or [])
-    PartClock(clean, None, ()).measure(iter([part] * 5))
-    assert sizes == [2, 2, 1]
-
-
 @pytest.mark.parametrize("text", ["0ms", "0.0s", "5", "-5ms", "ms", "5 m", "nan ms", "1e3ms", ""])
 def test_what_is_no_time(text):
     with pytest.raises(UsageFault) as caught:
@@ -237,67 +204,3 @@ def test_a_pass_has_no_clock(clean, tiny_probes):
             clean, make_passes(Recipe("cpu", (Step("narrow-encoder", {"budget_ms": 5.0}),)))
         )
     assert caught.value.code == "EV202" and "--latency-budget" in caught.value.fix
-
-
-CALL = ("compile", "easyvqa-tiny", "--target", "cpu", "--payoff", "none")
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return bundled_folder("easyvqa-tiny") / "probes"
-
-
-@pytest.mark.parametrize(
-    ("more", "code"),
-    [
-        (("--latency-budget", "5ms", "--alpha", "0.5", "--calib", "P"), "EV220"),
-        (("--latency-budget", "5ms"), "EV220"),
-        (("--latency-budget", "0ms", "--calib", "P"), "EV250"),
-        (("--latency-budget", "5", "--calib", "P"), "EV250"),
-        (("--latency-budget", "0.0001ms", "--calib", "P"), "EV251"),
-    ],
-)
-def test_bad_calls(edgevlm, pictures, tmp_path, more, code):
-    args = (pictures if word == "P" else word for word in more)
-    ended = edgevlm(*CALL, *args, "-o", tmp_path / "b")
-    assert (ended.status, ended.code) == (2, code), ended.err
-    assert not (tmp_path / "b").exists()
-
-
-def test_a_target_that_is_not_this_machine(edgevlm, pictures, tmp_path, monkeypatch):
-    away = find_device("cpu").model_copy(update={"id": "board", "host": False})
-    monkeypatch.setattr(compile_module, "find_device", lambda name: away)
-    args = ("--latency-budget", "5ms", "--calib", pictures, "-o", tmp_path / "b")
-    ended = edgevlm(*CALL, *args)
-    assert (ended.status, ended.code) == (2, "EV251") and "--alpha" in ended.err
-
-
-def test_with_a_real_clock(edgevlm, pictures, tmp_path, clean):
-    """Half of what the whole part takes here, in the same minute; times are not looked at."""
-    calib = ("--calib", pictures, "--json", "--quiet")
-    met = edgevlm(*CALL, *calib, "--latency-budget", "100s", "-o", tmp_path / "met").json
-    base = met["derived"]["latency"]
-    assert base["trial_ms"] is None and any("nothing is cut" in note for note in met["notes"])
-    half = f"{base['predicted_ms'] / 2:.4f}ms"
-    ended = edgevlm(*CALL, *calib, "--latency-budget", half, "-o", tmp_path / "b")
-    assert ended.status == 0, ended.err
-    latency = ended.json["derived"]["latency"]
-    assert latency["table"] == "cached" and latency["measured_ms"] > 0 and latency["base_ms"] > 0
-    sizes = [
-        next(part["macs"] for part in report["parts"] if part["role"] == "vision")
-        for report in (met, ended.json)
-    ]
-    assert sizes[1] < sizes[0]
-    record = json.loads((tmp_path / "b" / "record.json").read_text())
-    assert record["derived"]["latency"] == latency
-    again = edgevlm(*CALL, *calib, "--recipe", tmp_path / "b" / "recipe.toml", "-o", tmp_path / "c")
-    assert again.status == 0, again.err
-    files = [tmp_path / name / "ort" / "vision.onnx" for name in ("b", "c")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    assert again.json["digest"] == ended.json["digest"]
-
-
-def test_it_is_shown(edgevlm, pictures, tmp_path, monkeypatch):
-    ended = edgevlm(*CALL, "--calib", pictures, "--latency-budget", "100s", "-o", tmp_path / "b")
-    assert ended.status == 0 and "predicted by the table" in ended.err
-    assert "nothing is cut" in ended.err
