@@ -28,10 +28,11 @@ FIXED, HEADS, UNITS = 1.0, 0.2, 0.5
 
 
 class Clock:
-    """Stands in for PartClock's own; `wrong`: how much longer all but the table's parts take."""
+    """Stands in for PartClock's own; `wrong`: how much longer trials take than the table says."""
 
     def __init__(self, signature):
-        self.signature, self.wrong, self.measured = signature, 1.0, []
+        self.signature, self.measured = signature, []
+        self.wrong = self.slow = 1.0
 
     def ms(self, part):
         heads, units = spent(part, self.signature)
@@ -40,9 +41,11 @@ class Clock:
     def measure(self, clock, parts):
         parts = list(parts)
         self.measured.append(len(parts))
-        factor = self.wrong if len(parts) == 1 else 1.0
-        factor *= 2.0 if clock.behind else 1.0  # what rounding would do
-        times = [factor * self.ms(part) for part in parts]
+        times = [self.slow * self.ms(part) for part in parts]
+        if len(parts) == 2:
+            times[0] *= self.wrong
+        if clock.behind:  # what rounding would do
+            times = [2 * ms for ms in times]
         return [Taken(ms, ms, ms, 1) for ms in times]
 
 
@@ -129,9 +132,9 @@ def test_the_recipe_makes_the_same_graph_again_without_a_clock(
 def test_a_table_is_measured_once(settle, clock, whole):
     assert settle(0.9 * whole).table == "measured"
     table, trial = clock.measured
-    assert table > 6 and trial == 1
+    assert table > 6 and trial == 2
     assert settle(0.8 * whole).table == "cached"
-    assert clock.measured[2:] == [1]
+    assert clock.measured[2:] == [2]
 
 
 def test_another_shape_or_multiple_has_a_table_of_its_own(settle, clock, whole):
@@ -149,13 +152,23 @@ def test_a_table_that_is_wrong_is_made_up_for_by_trials(settle, clock, clean, ti
         assert 0.95 * 0.75 * whole < true <= 0.75 * whole
 
 
+def test_a_machine_that_is_slower_for_a_while_changes_little(settle, clock, whole):
+    """The table says 1, the first trial 1.2 for the same work: it counts as 1.1."""
+    before = settle(0.75 * whole)
+    clock.slow = 1.2
+    after = settle(0.75 * whole)
+    assert after.trial_ms <= 0.75 * whole
+    lost = after.predicted_ms / before.predicted_ms
+    assert 1 / 1.2 < lost < 1 and lost == pytest.approx(1 / 1.15, abs=0.06)
+
+
 def test_what_no_trial_reaches_is_told(settle, clock, whole):
     clock.wrong = 50.0
     made = settle(0.75 * whole)
     assert made.trial_ms > 0.75 * whole
     report = {"measured_ms": made.trial_ms, "within": False}
     (note,) = made.notes(report)
-    assert f"not {0.75 * whole:g} ms" in note and "when it was tried" in note
+    assert f"not {0.75 * whole:g} ms" in note and "by its trial" in note
 
 
 def test_a_budget_that_is_met_already_cuts_nothing(settle, clock, clean, tiny_probes, whole):
