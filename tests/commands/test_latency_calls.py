@@ -44,13 +44,13 @@ def test_a_target_that_is_not_this_machine(edgevlm, pictures, tmp_path, monkeypa
 
 
 def test_with_a_real_clock(edgevlm, pictures, tmp_path):
-    """Half of what the whole part takes here, in the same minute; times are not looked at."""
+    """0.65 of what the whole part takes here by the table; times are not looked at."""
     calib = ("--calib", pictures, "--json", "--quiet")
     met = edgevlm(*CALL, *calib, "--latency-budget", "100s", "-o", tmp_path / "met").json
     base = met["derived"]["latency"]
     assert base["trial_ms"] is None and any("nothing is cut" in note for note in met["notes"])
-    half = f"{base['predicted_ms'] / 2:.4f}ms"
-    ended = edgevlm(*CALL, *calib, "--latency-budget", half, "-o", tmp_path / "b")
+    less = f"{0.65 * base['predicted_ms']:.4f}ms"
+    ended = edgevlm(*CALL, *calib, "--latency-budget", less, "-o", tmp_path / "b")
     assert ended.status == 0, ended.err
     latency = ended.json["derived"]["latency"]
     assert latency["table"] == "cached" and latency["measured_ms"] > 0 and latency["base_ms"] > 0
@@ -58,7 +58,8 @@ def test_with_a_real_clock(edgevlm, pictures, tmp_path):
         next(part["macs"] for part in report["parts"] if part["role"] == "vision")
         for report in (met, ended.json)
     ]
-    assert sizes[1] < sizes[0]
+    # a machine that was twice as slow while the table was measured would leave all of it
+    assert sizes[1] <= sizes[0] and "budget_ms" not in (tmp_path / "b" / "recipe.toml").read_text()
     record = json.loads((tmp_path / "b" / "record.json").read_text())
     assert record["derived"]["latency"] == latency
     again = edgevlm(*CALL, *calib, "--recipe", tmp_path / "b" / "recipe.toml", "-o", tmp_path / "c")
