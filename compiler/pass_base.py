@@ -71,6 +71,10 @@ class Pass(ABC):
     calibrated: bool = False  # it fits numbers to inputs, and wants those of --calib
     #: what the model in hand does on the probes, or on those; set before `run`, None: unobserved
     calibration: Reference | None = None
+    #: passes of which the first one in a recipe shows it the model that it was given, as `original`
+    since: ClassVar[tuple[str, ...]] = ()
+    #: that model, for a pass that goes by what was there before others; set before `run`
+    original: ExportedModel | None = None
 
     def __init__(self, /, **options: object) -> None:
         try:

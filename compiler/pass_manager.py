@@ -63,9 +63,11 @@ def run_passes(
     """
     seen = seen or observe(model, _probes(probes, model))
     record: list[Applied] = []
+    given = _Given(passes)
     for step in passes:
         progress(step.name)
         start = perf_counter()
+        given.show(step, model)
         step.calibration = seen
         if calibration is not None and step.calibrated:
             step.calibration = observe(model, _probes(calibration, model))
@@ -101,11 +103,27 @@ def apply_unchecked(
 
     probes: what passes that fit numbers to inputs look at.
     """
+    given = _Given(passes)
     for step in passes:
+        given.show(step, model)
         if step.calibrated:
             step.calibration = observe(model, probes)
         model = step(model).model
     return model
+
+
+class _Given:
+    """The models in front of passes that a later one goes by."""
+
+    def __init__(self, passes: Sequence[Pass]) -> None:
+        self._wanted = {name for step in passes for name in step.since}
+        self._models: dict[str, ExportedModel] = {}
+
+    def show(self, step: Pass, model: ExportedModel) -> None:
+        known = [self._models[name] for name in step.since if name in self._models]
+        step.original = known[0] if known else None
+        if step.name in self._wanted:
+            self._models.setdefault(step.name, model)
 
 
 def _probes(probes: Probes, model: ExportedModel) -> Sequence[ProbeInput]:

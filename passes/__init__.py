@@ -19,6 +19,7 @@ from edgevlm.passes.cleanup.merge_duplicates import MergeDuplicates
 from edgevlm.passes.derive.keep_classes import KeepClasses
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.purify_units import PurifyUnits
+from edgevlm.passes.derive.recover_encoder import RecoverEncoder
 from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
@@ -53,6 +54,7 @@ PASSES: dict[str, type[Pass]] = {
         KeepClasses,
         PurifyUnits,
         NarrowEncoder,
+        RecoverEncoder,
         # quantisation
         SmoothActivations,
         ScaleWeights,

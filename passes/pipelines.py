@@ -58,7 +58,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
         ),
         Group(
             "smaller matrices before anything is fitted to them",
-            ("keep-classes", "purify-units", "narrow-encoder"),
+            ("keep-classes", "purify-units", "narrow-encoder", "recover-encoder"),
         ),
         Group(
             "scales move between activations and weights while weights are float yet",
@@ -95,6 +95,7 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "keep-classes": [],
         "purify-units": [],
         "narrow-encoder": [],
+        "recover-encoder": [],
         "smooth-activations": [],
         "scale-weights": [],
         "quantize-weights": [],

@@ -74,6 +74,11 @@ class TorchPart(nn.Module):
                     seen.pop(name, None)
         return {name: self._value(name, seen) for name in (*self.outputs, *wanted)}
 
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the initializers that are parameters."""
+        return self._trained
+
     def parameter(self, name: str) -> nn.Parameter:
         """The parameter made of the initializer of this name."""
         if name not in self._trained:

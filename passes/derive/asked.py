@@ -19,7 +19,7 @@ from edgevlm.compiler.recipe import Step
 __all__ = ["DERIVE_STEPS", "Derived", "derived_of", "parse_derived"]
 
 #: passes that make another model of what is there, in whatever order a recipe has them
-DERIVE_STEPS = ("keep-classes", "narrow-encoder")
+DERIVE_STEPS = ("keep-classes", "purify-units", "narrow-encoder", "recover-encoder")
 BUDGET = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,4})?) ?(ms|s)")
 
 

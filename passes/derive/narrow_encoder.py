@@ -93,6 +93,7 @@ class NarrowEncoder(Pass):
     after = ("fold-constants", "fuse-attention", "fuse-gelu", "merge-duplicates", "gather-early")
     Options = NarrowEncoderOptions
     calibrated = True
+    since = ("purify-units",)
 
     def run(self, model: ExportedModel) -> PassResult:
         part, options = model.parts[ROLE], self.options
@@ -103,10 +104,9 @@ class NarrowEncoder(Pass):
                 "a pass has no clock: only a compile turns a time into multiplications",
                 "edgevlm compile ... --latency-budget, or give macs",
             )
-        whole = count(part).macs
-        macs = self._macs(whole)
-        if whole <= macs and options.energy in (0, 1):
-            why = f"it takes {whole} multiplications, under {macs}"
+        whole, macs = self._budget(model)
+        if count(part).macs <= macs and options.energy in (0, 1):
+            why = f"it takes {count(part).macs} multiplications, under {macs}"
             return PassResult(model, False, (Note("skipped", ROLE, why),))
         feeds, moments = self._seen(part)
         try:
@@ -133,13 +133,15 @@ class NarrowEncoder(Pass):
         return Settled(afford(part), energy, part)
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:
-        whole, have = (count(m.parts[ROLE]).macs for m in (before, after))
-        macs = self._macs(whole)
+        whole, macs = self._budget(before)
+        have = count(after.parts[ROLE]).macs
         if have > macs:
             raise _beyond(macs, whole, have, self.options.multiple)
 
-    def _macs(self, whole: int) -> int:
-        return self.options.macs or int((1 - self.options.alpha) * whole)
+    def _budget(self, model: ExportedModel) -> tuple[int, int]:
+        """Multiplications of the whole part, units that were purified away included; what stays."""
+        whole = count((self.original or model).parts[ROLE]).macs
+        return whole, self.options.macs or int((1 - self.options.alpha) * whole)
 
     def _seen(self, part: ir.Model) -> tuple[Sequence[Feeds], dict[str, np.ndarray]]:
         """What the part is fed, and moments of what its heads read."""

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgevlm.compiler.to_torch import TorchPart
+from edgevlm.passes.derive.on_pictures import on_pictures
 
 __all__ = ["Objective"]
-
-TOGETHER = 32  # pictures that are looked at in one go
 
 
 class Objective:
@@ -52,10 +51,4 @@ class Objective:
             name: (lambda value, mask=mask: value * mask)
             for name, mask in zip(self.hidden, masks, strict=False)
         }
-        (given,), (made,) = self.net.inputs, self.net.outputs
-
-        def one(picture: Tensor) -> Tensor:
-            return self.net({given: picture[None]}, taps=taps)[made][0]
-
-        pieces = [self.pictures[some[i : i + TOGETHER]] for i in range(0, len(some), TOGETHER)]
-        return torch.cat([torch.vmap(one)(piece) for piece in pieces])
+        return on_pictures(self.net, self.pictures, some, taps)
