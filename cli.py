@@ -23,6 +23,7 @@ __all__ = ["cli", "main"]
 ANY = click.Path(path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 TOKENS = click.IntRange(1, 8192)
+STEPS = click.IntRange(1, 1_000_000)
 
 
 @click.group(
@@ -63,7 +64,22 @@ def cli(context: click.Context) -> None:
 @click.option("--classes", help="Those that the device will see: cat,dog,truck; others go.")
 @click.option("--alpha", type=float, help="Share of the vision part's work to take away: 0.6.")
 @click.option("--latency-budget", help="As much as leaves the vision part this time: 5ms.")
-@click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens ... --latency-budget.")
+@click.option("--domain", help="What a VLM is derived for: FOLDER with rows.jsonl, DATASET[:n].")
+@click.option(
+    "--purify",
+    type=STEPS,
+    is_flag=False,
+    flag_value=600,
+    help="Take units that mislead out first, by masks trained so many steps; 600.",
+)
+@click.option(
+    "--recover",
+    type=STEPS,
+    is_flag=False,
+    flag_value=300,
+    help="Teach the narrowed part what the whole one says, so many steps; 300.",
+)
+@click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens ... --recover.")
 @click.option("--max-prompt", type=TOKENS, help="Text tokens of a prompt; 64 by default.")
 @click.option("--max-answer", type=TOKENS, help="Tokens of an answer; 32 by default.")
 @click.option("--probes", type=FOLDER, help="Pictures to check every pass on.")

@@ -14,6 +14,7 @@ from edgevlm.commands.artifacts import check_artifacts, total_drift
 from edgevlm.commands.compile_inputs import calibration_inputs, check_floor
 from edgevlm.commands.compile_options import CompileOptions
 from edgevlm.commands.derived import compare_derived, saying_no_more, with_probes_of
+from edgevlm.commands.derived_domain import compare_domain
 from edgevlm.commands.narrow_latency import budget_step, check_timed_here, settle_latency
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
 from edgevlm.commands.quant_drop import check_limit
@@ -150,7 +151,9 @@ def compile_model(
         derived = None
         if asked_for and calibration:
             progress("compare with the base")
-            derived = compare_derived(whole, model, parts, calibration.split)
+            domain = asked_for.domain
+            compare = functools.partial(compare_domain, domain) if domain else compare_derived
+            derived = compare(whole, model, parts, calibration.split)
         if latency:
             progress("time the vision part")
             derived = (derived or {}) | {"latency": latency.report(parts)}

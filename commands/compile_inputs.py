@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgevlm.commands.derived import Split, split_pictures
+from edgevlm.commands.derived_domain import split_rows
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.verify import ProbeInput
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.calibration import calibration_set
+from edgevlm.models.domain_rows import domain_set
 from edgevlm.passes.derive.asked import Derived
 
 __all__ = ["CalibrationInputs", "calibration_inputs", "check_floor"]
@@ -40,7 +42,7 @@ def calibration_inputs(
     Raises EV13x, and EV220 where no pass would look at them or one cannot do without.
     """
     if asked is None:
-        if derived and derived.narrows:
+        if derived and (derived.narrows or derived.purify):
             raise UsageFault(
                 "EV220",
                 "a smaller model without --calib",
@@ -48,6 +50,9 @@ def calibration_inputs(
                 "--calib FOLDER with FOLDER/<class>/*.png",
             )
         return None
+    if derived and derived.domain:
+        found = domain_set(derived.domain, original)
+        return CalibrationInputs(split_rows(found.probes), (_for_domain(derived), *found.notes))
     if not any(step.calibrated for step in passes):
         raise UsageFault(
             "EV220",
@@ -57,6 +62,14 @@ def calibration_inputs(
         )
     found = calibration_set(asked, original)
     return CalibrationInputs(split_pictures(found.probes, derived, original), found.notes)
+
+
+def _for_domain(derived: Derived) -> str:
+    return (
+        f"derived for the domain {derived.domain[:120]}: this bundle is domain-specific, not "
+        "class-specific; its vision tower was fitted to pictures of that domain and is worse on "
+        "others"
+    )
 
 
 def check_floor(min_sqnr: float | None) -> None:

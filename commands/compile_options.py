@@ -41,6 +41,9 @@ def options_of(
     classes: str | None = None,
     alpha: float | None = None,
     latency_budget: str | None = None,
+    domain: str | None = None,
+    purify: int | None = None,
+    recover: int | None = None,
     recipe: Path | None = None,
     max_prompt: int | None = None,
     max_answer: int | None = None,
@@ -55,19 +58,29 @@ def options_of(
 
     Raises EV220 for options that would be passed over in silence.
     """
-    said = (tokens, prune, prune_at, positions, quant, kv, classes, alpha, latency_budget)
+    said = (tokens, prune, prune_at, positions, quant, kv)
+    said += (classes, alpha, latency_budget, domain, purify, recover)
     if recipe and any(each is not None for each in said):
         raise UsageFault(
             "EV220",
             "--recipe with --tokens, --prune, --prune-at, --positions, --quant, --kv, --classes, "
-            "--alpha or --latency-budget",
+            "--alpha, --latency-budget, --domain, --purify or --recover",
             "a recipe says all of that itself, so these would do nothing",
             "leave them out, or edit the recipe: it is TOML",
         )
     reduction = parse_asked(tokens, prune, prune_at, positions)
-    derived = parse_derived(classes, alpha, latency_budget)
+    derived = parse_derived(
+        classes, alpha, latency_budget, domain=domain, purify=purify, recover=recover
+    )
+    if domain is not None and calib is not None:
+        raise UsageFault(
+            "EV220",
+            "--domain with --calib",
+            "what the model is derived for is what it is fitted to",
+            "leave --calib out",
+        )
     flags = Flags(reduction, quant or Flags().quant, kv or Flags().kv, derived)
     source = SourceOptions(max_prompt, max_answer, probes)
     return CompileOptions(
-        target, out, flags, recipe, source, force, min_sqnr, calib, payoff, max_drop
+        target, out, flags, recipe, source, force, min_sqnr, domain or calib, payoff, max_drop
     )

@@ -30,6 +30,7 @@ from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.compiler.verify import ProbeInput
 from edgevlm.passes import make_passes
+from edgevlm.passes.derive.asked import DERIVE_STEPS
 from edgevlm.passes.tokens.scale import scaled
 from edgevlm.runtimes.base import Runtime
 
@@ -75,9 +76,10 @@ def _token_steps(recipe: Recipe) -> list[Step]:
 
 
 def _around(recipe: Recipe) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """Steps in front of the token steps, and behind them."""
+    """Steps in front of the token steps, and behind them: features are given, so none derives."""
     at = [i for i, s in enumerate(recipe.steps) if s.name == "keep-tokens"]
-    return recipe.steps[: at[0]], recipe.steps[at[-1] + 1 :]
+    behind = tuple(s for s in recipe.steps[at[-1] + 1 :] if s.name not in DERIVE_STEPS)
+    return recipe.steps[: at[0]], behind
 
 
 def _pays_from(rows: list[dict[str, Any]]) -> int | None:

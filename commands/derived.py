@@ -24,7 +24,15 @@ from edgevlm.models.answer import Viewer
 from edgevlm.models.calibration import by_class
 from edgevlm.passes.derive.asked import Derived
 
-__all__ = ["Split", "compare_derived", "saying_no_more", "split_pictures", "with_probes_of"]
+__all__ = [
+    "HELD",
+    "Split",
+    "compare_derived",
+    "saying_no_more",
+    "split_pictures",
+    "vision_costs",
+    "with_probes_of",
+]
 
 HELD = 5  # every fifth picture of a class
 
@@ -103,17 +111,25 @@ def compare_derived(
         "base_head_mask": logits[:, among].argmax(1) == truth,
         "derived": derived.argmax(1) == truth,
     }
-    costs = {"base": original, "derived": model}
     return {
+        "kind": "classes",
         "classes": list(mine),
         "of": len(names),
         "fitted_to": len(split.fit),
         "held_out": len(split.held),
         "right": {name: int(each.sum()) for name, each in right.items()},
         "accuracy": {name: round(float(each.mean()), 4) for name, each in right.items()},
-        "macs": {name: count(m.parts["vision"]).macs for name, m in costs.items()},
-        "weight_bytes": {name: count(m.parts["vision"]).weight_bytes for name, m in costs.items()},
+        **vision_costs(original, model),
         "how": "measured-host",
+    }
+
+
+def vision_costs(original: ExportedModel, model: ExportedModel) -> dict[str, dict[str, int]]:
+    """Multiplications and bytes of the vision part, before and after."""
+    costs = {"base": count(original.parts["vision"]), "derived": count(model.parts["vision"])}
+    return {
+        "macs": {name: cost.macs for name, cost in costs.items()},
+        "weight_bytes": {name: cost.weight_bytes for name, cost in costs.items()},
     }
 
 

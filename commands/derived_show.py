@@ -28,17 +28,25 @@ def derived_lines(speaker: Speaker, derived: Mapping[str, Any] | None) -> None:
 def _compared(speaker: Speaker, derived: Mapping[str, Any]) -> None:
     n, macs, size = derived["held_out"], derived["macs"], derived["weight_bytes"]
     rows = []
-    for key, name in NAMES.items():
+    for key in (name for name in NAMES if name in derived["right"]):
         cost = "derived" if key == "derived" else "base"
         share = f"{macs[cost] / macs['base']:.3f}"
         right = f"{derived['right'][key]} ({100 * derived['accuracy'][key]:.1f} %)"
-        rows.append([name, right, f"{macs[cost] / 1e6:.1f}", share, f"{size[cost] / 1e6:.2f}"])
+        rows.append(
+            [NAMES[key], right, f"{macs[cost] / 1e6:.1f}", share, f"{size[cost] / 1e6:.2f}"]
+        )
     speaker.table(
-        f"{len(derived['classes'])} of {derived['of']} classes, {n} pictures held out "
-        f"(fitted to {derived['fitted_to']} others)",
+        f"{_title(derived)} held out (fitted to {derived['fitted_to']} others)",
         ["model", f"right of {n}", "MMAC", "of base", "weights MB"],
         rows,
     )
+
+
+def _title(derived: Mapping[str, Any]) -> str:
+    n = derived["held_out"]
+    if derived["kind"] == "domain":
+        return f"domain-specific ({derived['domain'][:60]}): {n} questions"
+    return f"{len(derived['classes'])} of {derived['of']} classes, {n} pictures"
 
 
 def _timed(speaker: Speaker, latency: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from edgevlm.compiler.recipe import Recipe
 from edgevlm.compiler.verify import ProbeInput
 from edgevlm.devices.profiler import Profile
 from edgevlm.passes import make_passes
+from edgevlm.passes.derive.asked import TRAIN_STEPS
 from edgevlm.runtimes.base import Runtime
 
 __all__ = ["TOKEN_STEPS", "asker", "check_payoff", "measure_payoff", "stages", "unpruned"]
@@ -78,8 +79,12 @@ def measure_payoff(
 def unpruned(
     original: ExportedModel, recipe: Recipe, probes: Sequence[ProbeInput] = ()
 ) -> ExportedModel:
-    """The source through a recipe without its token steps; probes for what fits ranges to them."""
-    steps = tuple(step for step in recipe.steps if step.name not in TOKEN_STEPS)
+    """The source through a recipe without its token steps; probes for what fits ranges to them.
+
+    Nor is anything trained: narrow-encoder alone comes to the same multiplications.
+    """
+    left_out = {*TOKEN_STEPS, *TRAIN_STEPS}
+    steps = tuple(step for step in recipe.steps if step.name not in left_out)
     return apply_unchecked(original, make_passes(Recipe(recipe.target, steps)), probes)
 
 

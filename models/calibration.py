@@ -30,7 +30,13 @@ from edgevlm.models.picture_folders import (
 )
 from edgevlm.models.processing.image import load_image
 
-__all__ = ["by_class", "calibration_probes", "calibration_set", "unseen_rows"]
+__all__ = [
+    "by_class",
+    "calibration_probes",
+    "calibration_set",
+    "dataset_asked",
+    "unseen_rows",
+]
 
 #: data set -> the split that may be looked at
 SPLITS = {"easy-vqa": "train", "scenes": "train", "fashion-mnist": "train"}
@@ -66,6 +72,12 @@ def calibration_set(asked: str, model: ExportedModel) -> CalibrationSet:
 def calibration_probes(asked: str, model: ExportedModel) -> tuple[Probe, ...]:
     """The probes of `calibration_set` alone, for where nobody reads notes."""
     return calibration_set(asked, model).probes
+
+
+def dataset_asked(asked: str) -> str | None:
+    """The data set that is named; None for a folder, and for what is neither."""
+    match = ASKED.fullmatch(asked)
+    return match[1] if match and match[1] in DATASETS else None
 
 
 def by_class(probes: Iterable[Probe]) -> dict[str, list[int]]:

@@ -105,11 +105,12 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         "quantize-kv": [],
     }
     block = find_integer_form(runtime).block
+    kind = model.contract.kind if model else "classifier"
     for step in (*quant_steps(flags.quant, block), *kv_steps(flags.kv)):
         # what a target runs in integers is told in the recipe, as its selectors' form is
         other = step.name == "quantize-activations" and runtime != "ort"
         asked[step.name].append(step.options | ({"form": runtime} if other else {}))
-    for step in flags.derived.steps() if flags.derived else ():
+    for step in flags.derived.steps(kind) if flags.derived else ():
         asked[step.name].append(step.options)
     if flags.reduction:
         for step in flags.reduction.steps(model, runtime):

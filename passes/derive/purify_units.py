@@ -61,10 +61,17 @@ class PurifyUnits(Pass):
     Options = PurifyUnitsOptions
     calibrated = True
 
-    def run(self, model: ExportedModel) -> PassResult:
+    def requires(self, model: ExportedModel) -> None:
         with torch_extra("purify-units trains masks"):
-            from edgevlm.passes.derive.masks import Plan, train_masks
-            from edgevlm.passes.derive.through import Objective
+            import torch  # noqa: F401  (told before anything takes time)
+
+    def run(self, model: ExportedModel) -> PassResult:
+        from edgevlm.passes.derive.masks import Plan, train_masks
+        from edgevlm.passes.derive.through import Objective
+
+        if len(model.parts[ROLE].graph.outputs) != 1:
+            why = "it drops tokens, and which ones it keeps has no gradient"
+            return PassResult(model, False, (Note("skipped", ROLE, why),))
         clone, o = model.parts[ROLE].clone(), self.options
         axes = analyse(clone.graph, model.contract.signature(ROLE))
         mlps = find_mlps(axes)

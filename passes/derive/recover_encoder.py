@@ -60,6 +60,10 @@ class RecoverEncoder(Pass):
     Options = RecoverEncoderOptions
     calibrated = True
 
+    def requires(self, model: ExportedModel) -> None:
+        with torch_extra("recover-encoder trains weights"):
+            import torch  # noqa: F401  (told before anything takes time)
+
     def run(self, model: ExportedModel) -> PassResult:
         feeds = self.observed.fed(ROLE)
         if why := self._why_not(model, len(feeds)):
@@ -91,11 +95,11 @@ class RecoverEncoder(Pass):
         return ""
 
     def _teach(self, net: TorchPart, names: list[str], pictures: np.ndarray) -> Taught:
-        with torch_extra("recover-encoder trains weights"):
-            import torch
+        import torch
 
-            from edgevlm.passes.derive import distil
-            from edgevlm.passes.derive.on_pictures import on_pictures
+        from edgevlm.passes.derive import distil
+        from edgevlm.passes.derive.on_pictures import on_pictures
+
         o, held = self.options, np.arange(len(pictures)) % HELD == HELD - 1
         seen, fit, check = torch.from_numpy(pictures), *map(np.flatnonzero, (~held, held))
         with torch.no_grad():
