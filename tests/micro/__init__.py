@@ -6,7 +6,8 @@ pixels -> convolution, class token, `tower` blocks -> two layers and a GELU -> d
 
 from __future__ import annotations
 
+from micro.chooser import micro_chooser
 from micro.graph import parse_graph
 from micro.model import micro_vlm
 
-__all__ = ["micro_vlm", "parse_graph"]
+__all__ = ["micro_chooser", "micro_vlm", "parse_graph"]

@@ -11,32 +11,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from micro.chooser import micro_chooser
 
-from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.verify import ProbeInput
 
-NAMES = ("ape", "bee", "cat", "dog", "eel", "fox")
-
 
 @pytest.fixture(scope="session")
-def classifier(make_micro) -> ExportedModel:
-    whole = make_micro(tower=2, grid=(4, 4))
-    part = whole.parts["vision"].clone()
-    rng, features = np.random.default_rng(5), part.graph.outputs[0]
-    width = int(features.shape[-1])
-    features.name = "seen"
-    build = GraphBuilder(part, "head")
-    mean = build("ReduceMean", features, build.const([1]), keepdims=0)
-    head = rng.normal(size=(width, len(NAMES))) / 2
-    logits = build("MatMul", mean, build.const(head, np.float32))
-    logits.name = "logits"
-    part.graph.outputs[0] = logits
-    build.finish()
-    contract = whole.contract.model_copy(update={"kind": "classifier", "vocabulary": len(NAMES)})
-    processor = whole.processor.model_copy(update={"class_names": NAMES})
-    return replace(whole, contract=contract, parts={"vision": part}, processor=processor, probes=())
+def classifier() -> ExportedModel:
+    return micro_chooser()
 
 
 def logits_of(model: ExportedModel, probes) -> np.ndarray:
