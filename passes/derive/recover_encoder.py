@@ -30,9 +30,10 @@ from edgevlm.compiler.contract import Role
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.extras import torch_extra
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
-from edgevlm.compiler.to_torch import TorchPart, to_torch
+from edgevlm.compiler.to_torch import to_torch
 
 if TYPE_CHECKING:
+    from edgevlm.compiler.to_torch import TorchPart
     from edgevlm.passes.derive.distil import Taught
 
 __all__ = ["RecoverEncoder"]

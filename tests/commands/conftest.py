@@ -7,6 +7,8 @@ bundle                        easyvqa-tiny, 16 of 64 tokens, int8 weights; share
 own_bundle                    a copy to spoil
 micro_folder, micro_bundle    the micro VLM of tests/conftest.py; compiles in 100 ms
 shade_bundle, shade_data      a classifier with known answers, and files of Fashion-MNIST for it
+vit_folder, labelled_folder   a classifier with an encoder, and labelled pictures for it
+tower_folder, domain_folder   a VLM with an encoder, and pictures with questions and answers
 """
 
 from __future__ import annotations
@@ -24,8 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from micro.chooser import labelled, micro_chooser
+from micro.model import micro_vlm
 from micro.shades import shade_classifier, shade_files
+from PIL import Image
 
 from edgevlm.commands.calling import call
 from edgevlm.commands.compile import compile_model
@@ -222,3 +228,43 @@ def resign():
         write_sums(folder)
 
     return again
+
+
+@pytest.fixture(scope="session")
+def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of six classes with an encoder to narrow."""
+    folder = tmp_path_factory.mktemp("vit") / "vit"
+    folder.mkdir()
+    save_model(micro_chooser(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labelled_folder(vit_folder: Path) -> Path:
+    """FOLDER/<class>/*.png, ten of each: what that classifier says of them."""
+    return labelled(micro_chooser(), vit_folder.with_name("labelled"), 10)
+
+
+@pytest.fixture(scope="session")
+def tower_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The micro VLM with an encoder to narrow."""
+    folder = tmp_path_factory.mktemp("tower") / "vlm"
+    folder.mkdir()
+    save_model(micro_vlm(tower=2, grid=(4, 4)), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def domain_folder(tower_folder: Path) -> Path:
+    """rows.jsonl and pictures, two questions each; answers are words, not all of them right."""
+    folder = tower_folder.with_name("domain")
+    (folder / "pictures").mkdir(parents=True)
+    rows, rng = [], np.random.default_rng(2)
+    for i in range(15):
+        rgb = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(rgb).save(folder / "pictures" / f"{i}.png")
+        for question in ("what is it", "is it red"):
+            said = {"question": question, "answer": ("red", "blue", "yes")[i % 3]}
+            rows.append(json.dumps({"image": f"pictures/{i}.png"} | said))
+    (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    return folder

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 import edgevlm as package
 
@@ -29,8 +28,8 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-#: section -> calls whose JSON it describes; B is a bundle, C one of a classifier, S its source, F
-#: its data set, K a folder of pictures for it, P a picture
+#: section -> calls whose JSON it describes; B is a bundle, C one of a classifier, F its data set,
+#: P a picture; V a classifier to narrow and L pictures for it, T a VLM to narrow and D its domain
 CALLS = {
     "error": [("passes", "show", "x")],
     "compile": [
@@ -38,8 +37,10 @@ CALLS = {
         words("compile easyvqa-tiny --target cpu --quant w8 --max-drop 9 --force -o OUT"),
         words("compile easyvqa-tiny --target cpu --force -o OUT"),
         words(
-            "compile S --target cpu --classes bag,coat --latency-budget 9s --calib K --force -o OUT"
+            "compile V --target cpu --classes cat,bee --latency-budget 9s --calib L --force -o OUT"
         ),
+        words("compile V --target cpu --classes cat,bee --alpha 0.1 --calib L --force -o OUT"),
+        words("compile T --target cpu --domain D --alpha 0.1 --force -o OUT"),
     ],
     "run": [
         ("run", "B", "--image", "P", "--prompt", "what color is the shape?"),
@@ -117,24 +118,16 @@ def test_every_verb_has_a_section():
     assert set(DOCUMENTED) == set(CALLS) and set(cli.commands) <= set(CALLS)
 
 
-def class_folder(folder: Path, names: tuple[str, ...]) -> Path:
-    """Five pictures of one grey for each class."""
-    for k, name in enumerate(names):
-        (folder / name).mkdir(parents=True)
-        for i in range(5):
-            Image.new("RGB", (28, 28), (40 * k + i,) * 3).save(folder / name / f"{i}.png")
-    return folder
-
-
 @pytest.mark.parametrize("section", CALLS)
 def test_the_document_says_what_is_printed(
-    edgevlm, bundle, shade_bundle, shade_data, picture, tmp_path, section
-):
+    edgevlm, bundle, shade_bundle, shade_data, picture, tmp_path, section, vit_folder,
+    labelled_folder, tower_folder, domain_folder,
+):  # fmt: skip
     fields = DOCUMENTED[section]
     seen: dict[str, int] = dict.fromkeys(fields, 0)
     stand_ins = {"B": bundle, "P": picture, "OUT": tmp_path / "b.edgevlm"}
-    stand_ins |= {"C": shade_bundle, "S": shade_bundle.with_name("shades.onnx"), "F": shade_data}
-    stand_ins |= {"K": class_folder(tmp_path / "pictures", ("bag", "coat"))}
+    stand_ins |= {"C": shade_bundle, "F": shade_data}
+    stand_ins |= {"V": vit_folder, "L": labelled_folder, "T": tower_folder, "D": domain_folder}
     for i, call in enumerate(CALLS[section]):
         ended = edgevlm(*(stand_ins.get(word, word) for word in call), "--json", "--quiet")
         report = ended.json

@@ -50,6 +50,20 @@ def test_the_whole_way_needs_no_torch(bare, tmp_path, picture):
     assert bare("doctor", "--json").json["ok"] is True
 
 
+@pytest.mark.parametrize("option", ["--purify", "--recover"])
+def test_training_says_what_to_install(bare, tmp_path, vit_folder, labelled_folder, option):
+    ended = bare("compile", vit_folder, "--target", "cpu", "--calib", labelled_folder, "--alpha",
+                 "0.2", option, "-o", tmp_path / "b", "--quiet")  # fmt: skip
+    assert (ended.status, ended.code, ended.out) == (1, "EV190", "")
+    assert "next: pip install 'edgevlm[torch]'" in ended.err and not list(tmp_path.iterdir())
+
+
+def test_narrowing_needs_no_torch(bare, tmp_path, vit_folder, labelled_folder):
+    ended = bare("compile", vit_folder, "--target", "cpu", "--calib", labelled_folder, "--classes",
+                 "cat,dog", "--alpha", "0.2", "-o", tmp_path / "b", "--quiet")  # fmt: skip
+    assert (ended.status, ended.err) == (0, "")
+
+
 def test_a_checkpoint_says_what_to_install(bare, tmp_path):
     ended = bare("compile", CHECKPOINT, "--target", "cpu", "-o", tmp_path / "b", "--quiet")
     assert (ended.status, ended.code, ended.out) == (1, "EV190", "")
