@@ -53,6 +53,7 @@ class ProbeInput:
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
     truth: str | None = None  # the class or answer, where it is known
+    said: tuple[int, ...] = ()  # the same as tokens, of a VLM; () also where there is no telling
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Reference:
     starts: list[int] = field(default_factory=list)  # text tokens in front of the image
     rows: list[list[dict[str, np.ndarray]]] = field(default_factory=list)  # decode's, a step each
     truths: list[str | None] = field(default_factory=list)
+    said: list[tuple[int, ...]] = field(default_factory=list)  # truths as tokens
 
     def among(self, classes: Sequence[int]) -> Reference:
         """What a classifier says where it may only say these."""
@@ -134,6 +136,7 @@ def observe(
         seen.choices.append(trace.choices)
         seen.rows.append(trace.rows)
         seen.truths.append(probe.truth)
+        seen.said.append(probe.said)
     return seen
 
 

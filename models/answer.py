@@ -201,9 +201,13 @@ def probe_inputs(
     for prompt in prompts:
         _check_ids(prompt, contract)
     return [
-        ProbeInput(images(p.image), q.before, q.after, p.answer)
+        ProbeInput(images(p.image), q.before, q.after, p.answer, _said(text, p))
         for p, q in zip(probes, prompts, strict=True)
     ]
+
+
+def _said(text: TextProcessor, probe: Probe) -> tuple[int, ...]:
+    return text.answer_ids(probe.question, probe.answer) if probe.answer else ()
 
 
 def _check_ids(prompt: Prompt, contract: Contract) -> None:

@@ -119,12 +119,23 @@ class TextProcessor:
         place = ids.index(self.image_id)
         return Prompt(tuple(ids[:place]), tuple(ids[place + 1 :]))
 
+    def answer_ids(self, question: str, answer: str) -> tuple[int, ...]:
+        """The tokens of an answer as they follow the prompt; () where prompt and answer merge.
+
+        Behind a word or a colon an answer begins with a space, behind a line or a control token
+        with itself.
+        """
+        prompt, tail = self._ids(question), self.template.fill("x", self.image_token)[-1:]
+        space = "" if tail.isspace() or tail in (">", "]", "|") else " "
+        whole = self._ids(question, space + answer.strip())
+        return tuple(whole[len(prompt) :]) if whole[: len(prompt)] == prompt else ()
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, stripped; special and end tokens and unknown ids are dropped."""
         return self._text(i for i in ids if self._has_text(i)).strip()
 
-    def _ids(self, question: str) -> list[int]:
-        ids = self._tokenizer.encode(self.template.fill(question, self.image_token)).ids
+    def _ids(self, question: str, answer: str = "") -> list[int]:
+        ids = self._tokenizer.encode(self.template.fill(question, self.image_token) + answer).ids
         if self.bos_id is not None and ids[:1] != [self.bos_id]:
             ids = [self.bos_id, *ids]
         return ids

@@ -13,15 +13,17 @@ so this pass runs where it is asked for.
 
 Needs the torch extra and gradients through the part (compiler/to_torch), and pictures with classes;
 without classes the output of the part is matched (`by = "features"`): a tower of a VLM, purified
-for a domain. Refuses pictures without either. Expected effect: fashion-vit, 3 classes, 600 steps in
+for a domain; or how its answers begin is kept (`by = "lm"`, answering.py). Refuses pictures without
+what it is trained by. Expected effect: fashion-vit, 3 classes, 600 steps in
 a minute: a sixth of the hidden units go.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import onnx_ir as ir
 from pydantic import Field
 
 from edgevlm.compiler.axes import analyse, resize
@@ -33,6 +35,10 @@ from edgevlm.compiler.extras import torch_extra
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.compiler.to_torch import to_torch
 from edgevlm.passes.derive.mlps import find_mlps
+
+if TYPE_CHECKING:
+    from edgevlm.passes.derive.answering import Answering
+    from edgevlm.passes.derive.through import Objective
 
 __all__ = ["PurifyUnits"]
 
@@ -47,8 +53,9 @@ class PurifyUnitsOptions(PassOptions):
     rate: float = Field(1e-3, gt=0, le=1, description="learning rate of the units' scores")
     beta_rate: float = Field(0.1, gt=0, le=1, description="learning rate of how many stay")
     seed: int = Field(0, ge=0, description="of the order of pictures")
-    by: Literal["classes", "features"] = Field(
-        "classes", description="what is kept: classes told apart, or the output as it was"
+    by: Literal["classes", "features", "lm"] = Field(
+        "classes",
+        description="what is kept: classes told apart, the output as it was, or answers of a VLM",
     )
 
 
@@ -67,23 +74,18 @@ class PurifyUnits(Pass):
 
     def run(self, model: ExportedModel) -> PassResult:
         from edgevlm.passes.derive.masks import Plan, train_masks
-        from edgevlm.passes.derive.through import Objective
 
-        if len(model.parts[ROLE].graph.outputs) != 1:
+        if self.options.by == "lm":
+            self._check_answers(model)
+        if self._drops_tokens(model):
             why = "it drops tokens, and which ones it keeps has no gradient"
             return PassResult(model, False, (Note("skipped", ROLE, why),))
         clone, o = model.parts[ROLE].clone(), self.options
         axes = analyse(clone.graph, model.contract.signature(ROLE))
         mlps = find_mlps(axes)
-        pictures = np.concatenate([feed["pixel_values"] for feed in self.observed.fed(ROLE)])
-        held = np.arange(len(pictures)) % HELD == HELD - 1
-        truth = self._truth(model) if o.by == "classes" else None
-        net = to_torch(clone)
+        held = np.arange(len(self.observed.fed(ROLE))) % HELD == HELD - 1
         names = [str(mlp.hidden.name) for mlp in mlps]
-        fit, check = (
-            Objective(net, names, pictures[some], None if truth is None else truth[some])
-            for some in (~held, held)
-        )
+        fit, check = self._objectives(model, clone, names, held)
         every = max(1, o.steps // 20)
         plan = Plan(o.steps, o.batch, o.rate, o.beta_rate, o.decay, o.seed, every)
         widths = [mlp.width for mlp in mlps]
@@ -100,6 +102,44 @@ class PurifyUnits(Pass):
                 resize(axes, axes.of(mlp.hidden)[-1], len(keep), keep=keep)
         made = model.with_parts(**{ROLE: clone})
         return PassResult(made, True, (Note("matched", ROLE, why),))
+
+    def _drops_tokens(self, model: ExportedModel) -> bool:
+        c = model.contract
+        roles = (ROLE, "connector") if self.options.by == "lm" else (ROLE,)
+        dropped = any(len(model.parts[role].graph.outputs) != 1 for role in roles)
+        return dropped or bool(self.options.by == "lm" and c.sites)
+
+    def _objectives(
+        self, model: ExportedModel, clone: ir.Model, names: list[str], held: np.ndarray
+    ) -> list[Objective | Answering]:
+        """Of the pictures that are trained on, and of those held out."""
+        from edgevlm.passes.derive.answering import Answering
+        from edgevlm.passes.derive.through import Objective
+
+        sides, by = [np.flatnonzero(~held), np.flatnonzero(held)], self.options.by
+        if by == "lm":
+            net = to_torch(clone)
+            return [Answering(net, names, model.parts, self.observed, some) for some in sides]
+        truth = self._truth(model) if by == "classes" else None
+        net = to_torch(clone)
+        pictures = np.concatenate([feed["pixel_values"] for feed in self.observed.fed(ROLE)])
+        return [
+            Objective(net, names, pictures[some], None if truth is None else truth[some])
+            for some in sides
+        ]
+
+    def _check_answers(self, model: ExportedModel) -> None:
+        """Raises EV250 for rows of which nobody knows how the answer begins."""
+        unknown = sum(not said for said in self.observed.said)
+        if model.contract.kind != "vlm" or unknown:
+            raise UsageFault(
+                "EV250",
+                f"purify-units by answers, {unknown} of {len(self.observed.said)} rows",
+                "their answer is not known, or no token of its own begins it"
+                if model.contract.kind == "vlm"
+                else "the model answers no questions",
+                '--domain FOLDER with rows.jsonl, or by = "features" in a recipe',
+            )
 
     def _truth(self, model: ExportedModel) -> np.ndarray:
         """int [n]. Raises EV250 for pictures of which nobody knows the class."""
