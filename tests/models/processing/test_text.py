@@ -148,3 +148,27 @@ def test_a_question_that_destroys_the_image_token():
 def test_an_unknown_word_is_no_attack():
     plain = processor(word_level(), PromptTemplate(text="<image> {question}"))
     assert plain.encode("what is zebra ?", 9) == Prompt((), (5, 6, UNK, 8))
+
+
+@pytest.mark.parametrize(
+    ("template", "space"),
+    [
+        (LLAVA.text, " "),  # behind a colon
+        ("<image>{question}\n", ""),
+        ("<image> {question}</s>", ""),
+        ("<image> {question}", " "),
+    ],
+)
+def test_an_answer_continues_the_prompt(template, space):
+    made = processor(template=PromptTemplate(text=template))
+    prompt = template.replace("{question}", "what is it?")
+    whole, bare = ids_of(prompt + f"{space}circle yes"), ids_of(prompt)
+    assert whole[: len(bare)] == bare, "the tokenizer merges them"
+    assert made.answer_ids("what is it?", " circle yes ") == whole[len(bare) :] != ()
+
+
+def test_an_answer_that_merges_with_the_prompt_has_no_tokens_of_its_own():
+    made = processor(template=PromptTemplate(text="<image>{question} |"))
+    assert made.answer_ids("a", "x")
+    made._ids = lambda question, answer="": [1, 7, 8] if answer else [1, 2]
+    assert made.answer_ids("a", "x") == ()
