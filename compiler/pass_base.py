@@ -71,7 +71,7 @@ class Pass(ABC):
     calibrated: bool = False  # it fits numbers to inputs, and wants those of --calib
     #: what the model in hand does on the probes, or on those; set before `run`, None: unobserved
     calibration: Reference | None = None
-    #: passes of which the first one in a recipe shows it the model that it was given, as `original`
+    #: the first of these passes that a recipe has in front shows it what it was given: `original`
     since: ClassVar[tuple[str, ...]] = ()
     #: that model, for a pass that goes by what was there before others; set before `run`
     original: ExportedModel | None = None

@@ -21,7 +21,7 @@ from edgevlm.runtimes import find_runtime
 def derive(edgevlm, tower_folder, domain_folder, tmp_path):
     def call(*more, model=tower_folder, domain=domain_folder):
         out = ("--target", "cpu", "--payoff", "none", "--force", "-o", tmp_path / "d.edgevlm")
-        return edgevlm("compile", model, "--domain", domain, *more, *out, "--json", "--quiet")
+        return edgevlm("compile", model, "--domain", domain, *out, *more, "--json", "--quiet")
 
     return call
 
@@ -108,3 +108,14 @@ def test_too_few_pictures_to_hold_one_out():
     with pytest.raises(UsageFault) as caught:
         split_rows(rows(1, 2, 3, 4, 1, 2, 3, 4))
     assert caught.value.code == "EV139" and "4 pictures" in caught.value.what
+
+
+def test_fewer_tokens_and_a_narrower_tower_are_timed_against_all_tokens(derive):
+    """Nothing is trained again for the model that it is timed against."""
+    pytest.importorskip("torch", reason="both train: pip install 'edgevlm[torch]'")
+    more = ("--tokens", "4", "--alpha", "0.2", "--purify", "5", "--recover", "5")
+    ended = derive(*more, "--payoff", "quick")
+    assert ended.status == 0, ended.err
+    report = ended.json
+    assert report["image_tokens"]["kept"] == 4 and report["payoff"]["n"] > 0
+    assert report["derived"]["kind"] == "domain"

@@ -140,3 +140,40 @@ def test_probes_of_another_size_are_told_apart_from_a_broken_graph(micro_model, 
     with pytest.raises(JobFault, match="probes of other than 6 x 6 pixels") as caught:
         run_passes(micro_model, [], wrong)
     assert caught.value.code == "EV501"
+
+
+def test_a_pass_is_shown_what_an_earlier_one_was_given(micro_model, micro_probes):
+    """The model in front of the first of those it names that the recipe has; None without one."""
+    from edgevlm.compiler.pass_manager import apply_unchecked
+
+    seen = []
+
+    class Look(Pass):
+        name, summary, effect, since = "look-back", "", Effect.EXACT, ("first-one", "second-one")
+
+        def run(self, model):
+            seen.append(self.original)
+            return PassResult(model, False)
+
+    class Second(Pass):
+        name, summary, effect = "second-one", "", Effect.STRUCTURAL
+
+        def run(self, model):
+            return PassResult(model.with_parts(vision=model.parts["vision"].clone()), True)
+
+    class First(Second):
+        name = "first-one"
+
+    look = Look()
+    for run in (
+        lambda steps: run_passes(micro_model, steps, micro_probes),
+        lambda steps: apply_unchecked(micro_model, steps),
+    ):
+        run([look])
+        run([Second(), look])
+        run([First(), Second(), look])
+        made = seen[-1]
+        run([Second(), First(), look])
+        assert seen[:3] == [None, micro_model, micro_model] and made is micro_model
+        assert seen[3] is not None and seen[3] is not micro_model  # the first one named counts
+        seen.clear()
