@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from edgevlm.commands.artifacts import check_artifacts, total_drift
-from edgevlm.commands.compile_inputs import calibration_inputs, check_floor
+from edgevlm.commands.begun import Begun
+from edgevlm.commands.compile_inputs import CalibrationInputs, calibration_inputs, check_floor
 from edgevlm.commands.compile_options import CompileOptions
 from edgevlm.commands.derived import compare_derived, saying_no_more, with_probes_of
 from edgevlm.commands.derived_domain import compare_domain
@@ -26,6 +28,7 @@ from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Target
+from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.compiler.verify import ProbeInput, Reference, observe
@@ -34,13 +37,23 @@ from edgevlm.devices.host import describe_host
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes
-from edgevlm.passes.derive.asked import DERIVE_STEPS, derived_of
+from edgevlm.passes.derive.asked import DERIVE_STEPS, Derived, derived_of
 from edgevlm.passes.pipelines import compose
 from edgevlm.runtimes import find_runtime
 
-__all__ = ["compile_model"]
+__all__ = ["Given", "compile_model", "finish"]
 
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a compile does, and what it fits numbers to."""
+
+    recipe: Recipe
+    passes: Sequence[Pass]
+    calibration: CalibrationInputs | None = None
+    derived: Derived | None = None  # what the recipe derives a model for
 
 
 def compile_model(
@@ -53,8 +66,7 @@ def compile_model(
     """
     start = perf_counter()
     device = find_device(options.target)
-    runtime = find_runtime(device.runtime)
-    toolchain = runtime.toolchain()
+    find_runtime(device.runtime).toolchain()  # a missing package is told at once
     check_target(options.out, options.force)
     check_floor(options.min_sqnr)
     recipe = None if options.recipe is None else _recipe(options, device)
@@ -76,9 +88,32 @@ def compile_model(
         if step.name in DERIVE_STEPS:
             step.requires(original)
     original = with_probes_of(original, asked_for)
-    probes = _probes(original)
     progress("probe source")
-    first = observe(original, probes)
+    first = observe(original, _probes(original))
+    begun = Begun(original, original, (), first, first)
+    return finish(begun, options, Given(recipe, passes, calibration, asked_for), start, progress)
+
+
+def finish(
+    begun: Begun,
+    options: CompileOptions,
+    given: Given,
+    start: float,
+    progress: Progress = lambda _: None,
+    more: Callable[[], dict[str, Any]] = dict,
+) -> dict[str, Any]:
+    """From what the first passes made of a model to the bundle; returns the JSON of `compile`.
+
+    start: `perf_counter` when this compile began. more: what else the record says, asked for when
+    it is written. Raises as `compile_model`.
+    """
+    recipe, passes, calibration = given.recipe, given.passes, given.calibration
+    asked_for = given.derived
+    original, first = begun.original, begun.first
+    device = find_device(options.target)
+    runtime = find_runtime(device.runtime)
+    rounding = next((i for i, p in enumerate(passes) if p.name in QUANT_STEPS), len(passes))
+    probes = _probes(original)
     run = functools.partial(
         run_passes,
         probes=_probes,
@@ -87,25 +122,27 @@ def compile_model(
         progress=progress,
     )
     deriving = next((i for i, p in enumerate(passes) if p.name in DERIVE_STEPS), rounding)
-    whole, applied, before = run(original, passes[:deriving], seen=first)
+    done = len(begun.applied)
+    whole, applied, before = run(begun.model, passes[done:deriving], seen=begun.seen)
+    applied = [*begun.applied, *applied]
     base, latency = whole, None
     if (narrowing := budget_step(recipe)) is not None:
-        base, more, before = run(base, passes[deriving:narrowing], seen=before)
-        applied += more
+        base, derived_by, before = run(base, passes[deriving:narrowing], seen=before)
+        applied += derived_by
         progress("time widths")
         fitted = (calibration or _probes)(base)
         latency = settle_latency(recipe, base, runtime, inputs=fitted, probes=_probes)
         recipe, deriving = latency.recipe, narrowing
         passes = make_passes(recipe)
-    base, more, before = run(base, passes[deriving:rounding], seen=before)
-    applied += more
+    base, derived_by, before = run(base, passes[deriving:rounding], seen=before)
+    applied += derived_by
     if any(getattr(p.options, "budget_ms", 0) for p in passes[rounding:]):
         progress("time layers")
         inputs = calibration or _probes
         recipe = within_budget(recipe, base, observe(base, inputs(base)), runtime)
         passes = make_passes(recipe)
-    model, more, seen = run(base, passes[rounding:], seen=before)
-    applied += more
+    model, rounded_by, seen = run(base, passes[rounding:], seen=before)
+    applied += rounded_by
     asked = _probes(model)  # a pass may have changed the size of the pictures
     shown = saying_no_more(original, passes)
     if shown is not original:
@@ -114,7 +151,7 @@ def compile_model(
     with atomic_folder(options.out, options.force) as draft:
         progress(f"lower to {runtime.name}")
         artifacts = runtime.lower(model, draft)
-        target = Target(device=device.id, runtime=runtime.name, toolchain=toolchain)
+        target = Target(device=device.id, runtime=runtime.name, toolchain=runtime.toolchain())
         write_processor(model, draft)
         (draft / "recipe.toml").write_text(recipe.to_toml())
         progress("check artifacts")
@@ -165,6 +202,7 @@ def compile_model(
             "quant": quant,
             "passes": [a.as_json() for a in applied],
             "host": describe_host().as_json(),
+            **more(),
         }
         (draft / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         write_sums(draft)

@@ -15,6 +15,7 @@ from edgevlm.compiler.verify import ProbeInput
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.calibration import calibration_set
 from edgevlm.models.domain_rows import domain_set
+from edgevlm.models.picture_folders import CalibrationSet
 from edgevlm.passes.derive.asked import Derived
 
 __all__ = ["CalibrationInputs", "calibration_inputs", "check_floor"]
@@ -36,8 +37,9 @@ def calibration_inputs(
     original: ExportedModel,
     passes: Sequence[Pass],
     derived: Derived | None = None,
+    found: CalibrationSet | None = None,
 ) -> CalibrationInputs | None:
-    """What `--calib` gives; None without it.
+    """What `--calib` gives; None without it. found: the pictures, where they were read before.
 
     Raises EV13x, and EV220 where no pass would look at them or one cannot do without.
     """
@@ -60,7 +62,7 @@ def calibration_inputs(
             "no pass of this compile fits anything to inputs, so it would do nothing",
             "leave it out, or --alpha 0.5, --quant w8a8 or --kv int8",
         )
-    found = calibration_set(asked, original)
+    found = found or calibration_set(asked, original)
     return CalibrationInputs(split_pictures(found.probes, derived, original), found.notes)
 
 

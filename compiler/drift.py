@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,18 @@ class Drift:
             "tensor": self.where,
             "token_overlap": None if self.overlap is None else round(self.overlap, 4),
         }
+
+    @classmethod
+    def of_json(cls, data: dict[str, Any]) -> Drift:
+        """As `as_json` rounded it."""
+        db, largest = data["sqnr_db"], data["max_abs"]
+        return cls(
+            -math.inf if db is None else db,
+            data["cosine"],
+            math.inf if largest is None else largest,
+            data["tensor"],
+            data["token_overlap"],
+        )
 
 
 def measure(reference: np.ndarray, actual: np.ndarray, where: str) -> Drift:

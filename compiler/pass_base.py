@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.memo import Memo
 
 if TYPE_CHECKING:
     from edgevlm.compiler.verify import Reference
@@ -75,8 +76,11 @@ class Pass(ABC):
     since: ClassVar[tuple[str, ...]] = ()
     #: that model, for a pass that goes by what was there before others; set before `run`
     original: ExportedModel | None = None
+    #: what runs on the same model with the same calibration have in common; shared where set
+    memo: Memo
 
     def __init__(self, /, **options: object) -> None:
+        self.memo = Memo(limit=0)
         try:
             self.options = self.Options(**options)
         except ValidationError as error:

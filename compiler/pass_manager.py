@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
@@ -39,6 +40,16 @@ class Applied:
             "check": self.check.as_json() if self.check else None,
         }
 
+    @classmethod
+    def of_json(cls, data: dict[str, Any]) -> Applied:
+        """What an earlier run wrote down."""
+        check, notes = data["check"], tuple(Note(**note) for note in data["notes"])
+        return cls(
+            **{key: data[key] for key in ("name", "effect", "options", "changed", "seconds")},
+            notes=notes,
+            check=check and Check.of_json(check),
+        )
+
 
 Probes = Sequence[ProbeInput] | Callable[[ExportedModel], Sequence[ProbeInput]]
 
@@ -70,7 +81,9 @@ def run_passes(
         given.show(step, model)
         step.calibration = seen
         if calibration is not None and step.calibrated:
-            step.calibration = observe(model, _probes(calibration, model))
+            step.calibration = step.memo.kept(
+                "calibration", lambda m=model: observe(m, _probes(calibration, m))
+            )
         result = step(model)
         check = None
         if result.changed:

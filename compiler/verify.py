@@ -11,7 +11,8 @@ A pass over its tolerance stops the compile, naming the first node whose value s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +76,15 @@ class Reference:
         logits = [each[:, list(classes)] for each in self.logits]
         return replace(self, logits=logits, answers=[(int(e.argmax()),) for e in logits])
 
+    def some(self, which: Sequence[int]) -> Reference:
+        """On these probes alone."""
+        lists = {
+            one.name: [each[i] for i in which] if each else each
+            for one in fields(self)
+            if isinstance(each := getattr(self, one.name), list)
+        }
+        return replace(self, **lists)
+
     def runs(self, role: Role) -> list[int]:
         """Probes on which a part ran."""
         return [i for i, feeds in enumerate(self.feeds) if role in feeds]
@@ -101,6 +111,13 @@ class Check:
             "probes": self.probes,
             "how": "measured-host",
         }
+
+    @classmethod
+    def of_json(cls, data: dict[str, Any]) -> Check:
+        """As `as_json` rounded it."""
+        drift = {role: Drift.of_json(each) for role, each in data["parts"].items()}
+        logits = data["logits"] and Drift.of_json(data["logits"])
+        return cls(drift, logits, data["answers_agree"], data["probes"])
 
 
 def observe(

@@ -36,7 +36,7 @@ from edgevlm.compiler.executor import Feeds, open_session
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.passes.derive.narrow_heads import Cut, head_moments, narrow_heads
-from edgevlm.passes.derive.narrow_units import TooWide, Units, narrow_units
+from edgevlm.passes.derive.narrow_units import Looked, TooWide, Units, narrow_units
 
 __all__ = ["ROLE", "Afford", "NarrowEncoder", "Settled"]
 
@@ -112,7 +112,7 @@ class NarrowEncoder(Pass):
         try:
             energy = options.energy or self._best(model, moments, feeds, lambda _: macs)
             clone, heads, units, left = self._narrowed(
-                model, moments, feeds, lambda _: macs, energy
+                model, moments, feeds, lambda _: macs, energy, "all"
             )
         except TooWide as found:
             raise _beyond(macs, whole, found.least, options.multiple) from None
@@ -145,8 +145,11 @@ class NarrowEncoder(Pass):
 
     def _seen(self, part: ir.Model) -> tuple[Sequence[Feeds], dict[str, np.ndarray]]:
         """What the part is fed, and moments of what its heads read."""
-        feeds = self.observed.fed(ROLE)
-        return feeds, head_moments(part, feeds) if self.options.by == "inputs" else {}
+        feeds, by = self.observed.fed(ROLE), self.options.by
+        moments = self.memo.kept(
+            f"moments {by}", lambda: head_moments(part, feeds) if by == "inputs" else {}
+        )
+        return feeds, moments
 
     def _heads(
         self, model: ExportedModel, moments: dict[str, np.ndarray], energy: float
@@ -164,11 +167,18 @@ class NarrowEncoder(Pass):
         feeds: Sequence[Feeds],
         afford: Afford,
         energy: float,
+        which: str,  # of the feeds
     ) -> tuple[ir.Model, list[Cut], list[Cut], dict[str, str]]:
         options, signature = self.options, model.contract.signature(ROLE)
-        clone, heads, why = self._heads(model, moments, energy)
+        made, heads, why = self.memo.kept(
+            f"heads {options.by} {energy} {options.multiple}",
+            lambda: self._heads(model, moments, energy),
+            lambda found: _bytes(found[0]),
+        )
+        clone = made.clone()
         how = Units(options.order, options.refit, options.multiple)
-        units, more = narrow_units(clone, signature, feeds, afford(clone), how)
+        looked = Looked(self.memo, f"{which} {options.by} {energy} {options.multiple}")
+        units, more = narrow_units(clone, signature, feeds, afford(clone), how, looked)
         return clone, heads, units, why | more
 
     def _best(
@@ -185,11 +195,11 @@ class NarrowEncoder(Pass):
         held = feeds[::SEVERAL]
         fit = [feed for i, feed in enumerate(feeds) if i % SEVERAL] or feeds
         held, fit = (some[:: -(-len(some) // TRIED)] for some in (held, fit))
-        wanted = _outputs(model.parts[ROLE], held)
+        wanted = self.memo.kept("wanted", lambda: _outputs(model.parts[ROLE], held))
         best, found = -np.inf, 0.0
         for energy in ENERGIES:
             try:
-                clone = self._narrowed(model, moments, fit, afford, energy)[0]
+                clone = self._narrowed(model, moments, fit, afford, energy, "tried")[0]
             except TooWide:
                 if not found and energy == ENERGIES[-1]:
                     raise
@@ -204,6 +214,11 @@ class NarrowEncoder(Pass):
 def _outputs(part: ir.Model, feeds: Sequence[Feeds]) -> np.ndarray:
     session = open_session(part)
     return np.stack([session.run(None, dict(feed))[0] for feed in feeds])
+
+
+def _bytes(part: ir.Model) -> int:
+    """Of its weights, those included that it shares with others."""
+    return sum(v.const_value.nbytes for v in part.graph.initializers.values() if v.const_value)
 
 
 def _share(cuts: Sequence[Cut]) -> str:

@@ -1,0 +1,48 @@
+"""What several runs of one pass have in common, kept between them.
+
+Two budgets for the same pictures need the same sums over these pictures. Whoever runs a pass more
+than once on one model with one calibration hands all of them one memo; it counts the seconds that
+were spent on what is kept, and how often that was asked for again. What would take it over `limit`
+is made anew each time, so that memory stays bounded: slower, and the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, TypeVar
+
+__all__ = ["Memo"]
+
+T = TypeVar("T")
+
+
+@dataclass
+class Memo:
+    limit: int = 0  # bytes; with 0 nothing is kept
+    held: int = 0
+    seconds: float = 0.0  # that making things took
+    made: int = 0
+    found: int = 0
+    _values: dict[str, Any] = field(default_factory=dict)
+    _making: bool = False
+
+    def kept(self, key: str, make: Callable[[], T], bytes_: Callable[[T], int] = lambda _: 0) -> T:
+        """The value of `key`, made if it is not there. bytes_: what keeping it takes."""
+        if key in self._values:
+            self.found += 1
+            return self._values[key]
+        outer, self._making = self._making, True
+        start = perf_counter()
+        try:
+            value = make()
+        finally:
+            self._making = outer
+            self.seconds += 0.0 if outer else perf_counter() - start
+        self.made += 1
+        size = bytes_(value)
+        if self.limit > 0 and self.held + size <= self.limit:
+            self._values[key] = value
+            self.held += size
+        return value
