@@ -14,6 +14,7 @@ import click
 
 from edgevlm import __version__
 from edgevlm.commands.calling import call, examples, speaks
+from edgevlm.commands.derive_verb import derive
 from edgevlm.commands.listing import devices, doctor, passes
 from edgevlm.commands.output import Speaker
 from edgevlm.commands.sweep_verb import sweep
@@ -256,6 +257,7 @@ def verify(speaker: Speaker, bundle: Path, run: bool) -> None:
     speaker.emit(report)
 
 
+cli.add_command(derive)
 cli.add_command(sweep)
 cli.add_command(passes)
 cli.add_command(devices)

@@ -14,18 +14,18 @@ import json
 import shutil
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from edgevlm.commands.folder_lock import LOCK, lock_folder
 from edgevlm.commands.sweep_csv import csv_text
 from edgevlm.commands.sweep_grid import Point
 from edgevlm.commands.sweep_record import Cell, Record
 from edgevlm.compiler.atomic import atomic_file, check_target, disk_fault
-from edgevlm.compiler.errors import JobFault, UsageFault
+from edgevlm.compiler.errors import UsageFault
 
 __all__ = ["SweepFolder", "check_folder"]
 
-JSON, CSV, CELLS, LOCK = "sweep.json", "sweep.csv", "cells", ".lock"
+JSON, CSV, CELLS = "sweep.json", "sweep.csv", "cells"
 PLOTS = ("pareto.png", "pareto.svg")
 OURS = {JSON, CSV, CELLS, LOCK, *PLOTS}
 #: settings that say nothing to a person
@@ -45,19 +45,7 @@ class SweepFolder:
 
     def __enter__(self) -> SweepFolder:
         """Take the lock, read what is done, remove what a killed sweep left. Raises EV311-EV313."""
-        try:
-            self.folder.mkdir(exist_ok=True)
-            self._lock = FileLock(self.folder / LOCK, timeout=0)
-            self._lock.acquire()
-        except Timeout:
-            raise JobFault(
-                "EV313",
-                f"another sweep is at work in {self.folder}",
-                "two at once would spoil each other's files and times",
-                "wait for it, or give this one a folder of its own: -o OTHER",
-            ) from None
-        except OSError as error:
-            raise disk_fault(self.folder, error) from error
+        self._lock = lock_folder(self.folder, "sweep")
         try:
             self._resume()
         except BaseException:

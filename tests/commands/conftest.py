@@ -9,6 +9,7 @@ micro_folder, micro_bundle    the micro VLM of tests/conftest.py; compiles in 10
 shade_bundle, shade_data      a classifier with known answers, and files of Fashion-MNIST for it
 vit_folder, labelled_folder   a classifier with an encoder, and labelled pictures for it
 tower_folder, domain_folder   a VLM with an encoder, and pictures with questions and answers
+vit, pictures                 an ONNX file of a tiny ViT, and a folder of pictures of its classes
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 import pytest
 from micro.chooser import labelled, micro_chooser
+from micro.fleet import class_pictures, vit_file
 from micro.model import micro_vlm
 from micro.shades import shade_classifier, shade_files
 from PIL import Image
@@ -169,6 +171,16 @@ def shade_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shade_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shade_files(tmp_path_factory.mktemp("fashion"), "test")
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return vit_file(tmp_path_factory.mktemp("vit"))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ def words(text: str) -> tuple[str, ...]:
 
 
 #: section -> calls whose JSON it describes; B is a bundle, C one of a classifier, F its data set,
-#: P a picture; V a classifier to narrow and L pictures for it, T a VLM to narrow and D its domain
+#: P a picture; V a classifier to narrow and L pictures for it, T a VLM to narrow and D its domain;
+#: N a ViT, G pictures of its classes, Y class sets of it of which one fails
 CALLS = {
     "error": [("passes", "show", "x")],
     "compile": [
@@ -58,6 +59,11 @@ CALLS = {
             "--limit 10 -n 2 --keep-bundles -o OUT"
         )
     ],
+    "derive": [
+        words("derive N --class-sets Y --targets cpu --calib G -o OUT --jobs 1"),
+        words("derive N --class-sets Y --targets cpu --calib G -o OUT --jobs 1"),
+        words("derive N --class-sets Y --targets cpu --calib G -o OUT --jobs 1 --force"),
+    ],
     "inspect": [
         ("inspect", "B", "--axes"),
         ("inspect", "B", "--quant"),
@@ -72,6 +78,17 @@ CALLS = {
     "devices show": [("devices", "show", "cpu")],
     "doctor": [("doctor",)],
 }
+
+SETS = """
+[[set]]
+name = "a"
+classes = ["ant", "bee"]
+alpha = 0.5
+[[set]]
+name = "b"
+classes = ["bee", "cat"]
+alpha = 0.99
+"""
 
 
 def sections() -> dict[str, dict[str, tuple[set[str], bool]]]:
@@ -121,13 +138,15 @@ def test_every_verb_has_a_section():
 @pytest.mark.parametrize("section", CALLS)
 def test_the_document_says_what_is_printed(
     edgevlm, bundle, shade_bundle, shade_data, picture, tmp_path, section, vit_folder,
-    labelled_folder, tower_folder, domain_folder,
+    labelled_folder, tower_folder, domain_folder, vit, pictures,
 ):  # fmt: skip
     fields = DOCUMENTED[section]
     seen: dict[str, int] = dict.fromkeys(fields, 0)
     stand_ins = {"B": bundle, "P": picture, "OUT": tmp_path / "b.edgevlm"}
     stand_ins |= {"C": shade_bundle, "F": shade_data}
     stand_ins |= {"V": vit_folder, "L": labelled_folder, "T": tower_folder, "D": domain_folder}
+    stand_ins |= {"N": vit, "Y": tmp_path / "sets.toml", "G": pictures}
+    (tmp_path / "sets.toml").write_text(SETS)
     for i, call in enumerate(CALLS[section]):
         ended = edgevlm(*(stand_ins.get(word, word) for word in call), "--json", "--quiet")
         report = ended.json

@@ -36,8 +36,9 @@ def test_seconds_of_what_is_made_within_count_once():
         time.sleep(0.02)
         return 1
 
+    start = time.perf_counter()
     memo.kept("outer", lambda: memo.kept("inner", inner))
-    assert 0.02 <= memo.seconds < 0.04 and memo.made == 2
+    assert 0.02 <= memo.seconds <= time.perf_counter() - start and memo.made == 2
 
 
 def test_what_fails_is_not_kept():

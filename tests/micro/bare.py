@@ -61,12 +61,16 @@ def bare_vit(
     resize: bool = False,
     more: str = "",
     seed: int = 0,
+    width: int = WIDTH,
 ) -> onnx.ModelProto:
-    """`picture`: its dims; `resize`: positions stretched to the grid; `more`: a further output."""
+    """`picture`: its dims; `resize`: positions stretched to the grid; `more`: a further output.
+
+    width: channels; there are twice as many hidden units, and all blocks share one set of weights.
+    """
     rng = np.random.default_rng(seed)
-    arrays = _weights(rng, kind, layers)
+    arrays = _weights(rng, kind, layers, width)
     if resize:  # of a table of 2 x 2
-        arrays["pos"] = normal(rng, 1, WIDTH, 2, 2)
+        arrays["pos"] = normal(rng, 1, width, 2, 2)
         positions = """hw = Slice(grid, two_, four_) ends = Concat<axis = 0>(one_c, hw)
             stretched = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">
                 (pos, none, none, ends)
@@ -113,15 +117,15 @@ def _norm(out: str, x: str, weights: str, opset: int) -> str:
         {out}g = Mul({out}n, {gain}) {out} = Add({out}g, {bias})"""
 
 
-def _weights(rng: np.random.Generator, kind: str, layers: int) -> dict[str, Any]:
+def _weights(rng: np.random.Generator, kind: str, layers: int, width: int) -> dict[str, Any]:
     tokens, integers = (SIDE // PATCH) ** 2 + 1, {
         "zero": 0, "one": 1, "two": 2, "zero_": [0], "one_": [1], "two_": [2], "four_": [4],
-        "end_": [2**31], "wide": [WIDTH], "open": [-1], "heads": [3, HEADS, WIDTH // HEADS],
-        "one_c": [1, WIDTH], "posflat": [1, WIDTH, -1],
+        "end_": [2**31], "wide": [width], "open": [-1], "heads": [3, HEADS, width // HEADS],
+        "one_c": [1, width], "posflat": [1, width, -1],
     }  # fmt: skip
     made = {name: np.array(value, np.int64) for name, value in integers.items()}
     numbers = {
-        "scale": (WIDTH // HEADS) ** -0.5,
+        "scale": (width // HEADS) ** -0.5,
         "root": 2**0.5,
         "unit": 1,
         "half": 0.5,
@@ -130,12 +134,12 @@ def _weights(rng: np.random.Generator, kind: str, layers: int) -> dict[str, Any]
     made["none"] = np.zeros(0, np.float32)  # a region and scales that are not given, at opset 11
     made |= {name: np.float32(value) for name, value in numbers.items()}
     shapes = {
-        "patch_w": (WIDTH, 3, PATCH, PATCH), "patch_b": (WIDTH,), "token": (1, 1, WIDTH),
-        "pos": (1, tokens, WIDTH), "qkv_w": (WIDTH, 3 * WIDTH), "proj_w": (WIDTH, WIDTH),
-        "up": (WIDTH, 2 * WIDTH), "down": (2 * WIDTH, WIDTH),
-        "head_w": (CLASSES, WIDTH) if kind == "classifier" else (CHANNELS, WIDTH, 1, 1),
+        "patch_w": (width, 3, PATCH, PATCH), "patch_b": (width,), "token": (1, 1, width),
+        "pos": (1, tokens, width), "qkv_w": (width, 3 * width), "proj_w": (width, width),
+        "up": (width, 2 * width), "down": (2 * width, width),
+        "head_w": (CLASSES, width) if kind == "classifier" else (CHANNELS, width, 1, 1),
         "head_b": (CLASSES if kind == "classifier" else CHANNELS,),
         "up_w": (CHANNELS, CHANNELS, 4, 4),
-        **{f"{n}_{x}": (WIDTH,) for n in ("l1", "l2", "final") for x in "gb"},
+        **{f"{n}_{x}": (width,) for n in ("l1", "l2", "final") for x in "gb"},
     }  # fmt: skip
     return made | {name: 0.3 * normal(rng, *shape) for name, shape in shapes.items()}

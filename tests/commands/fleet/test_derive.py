@@ -1,0 +1,204 @@
+"""`edgevlm derive`: the bundles that compiles would make, for less work, and none made twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from edgevlm.commands import fleet_plan, fleet_work
+from edgevlm.compiler.bundle import check_bundle, open_bundle
+from edgevlm.passes.derive import narrow_units
+from edgevlm.runtimes import find_runtime
+
+SETS = """
+[[set]]
+name = "small"
+classes = ["ant", "bee", "cat"]
+alpha = 0.5
+[[set]]
+name = "large"
+classes = ["cat", "bee", "ant"]
+[[set]]
+name = "other"
+classes = ["dog", "eel"]
+"""
+ALPHA = {"small": 0.5, "large": 0.45, "other": 0.45}
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """counted(module, name): the calls of a function from now on, as they come."""
+
+    def watch(module, name: str) -> list[object]:
+        real, calls = getattr(module, name), []
+
+        def call(*args, **kwargs):
+            calls.append(args)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+        return calls
+
+    return watch
+
+
+def _flip(path):
+    path.write_bytes(path.read_bytes().swapcase())
+
+
+def logits(bundle):
+    opened = open_bundle(bundle)
+    runtime = find_runtime(opened.manifest.target.runtime)
+    pixels = np.random.default_rng(5).normal(size=(1, 3, 16, 16)).astype(np.float32)
+    (out,) = runtime.open(opened).call("vision", {"pixel_values": pixels}).values()
+    return out
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_bundles_are_those_of_compile(derive, edgevlm, vit, pictures, tmp_path, jobs):
+    ended = derive(SETS, "--jobs", jobs)
+    assert ended.status == 0, ended.err
+    assert (ended.json["done"], ended.json["jobs"], ended.json["ok"]) == (3, jobs, True)
+    for row in ended.json["sets"]:
+        classes, alpha = ",".join(row["classes"]), ALPHA[row["name"]]
+        out, alone = tmp_path / "fleet" / f"{row['name']}.edgevlm", tmp_path / row["name"]
+        call = ("compile", vit, "--target", "cpu", "--classes", classes, "--alpha", alpha)
+        single = edgevlm(*call, "--calib", pictures, "-o", alone, "--json")
+        assert single.status == 0, single.err
+        assert row["accuracy"] == single.json["derived"]["accuracy"]
+        assert row["macs"] < 1 - alpha and check_bundle(out) == []
+        mine, theirs = (open_bundle(each).manifest for each in (out, alone))
+        assert mine.passes == theirs.passes and mine.contract == theirs.contract
+        assert (out / "recipe.toml").read_bytes() == (alone / "recipe.toml").read_bytes()
+        widths = [[p["macs"] for p in json.loads((b / "record.json").read_text())["parts"]]
+                  for b in (out, alone)]  # fmt: skip
+        assert widths[0] == widths[1]
+        np.testing.assert_allclose(logits(out), logits(alone), atol=1e-3)
+        assert edgevlm("verify", out).status == 0
+
+
+def test_the_base_is_made_once_and_kept_for_the_next_run(derive, counted, tmp_path):
+    """The cache is that of the session: another budget of tokens is a base of its own."""
+    sets = SETS.replace("classes", 'tokens = "75%"\nclasses')
+    made, loaded = counted(fleet_plan, "save_begun"), counted(fleet_work, "load_begun")
+    first = derive(sets)
+    assert first.status == 0, first.err
+    assert len(made) == 1 and len(loaded) == 1
+    assert not first.json["stages"]["base"]["cached"]
+    shutil.rmtree(tmp_path / "fleet")
+    again = derive(sets)
+    assert again.status == 0 and again.json["stages"]["base"]["cached"] and len(made) == 1
+    assert [r["digest"] for r in again.json["sets"]] == [r["digest"] for r in first.json["sets"]]
+    passes = json.loads((tmp_path / "fleet/small.edgevlm/record.json").read_text())["passes"]
+    (kept,) = [p for p in passes if p["name"] == "keep-tokens"]
+    assert kept["check"]["probes"] > 0 and kept["changed"]
+
+
+def test_a_second_budget_takes_less_of_the_class_set_stage(derive, counted, tmp_path):
+    _, small, large, _ = SETS.split("[[set]]")
+    looks, orders = counted(narrow_units, "watch"), counted(narrow_units, "eliminate")
+    assert derive("[[set]]" + large).status == 0
+    alone = len(looks), len(orders)
+    assert min(alone) > 0
+    shutil.rmtree(tmp_path / "fleet")
+    looks.clear(), orders.clear()
+    ended = derive(f"[[set]]{large}[[set]]" + large.replace("large", "twin"))
+    assert ended.status == 0, ended.err
+    assert (len(looks), len(orders)) == alone  # nothing at all for the same budget
+    twin = ended.json["sets"][1]["stages"]["class_set"]
+    assert twin["made"] == 0 and twin["reused"] > 0
+    shutil.rmtree(tmp_path / "fleet")
+    looks.clear(), orders.clear()
+    assert derive(f"[[set]]{small}[[set]]{large}").status == 0
+    both = len(looks), len(orders)
+    shutil.rmtree(tmp_path / "fleet")
+    looks.clear(), orders.clear()
+    assert derive("[[set]]" + small).status == 0
+    assert both < (alone[0] + len(looks), alone[1] + len(orders))
+
+
+def test_what_is_there_is_kept_and_what_is_missing_made(derive, counted, tmp_path):
+    first = derive(SETS)
+    assert first.status == 0, first.err
+    record = json.loads((tmp_path / "fleet/other.edgevlm/record.json").read_text())
+    assert record["fleet"]["set"] == "other" and set(record["stages"]) == {
+        "base", "class_set", "budget",
+    }  # fmt: skip
+    made = counted(fleet_work, "finish")
+    again = derive(SETS)
+    assert (again.status, again.json["done"], again.json["kept"], len(made)) == (0, 0, 3, 0)
+    assert again.json["sets"] == [{**row, "status": "kept"} for row in first.json["sets"]]
+    shutil.rmtree(tmp_path / "fleet/large.edgevlm")
+    assert derive(SETS).json["done"] == 1 and len(made) == 1
+    assert derive(SETS, "--force").json["done"] == 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda f: (f / "recipe.toml").write_text("x"), "were written"),
+        (lambda f: _flip(f / "recipe.toml"), "not whole"),
+        (lambda f: (f / "record.json").unlink(), "other inputs"),
+        (lambda f: (f / "manifest.json").unlink(), "no manifest.json"),
+    ],
+)
+def test_another_bundle_in_the_way_is_not_replaced_unasked(derive, tmp_path, spoil, why):
+    assert derive(SETS).status == 0
+    spoil(tmp_path / "fleet/large.edgevlm")
+    ended = derive(SETS)
+    assert (ended.status, ended.json["error"]["code"]) == (2, "EV310")
+    assert why in ended.err and "'large'" in ended.err
+
+
+def test_another_budget_under_the_same_name_is_not_replaced_unasked(derive):
+    assert derive(SETS).status == 0
+    ended = derive(SETS.replace("0.5", "0.4"))
+    assert (ended.status, ended.json["error"]["code"]) == (2, "EV310")
+    assert "'small'" in ended.err and "other inputs" in ended.err
+    ended = derive(SETS.replace("0.5", "0.4"), "--force")
+    assert ended.status == 0 and ended.json["sets"][0]["alpha"] == 0.4
+
+
+def test_other_pictures_are_other_inputs(derive, edgevlm, command, pictures, tmp_path):
+    assert derive(SETS).status == 0
+    own = shutil.copytree(pictures, tmp_path / "own")
+    shutil.copy(own / "eel/0.png", own / "dog/0.png")
+    words = list(command(tmp_path / "sets.toml"))
+    words[words.index(pictures)] = own
+    ended = edgevlm(*words, "--json")
+    assert (ended.status, ended.json["error"]["code"]) == (2, "EV310") and "'other'" in ended.err
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_set_that_fails_does_not_stop_the_others(derive, tmp_path, jobs):
+    ended = derive(SETS.replace("0.5", "0.97"), "--jobs", jobs)
+    assert (ended.status, ended.json["ok"]) == (1, False)
+    assert (ended.json["done"], ended.json["failed"]) == (2, 1)
+    small = ended.json["sets"][0]
+    assert (small["status"], small["fault"]["code"]) == ("failed", "EV250")
+    told = ended.err.splitlines()
+    at = next(i for i, line in enumerate(told) if line.startswith("error EV250: set 'small': "))
+    assert told[at + 1].startswith("  why:  ") and told[at + 2].startswith("  next: ")
+    names = {p.name for p in (tmp_path / "fleet").iterdir()}
+    assert names == {".lock", "large.edgevlm", "other.edgevlm"}
+
+
+def test_a_bundle_for_each_target(derive, tmp_path):
+    """A set with a target of its own has one; the others have one for each of --targets."""
+    sets = SETS.replace('name = "other"', 'name = "other"\ntarget = "cpu"')
+    ended = derive(sets, "--targets", "cpu,host-cpu")
+    assert ended.status == 0, ended.err
+    assert [row["name"] for row in ended.json["sets"]] == [
+        "small-cpu", "small-host-cpu", "large-cpu", "large-host-cpu", "other",
+    ]  # fmt: skip
+
+
+def test_quantised_sets_are_judged(derive, tmp_path):
+    sets = SETS.replace('name = "other"', 'name = "other"\nquant = "w8"')
+    ended = derive(sets)
+    assert ended.status == 0, ended.err
+    quant = json.loads((tmp_path / "fleet/other.edgevlm/record.json").read_text())["quant"]
+    assert quant["scheme"] == "w8"
