@@ -23,10 +23,11 @@ from typing import Any
 from edgevlm.commands.calling import DEBUG, Stopped
 from edgevlm.commands.fleet_work import Group, derive_group, failed
 from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.signals import signals_wait
 
 __all__ = ["run_local"]
 
-PARENT_S = {signal.SIGINT, signal.SIGHUP}
+PARENTS = {signal.SIGINT, signal.SIGHUP}
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 GRACE_S = 10  # to remove a draft
 
@@ -90,8 +91,9 @@ class _Pool:
         """One without work, a new one if there may be one more."""
         free = next((w for w in self.workers if w.group is None), None)
         if free is None and len(self.workers) < self.size:
-            free = _start(self.threads)
-            self.workers.append(free)
+            with signals_wait():  # or nobody would end a worker that is just being born
+                free = _start(self.threads)
+                self.workers.append(free)
         return free
 
     def _died(self, worker: _Worker) -> tuple[dict[str, Any], list[Group]]:
@@ -118,7 +120,7 @@ def _start(threads: int) -> _Worker:
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     added = [name for name in THREADS if name not in os.environ]
     os.environ.update(dict.fromkeys(added, str(threads)))
-    masked = signal.pthread_sigmask(signal.SIG_BLOCK, PARENT_S)  # a child keeps the mask
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS)  # a child keeps the mask
     try:
         process.start()
     finally:

@@ -19,12 +19,11 @@ import os
 import secrets
 import shlex
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgevlm.compiler.errors import JobFault, UsageFault
+from edgevlm.compiler.signals import signals_wait
 
 __all__ = ["atomic_file", "atomic_folder", "check_target", "disk_fault"]
 
@@ -168,21 +167,8 @@ def _sweep(target: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Delete a folder; signals wait until it is done, so that a second Ctrl-C leaves no half."""
-    waiting: list[int] = []
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if (
-                signal.getsignal(number) is not None
-            ):  # None: not set from Python, cannot be put back
-                handlers[number] = signal.signal(number, lambda n, _: waiting.append(n))
-    try:
+    with signals_wait():
         shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    for number in waiting:
-        signal.raise_signal(number)
 
 
 def _flush(folder: Path) -> None:
