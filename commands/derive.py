@@ -7,8 +7,6 @@ budget      cut, fitted, quantised, lowered, checked, written: once a bundle
 
 from __future__ import annotations
 
-import shlex
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +17,15 @@ from edgevlm.commands.derive_show import row_line
 from edgevlm.commands.fleet_local import run_local
 from edgevlm.commands.fleet_plan import Plan, ask, groups_of, make_base, plan
 from edgevlm.commands.fleet_ray import run_ray
+from edgevlm.commands.fleet_report import fleet_report, summary
 from edgevlm.commands.fleet_sets import read_sets
-from edgevlm.commands.fleet_work import Group, summary
+from edgevlm.commands.fleet_work import Group
 from edgevlm.commands.folder_lock import LOCK, lock_folder
 from edgevlm.commands.output import Speaker
 from edgevlm.compiler.atomic import check_target, disk_fault
 from edgevlm.compiler.bundle import check_bundle, open_bundle
 from edgevlm.compiler.errors import EdgeError, UsageFault
-from edgevlm.devices.host import describe_host, peak_rss_mb
+from edgevlm.devices.host import describe_host
 from edgevlm.models.calibration import calibration_set
 from edgevlm.models.source import open_source
 
@@ -94,7 +93,9 @@ def derive_models(
             whole = sum(row["fault"] is None for row in rows.values())
             speaker.say(f"{whole} of {len(plans)} bundles are whole; the same command goes on")
             raise
-    return _report(model, options, jobs, [rows[p.item.name] for p in plans], base, (start, begun))
+    head = {"fleet": str(options.out), "model": model, "on": options.on}
+    local = jobs if options.on == LOCAL else None
+    return fleet_report(head, local, [rows[p.item.name] for p in plans], base, (start, begun))
 
 
 def _run(
@@ -179,51 +180,3 @@ def _check_out(out: Path) -> None:
         (out / LOCK).touch()
     except OSError as error:
         raise disk_fault(out, error) from error
-
-
-def _report(
-    model: str,
-    options: FleetOptions,
-    jobs: int,
-    rows: list[dict[str, Any]],
-    base: dict[str, Any],
-    since: tuple[float, float],
-) -> dict[str, Any]:
-    start, begun = since
-    now = perf_counter()
-    count = Counter(row["status"] for row in rows)
-    done = [row for row in rows if row["status"] == "done"]
-    per_minute = 60 * len(done) / max(now - begun, 1e-9)
-    again = shlex.quote(str(options.out))
-    return {
-        "schema": 1,
-        "fleet": str(options.out),
-        "ok": not count["failed"],
-        **{status: count[status] for status in ("done", "kept", "failed")},
-        "model": model,
-        "on": options.on,
-        "jobs": jobs if options.on == LOCAL else None,
-        "seconds": round(now - start, 2),
-        "stages": {
-            "base": base,
-            "class_set": {
-                "seconds": round(sum(r["stages"]["class_set"]["seconds"] for r in done), 3),
-                **{
-                    key: sum(r["stages"]["class_set"][key] for r in done)
-                    for key in ("made", "reused")
-                },
-            },
-            "budget": {"seconds": round(sum(r["stages"]["budget"]["seconds"] for r in done), 3)},
-        },
-        "throughput": {
-            "bundles_per_minute": round(per_minute, 2),
-            "bundles_per_minute_per_job": round(per_minute / jobs, 2)
-            if options.on == LOCAL
-            else None,
-            "how": "measured-host",
-        },
-        "peak_rss_mb": round(peak_rss_mb(), 1),
-        "worker_peak_rss_mb": max((r["peak_rss_mb"] for r in done), default=None),
-        "sets": rows,
-        "next": [f"edgevlm verify {again}/{row['name']}.edgevlm" for row in rows[:1]],
-    }

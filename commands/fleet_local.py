@@ -21,7 +21,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from edgevlm.commands.calling import DEBUG, Stopped
-from edgevlm.commands.fleet_work import Group, derive_group, failed
+from edgevlm.commands.fleet_report import failed
+from edgevlm.commands.fleet_work import Group, derive_group
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.signals import signals_wait
 

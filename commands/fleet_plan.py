@@ -18,8 +18,9 @@ from typing import Any
 from edgevlm.commands.begun import save_begun
 from edgevlm.commands.compile_inputs import CalibrationInputs, calibration_inputs
 from edgevlm.commands.compile_options import CompileOptions, options_of
+from edgevlm.commands.fleet_report import Item
 from edgevlm.commands.fleet_sets import ClassSet, of_set
-from edgevlm.commands.fleet_work import FITTED, Group, Item
+from edgevlm.commands.fleet_work import FITTED, Group
 from edgevlm.commands.quant_gate import QUANT_STEPS
 from edgevlm.compiler.bundle import file_entries
 from edgevlm.compiler.cache import KEEP, cached_folder

@@ -19,7 +19,8 @@ from types import ModuleType
 from typing import Any
 
 from edgevlm import __version__
-from edgevlm.commands.fleet_work import Group, derive_group, failed
+from edgevlm.commands.fleet_report import failed
+from edgevlm.commands.fleet_work import Group, derive_group
 from edgevlm.compiler.atomic import atomic_folder
 from edgevlm.compiler.cache import cached_folder
 from edgevlm.compiler.errors import JobFault
@@ -31,11 +32,11 @@ Found = list[tuple[dict[str, Any], bytes | None]]
 
 def run_ray(groups: Sequence[Group], address: str) -> Iterator[dict[str, Any]]:
     """Rows as they come. Raises EV191 (no Ray here), EV420 (no cluster, or another edgevlm)."""
-    ray = _ray(address)
+    ray, running = _ray(address), {}
     try:
         work = ray.remote(max_retries=0)(remote_group)
         bases = {g.base: ray.put(_packed(g.base)) for g in {g.base: g for g in groups}.values()}
-        waiting, running = list(reversed(groups)), {}
+        waiting = list(reversed(groups))
         width = max(1, int(ray.cluster_resources().get("CPU", 1)))
         while waiting or running:
             while waiting and len(running) < 2 * width:  # the next are there when one ends

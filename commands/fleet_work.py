@@ -19,27 +19,15 @@ from edgevlm.commands.begun import Begun, load_begun
 from edgevlm.commands.calling import DEBUG, fault_of
 from edgevlm.commands.compile import Given, finish
 from edgevlm.commands.compile_inputs import CalibrationInputs
-from edgevlm.commands.compile_options import CompileOptions
+from edgevlm.commands.fleet_report import Item, failed, summary
 from edgevlm.compiler.bundle import open_bundle
-from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.memo import Memo
-from edgevlm.compiler.recipe import Recipe
 from edgevlm.passes import make_passes
 
-__all__ = ["FITTED", "Group", "Item", "derive_group", "failed", "summary"]
+__all__ = ["FITTED", "Group", "derive_group"]
 
 FITTED = "narrow-encoder"  # the pass whose budgets have something in common
 SHARED_BYTES = 1 << 30  # of one process
-
-
-@dataclass(frozen=True)
-class Item:
-    """One bundle to make."""
-
-    name: str
-    options: CompileOptions
-    recipe: Recipe
-    inputs: str  # digest of everything it is made from
 
 
 @dataclass(frozen=True)
@@ -92,39 +80,6 @@ def _derive(group: Group, item: Item, memo: Memo, start: float) -> dict[str, Any
     given = Given(item.recipe, passes, group.calibration)
     finish(base, item.options, given, start, more=record)
     return summary(item, open_bundle(item.options.out).record(), "done")
-
-
-def summary(item: Item, record: dict[str, Any], status: str) -> dict[str, Any]:
-    """A row, of the record of a bundle."""
-    derived = record["derived"]
-    return {
-        **_head(item, status),
-        "digest": record["digest"],
-        "bytes": record["bytes"],
-        "accuracy": derived["accuracy"],
-        "held_out": derived["held_out"],
-        "macs": round(derived["macs"]["derived"] / derived["macs"]["base"], 4),
-        "stages": record["stages"],
-        "seconds": record["seconds"],
-        "peak_rss_mb": record["peak_rss_mb"],
-    }
-
-
-def failed(item: Item, fault: EdgeError, seconds: float = 0.0) -> dict[str, Any]:
-    return {**_head(item, "failed"), "fault": fault.as_json(), "seconds": round(seconds, 2)}
-
-
-def _head(item: Item, status: str) -> dict[str, Any]:
-    derived = item.options.flags.derived
-    return {
-        "name": item.name,
-        "bundle": str(item.options.out),
-        "status": status,
-        "target": item.options.target,
-        "classes": list(derived.classes),
-        "alpha": derived.alpha,
-        "fault": None,
-    }
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-__all__ = ["STOPS", "signals_wait"]
+__all__ = ["signals_wait"]
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
