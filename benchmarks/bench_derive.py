@@ -31,7 +31,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.pass_manager import apply_unchecked
-from edgevlm.compiler.verify import ProbeInput
+from edgevlm.compiler.reference import ProbeInput
 from edgevlm.models.answer import image_processor
 from edgevlm.models.datasets.fashion_mnist import CLASSES, arrays
 from edgevlm.models.source import open_source

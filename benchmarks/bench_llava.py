@@ -30,7 +30,7 @@ from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, encode_image, generate
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.models.source import SourceOptions, open_source
 from edgevlm.runtimes import find_runtime
 

@@ -25,7 +25,7 @@ from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import classify
 from edgevlm.compiler.pass_manager import apply_unchecked
-from edgevlm.compiler.verify import ProbeInput, observe
+from edgevlm.compiler.reference import ProbeInput, observe
 from edgevlm.models.answer import image_processor
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes

@@ -38,7 +38,7 @@ from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.quantised import rounds_activations
-from edgevlm.compiler.verify import ProbeInput, observe
+from edgevlm.compiler.reference import ProbeInput, observe
 from edgevlm.models.answer import image_processor, probe_inputs
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes

@@ -28,7 +28,7 @@ from edgevlm.compiler.cost import count
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.quantised import check_symmetric
-from edgevlm.compiler.verify import Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.models.answer import Answerer, probe_inputs
 from edgevlm.models.calibration import calibration_probes
 from edgevlm.models.datasets import Dataset, load_dataset

@@ -32,7 +32,7 @@ from edgevlm.compiler.cost import count, image_tokens
 from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.recipe import Recipe
-from edgevlm.compiler.verify import Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.models.answer import Answerer, probe_inputs
 from edgevlm.models.datasets import Dataset, load_dataset
 from edgevlm.models.datasets.scoring import Score, exact_match

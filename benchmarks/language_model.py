@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from edgevlm.compiler.cache import cache_root
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.models.source import SourceOptions, open_source
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose

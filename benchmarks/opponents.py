@@ -21,7 +21,7 @@ from ort_static import OrtStatic
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.runtimes.openvino.kernels import products
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part
 from edgevlm.runtimes.openvino.package import engine

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.compiler.weights import WeightWriter, save_graph
 
 __all__ = ["WAYS", "OrtStatic", "zero_points"]

@@ -10,15 +10,9 @@ from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.int8_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.quantised import rounds_activations
+from edgevlm.compiler.reference import ProbeInput, Reference, observe
 from edgevlm.compiler.rounding_noise import rounding_noise
-from edgevlm.compiler.verify import (
-    ProbeInput,
-    Reference,
-    answered_otherwise,
-    chosen_otherwise,
-    compare_parts,
-    observe,
-)
+from edgevlm.compiler.verify import answered_otherwise, chosen_otherwise, compare_parts
 from edgevlm.runtimes.base import Runtime
 
 __all__ = ["check_artifacts", "total_drift"]

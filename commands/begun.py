@@ -14,7 +14,7 @@ from pathlib import Path
 from edgevlm.commands.derived import with_probes_of
 from edgevlm.compiler.exported_model import ExportedModel, load_model, save_model
 from edgevlm.compiler.pass_manager import Applied
-from edgevlm.compiler.verify import Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.models.answer import probe_inputs
 from edgevlm.passes.derive.asked import Derived
 

@@ -11,7 +11,7 @@ from edgevlm.commands.derived_domain import split_rows
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Pass
-from edgevlm.compiler.verify import ProbeInput
+from edgevlm.compiler.reference import ProbeInput
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.calibration import calibration_set
 from edgevlm.models.domain_rows import domain_set

@@ -28,7 +28,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import encode_image, generate
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe, Step
-from edgevlm.compiler.verify import ProbeInput
+from edgevlm.compiler.reference import ProbeInput
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import DERIVE_STEPS
 from edgevlm.passes.tokens.scale import scaled

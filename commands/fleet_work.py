@@ -17,8 +17,8 @@ from typing import Any
 
 from edgevlm.commands.begun import Begun, load_begun
 from edgevlm.commands.calling import DEBUG, fault_of
-from edgevlm.commands.compile import Given, finish
 from edgevlm.commands.compile_inputs import CalibrationInputs
+from edgevlm.commands.finish import Given, finish
 from edgevlm.commands.fleet_report import Item, failed, summary
 from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.memo import Memo
@@ -77,7 +77,7 @@ def _derive(group: Group, item: Item, memo: Memo, start: float) -> dict[str, Any
             },
         }
 
-    given = Given(item.recipe, passes, group.calibration)
+    given = Given(item.recipe, passes, group.calibration, item.options.flags.derived)
     finish(base, item.options, given, start, more=record)
     return summary(item, open_bundle(item.options.out).record(), "done")
 

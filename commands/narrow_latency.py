@@ -28,7 +28,7 @@ from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe, Step
-from edgevlm.compiler.verify import ProbeInput, observe
+from edgevlm.compiler.reference import ProbeInput, observe
 from edgevlm.devices import Device
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.levels import with_units

@@ -22,7 +22,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify, encode_image, generate
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe
-from edgevlm.compiler.verify import ProbeInput
+from edgevlm.compiler.reference import ProbeInput
 from edgevlm.devices.profiler import Profile
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import TRAIN_STEPS

@@ -18,7 +18,7 @@ from edgevlm.compiler.contract import Role
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.verify import ProbeInput, Reference, observe
+from edgevlm.compiler.reference import ProbeInput, Reference, observe
 from edgevlm.models.answer import Answerer, Viewer
 from edgevlm.models.calibration import unseen_rows
 from edgevlm.models.datasets import Dataset

@@ -23,7 +23,7 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.compiler.verify import ProbeInput, Reference
+from edgevlm.compiler.reference import ProbeInput, Reference
 from edgevlm.runtimes.base import Runtime
 
 __all__ = ["QUANT_STEPS", "Judged", "check_speed", "judge", "measure_speed"]

@@ -25,7 +25,7 @@ from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.recipe import Recipe, Step
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.passes import make_passes
 from edgevlm.passes.quantize.layers import Layer, why_not
 from edgevlm.passes.quantize.sensitivity import to_logits, w8a8_losses

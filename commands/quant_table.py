@@ -15,8 +15,8 @@ import onnx_ir as ir
 
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.quantised import STORED, is_rounded
+from edgevlm.compiler.reference import Reference
 from edgevlm.compiler.stray import drift_by_value
-from edgevlm.compiler.verify import Reference
 
 __all__ = ["average_bits", "layer_rows"]
 

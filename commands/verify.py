@@ -11,7 +11,7 @@ from edgevlm.commands.session import open_for_answers
 from edgevlm.compiler.bundle import SUMS, Bundle, check_bundle, open_bundle, read_manifest
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.manifest import Golden
-from edgevlm.compiler.verify import MAX_ANSWER
+from edgevlm.compiler.reference import MAX_ANSWER
 from edgevlm.models.answer import Viewer, map_samples, same_samples
 from edgevlm.models.processing.image import load_image
 from edgevlm.runtimes import find_runtime

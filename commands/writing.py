@@ -30,7 +30,7 @@ from edgevlm.compiler.manifest import (
     Target,
 )
 from edgevlm.compiler.pass_manager import Applied
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.devices.host import peak_rss_mb
 from edgevlm.models.answer import map_samples, text_processor
 

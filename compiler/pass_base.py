@@ -23,7 +23,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.memo import Memo
 
 if TYPE_CHECKING:
-    from edgevlm.compiler.verify import Reference
+    from edgevlm.compiler.reference import Reference
 
 __all__ = ["Effect", "Note", "Pass", "PassOptions", "PassResult"]
 

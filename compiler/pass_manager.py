@@ -11,8 +11,9 @@ from typing import Any
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Note, Pass
+from edgevlm.compiler.reference import ProbeInput, Reference, observe
 from edgevlm.compiler.validate import validate
-from edgevlm.compiler.verify import Check, ProbeInput, Reference, check_pass, observe
+from edgevlm.compiler.verify import Check, check_pass
 
 __all__ = ["Applied", "apply_unchecked", "run_passes"]
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.executor import Feeds, PartCaller
-from edgevlm.compiler.verify import Reference, compare_parts
+from edgevlm.compiler.reference import Reference
+from edgevlm.compiler.verify import compare_parts
 
 __all__ = ["rounding_noise"]
 

@@ -17,7 +17,7 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import Probe, Processor
 from edgevlm.compiler.generate import ImageTokens, Trace, classify, encode_image, generate
-from edgevlm.compiler.verify import ProbeInput
+from edgevlm.compiler.reference import ProbeInput
 from edgevlm.models.processing.preprocess import ImageProcessor
 from edgevlm.models.processing.text import Prompt, PromptTemplate, StreamDecoder, TextProcessor
 

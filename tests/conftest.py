@@ -29,7 +29,7 @@ from hypothesis import settings
 
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel, load_model
-from edgevlm.compiler.verify import ProbeInput
+from edgevlm.compiler.reference import ProbeInput
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.zoo import bundled_folder
 

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgevlm.compiler.contract import Role
+from edgevlm.compiler.reference import Reference
 from edgevlm.compiler.to_torch import TorchPart, to_torch
-from edgevlm.compiler.verify import Reference
 
 __all__ = ["Answering"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.contract import Role
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.passes.quantize.compensation.gram import Gram
 from edgevlm.passes.quantize.kinds import PADDING, counted, kinds_of
 from edgevlm.passes.quantize.layers import Layer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgevlm.compiler.contract import Role
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 
 __all__ = ["IMAGE", "PADDING", "TEXT", "counted", "kinds_of", "token_kinds"]
 

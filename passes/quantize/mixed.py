@@ -23,7 +23,7 @@ import onnx_ir as ir
 from edgevlm.compiler.budget import allocate
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.layers import Layer
 from edgevlm.passes.quantize.rounding import to_nearest

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.executor import Feeds, ReferenceParts, open_session
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.passes.quantize.grids import TINY, Grid
 from edgevlm.passes.quantize.layers import Layer
 from edgevlm.passes.quantize.rounding import to_nearest

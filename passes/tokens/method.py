@@ -22,7 +22,7 @@ from edgevlm.passes.tokens.sites import Site
 from edgevlm.passes.tokens.view import Choice, View
 
 if TYPE_CHECKING:
-    from edgevlm.compiler.verify import Reference
+    from edgevlm.compiler.reference import Reference
 
 __all__ = ["Choice", "Method", "MethodOptions", "Pieces"]
 

@@ -9,8 +9,8 @@ from edgevlm.commands.artifacts import LEAST_DB, ROUNDING_FLOOR_DB, check_artifa
 from edgevlm.commands.writing import Proof
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
+from edgevlm.compiler.reference import Reference
 from edgevlm.compiler.rounding_noise import rounding_noise
-from edgevlm.compiler.verify import Reference
 from edgevlm.runtimes import find_runtime
 
 STEP = 0.25

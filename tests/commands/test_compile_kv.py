@@ -122,7 +122,7 @@ def test_a_recipe_may_name_it(made, edgevlm, tmp_path):
 
 def test_an_exported_model_keeps_its_int8_caches(made, edgevlm, tmp_path, tiny_model):
     """The type is part of the contract, so a folder carries it."""
-    from edgevlm.compiler.verify import observe
+    from edgevlm.compiler.reference import observe
     from edgevlm.models.answer import probe_inputs
     from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 

@@ -16,7 +16,7 @@ from edgevlm.commands.quant_table import average_bits, layer_rows
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import observe
+from edgevlm.compiler.reference import observe
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.datasets import fashion_mnist, load_dataset
 from edgevlm.models.onnx.frontend import import_onnx

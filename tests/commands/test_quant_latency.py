@@ -12,7 +12,7 @@ from edgevlm.commands.quant_latency import glob, within_budget
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.recipe import Recipe
-from edgevlm.compiler.verify import observe
+from edgevlm.compiler.reference import observe
 from edgevlm.passes.quantize.asked import quant_steps
 from edgevlm.passes.quantize.layers import Layer
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights

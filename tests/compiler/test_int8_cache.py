@@ -16,7 +16,7 @@ from edgevlm.compiler.int8_cache import as_codes, cache_scales, float_sides, row
 from edgevlm.compiler.matching import compare_outputs
 from edgevlm.compiler.pass_base import Effect, Pass, PassResult
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import observe
+from edgevlm.compiler.reference import observe
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 
 SHAPE = (1, 2, 5, 3)

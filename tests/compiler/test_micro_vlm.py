@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgevlm.compiler.reference import observe
 from edgevlm.compiler.validate import validate
-from edgevlm.compiler.verify import observe
 
 
 def test_it_is_valid(micro_model):

@@ -13,7 +13,7 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import observe
+from edgevlm.compiler.reference import observe
 
 
 class ScaleHead(Pass):

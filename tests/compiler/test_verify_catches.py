@@ -11,7 +11,7 @@ import pytest
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.pass_base import Effect, Pass, PassResult
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import observe
+from edgevlm.compiler.reference import observe
 
 
 def pass_of(edit, role="prefill", effect=Effect.EXACT, contract=None):

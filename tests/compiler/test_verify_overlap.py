@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.verify import Reference, compare_parts, observe
+from edgevlm.compiler.reference import Reference, observe
+from edgevlm.compiler.verify import compare_parts
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 
 RNG = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from edgevlm.compiler.executor import open_session
 from edgevlm.passes.tokens.view import View
 
 if TYPE_CHECKING:
-    from edgevlm.compiler.verify import Reference
+    from edgevlm.compiler.reference import Reference
 
 __all__ = ["above_fence", "note_outliers"]
 

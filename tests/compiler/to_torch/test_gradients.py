@@ -8,9 +8,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="the bridge needs: pip install 'edgevlm[torch]'")
 
 from edgevlm.compiler.pass_manager import apply_unchecked  # noqa: E402
+from edgevlm.compiler.reference import observe  # noqa: E402
 from edgevlm.compiler.to_torch import to_torch  # noqa: E402
 from edgevlm.compiler.to_torch.ops import OPS  # noqa: E402
-from edgevlm.compiler.verify import observe  # noqa: E402
 from edgevlm.models.answer import probe_inputs  # noqa: E402
 from edgevlm.passes import make_passes  # noqa: E402
 from edgevlm.passes.pipelines import Flags, compose  # noqa: E402

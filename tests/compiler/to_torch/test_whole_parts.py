@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch", reason="the bridge needs: pip install 'edge
 from edgevlm.compiler.drift import measure  # noqa: E402
 from edgevlm.compiler.exported_model import load_model  # noqa: E402
 from edgevlm.compiler.pass_manager import apply_unchecked  # noqa: E402
+from edgevlm.compiler.reference import observe  # noqa: E402
 from edgevlm.compiler.to_torch import to_torch  # noqa: E402
-from edgevlm.compiler.verify import observe  # noqa: E402
 from edgevlm.models.answer import probe_inputs  # noqa: E402
 from edgevlm.models.zoo import bundled_folder  # noqa: E402
 from edgevlm.passes import make_passes  # noqa: E402

@@ -15,7 +15,7 @@ from micro.chooser import micro_chooser
 
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.verify import ProbeInput
+from edgevlm.compiler.reference import ProbeInput
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import load_model
 from edgevlm.compiler.pass_manager import apply_unchecked
-from edgevlm.compiler.verify import observe
+from edgevlm.compiler.reference import observe
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.zoo import bundled_folder
 from edgevlm.passes import make_passes

@@ -7,9 +7,9 @@ import pytest
 
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.pass_manager import apply_unchecked
+from edgevlm.compiler.reference import observe
 from edgevlm.compiler.structure import structure_digest
 from edgevlm.compiler.validate import validate
-from edgevlm.compiler.verify import observe
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.levels import head_levels, spent, unit_levels, with_units
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder

@@ -10,7 +10,7 @@ from micro.tower import tower_part
 
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.verify import observe
+from edgevlm.compiler.reference import observe
 from edgevlm.passes.derive import narrow_encoder as module
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.purify_units import PurifyUnits

@@ -10,7 +10,7 @@ from edgevlm.compiler.cost import count
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.pass_manager import apply_unchecked, run_passes
-from edgevlm.compiler.verify import ProbeInput
+from edgevlm.compiler.reference import ProbeInput
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive import narrow_units as module
 from edgevlm.passes.derive.mlps import find_mlps

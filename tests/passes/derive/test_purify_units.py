@@ -10,7 +10,7 @@ import pytest
 
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.verify import observe
+from edgevlm.compiler.reference import observe
 from edgevlm.passes.derive.purify_units import PurifyUnits
 
 pytest.importorskip("torch", reason="masks need: pip install 'edgevlm[torch]'")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgevlm.compiler.pass_manager import apply_unchecked, run_passes
-from edgevlm.compiler.verify import observe
+from edgevlm.compiler.reference import observe
 from edgevlm.passes.derive.keep_classes import KeepClasses
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.recover_encoder import RecoverEncoder

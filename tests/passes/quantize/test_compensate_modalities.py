@@ -11,7 +11,7 @@ from edgevlm.compiler.drift import measure
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.recipe import Recipe, Step
-from edgevlm.compiler.verify import Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.passes import make_passes
 from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
 from edgevlm.passes.quantize.compensation.smoothing import low_rank

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgevlm.compiler.verify import Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.passes.quantize.compensation.gptq import gptq
 from edgevlm.passes.quantize.compensation.gram import Gram
 from edgevlm.passes.quantize.grids import Grid

@@ -11,7 +11,7 @@ import pytest
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.quantised import is_rounded
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.quantize.forms import INTEGER_FORMS

@@ -11,7 +11,7 @@ import pytest
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.quantised import STORED
-from edgevlm.compiler.verify import Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.layers import Layer
 from edgevlm.passes.quantize.mixed import stored_bits

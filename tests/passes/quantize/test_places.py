@@ -15,7 +15,8 @@ from edgevlm.compiler.drift import measure
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.int8_cache import cache_scales, float_sides
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import Reference, compare_parts, observe
+from edgevlm.compiler.reference import Reference, observe
+from edgevlm.compiler.verify import compare_parts
 from edgevlm.models.answer import probe_inputs
 from edgevlm.passes.quantize.places import agreed, divide, find_places
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations

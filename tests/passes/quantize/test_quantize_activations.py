@@ -9,7 +9,7 @@ import pytest
 from edgevlm.compiler import watch as module
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 

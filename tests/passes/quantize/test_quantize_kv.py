@@ -12,8 +12,8 @@ from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.generate import encode_image, generate
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.quantised import check_symmetric
+from edgevlm.compiler.reference import observe
 from edgevlm.compiler.validate import validate
-from edgevlm.compiler.verify import observe
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights

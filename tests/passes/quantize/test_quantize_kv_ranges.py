@@ -11,7 +11,7 @@ import pytest
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.int8_cache import cache_scales
 from edgevlm.compiler.recipe import Recipe, Step
-from edgevlm.compiler.verify import Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.passes import make_passes
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.passes.quantize.compensation.one_range import one_range
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights

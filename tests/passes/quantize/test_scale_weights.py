@@ -9,7 +9,7 @@ import pytest
 
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.models.answer import probe_inputs
 from edgevlm.passes.quantize import scale_weights
 from edgevlm.passes.quantize.compensation.smoothing import awq_scale

@@ -10,7 +10,7 @@ import pytest
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import save_model
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.quantize.smooth_activations import SmoothActivations

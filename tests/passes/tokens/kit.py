@@ -16,7 +16,7 @@ import onnxruntime
 
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.verify import Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.models.answer import probe_inputs
 from edgevlm.passes.tokens.forms import FORMS, Form
 from edgevlm.passes.tokens.method import Method

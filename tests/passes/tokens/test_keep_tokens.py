@@ -12,8 +12,8 @@ from edgevlm.compiler.errors import EdgeError, UsageFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_base import Effect
 from edgevlm.compiler.pass_manager import run_passes
+from edgevlm.compiler.reference import observe
 from edgevlm.compiler.validate import validate
-from edgevlm.compiler.verify import observe
 from edgevlm.passes.cleanup.drop_zero_masks import DropZeroMasks
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 from edgevlm.passes.tokens.methods import METHODS as REGISTRY

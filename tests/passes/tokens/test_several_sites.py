@@ -17,8 +17,8 @@ from edgevlm.compiler.executor import ReferenceParts, open_session
 from edgevlm.compiler.exported_model import load_model, save_model
 from edgevlm.compiler.generate import encode_image
 from edgevlm.compiler.pass_manager import run_passes
+from edgevlm.compiler.reference import observe
 from edgevlm.compiler.validate import validate
-from edgevlm.compiler.verify import observe
 from edgevlm.models.answer import probe_inputs
 from edgevlm.passes.tokens.connector_view import ConnectorView
 from edgevlm.passes.tokens.forms import FORMS

@@ -13,7 +13,8 @@ from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.quantised import check_symmetric
-from edgevlm.compiler.verify import compare_parts, observe
+from edgevlm.compiler.reference import observe
+from edgevlm.compiler.verify import compare_parts
 from edgevlm.compiler.weights import load_graph
 from edgevlm.runtimes import base as module
 from edgevlm.runtimes.openvino import open_part

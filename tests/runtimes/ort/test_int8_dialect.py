@@ -12,7 +12,8 @@ import pytest
 
 from edgevlm.compiler.executor import ReferenceParts, open_session
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.verify import answered_otherwise, compare_parts, observe
+from edgevlm.compiler.reference import observe
+from edgevlm.compiler.verify import answered_otherwise, compare_parts
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights

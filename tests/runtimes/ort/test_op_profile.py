@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevlm.compiler.verify import observe
+from edgevlm.compiler.reference import observe
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 from edgevlm.runtimes.ort import op_profile
 from edgevlm.runtimes.ort.op_profile import profile_part, zero_feeds

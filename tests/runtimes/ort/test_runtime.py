@@ -13,8 +13,9 @@ import pytest
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.manifest import Artifact
+from edgevlm.compiler.reference import observe
 from edgevlm.compiler.shapes import infer_shapes
-from edgevlm.compiler.verify import compare_parts, observe
+from edgevlm.compiler.verify import compare_parts
 from edgevlm.compiler.weights import load_graph
 from edgevlm.runtimes import RUNTIMES, base, find_runtime
 from edgevlm.runtimes.ort import runtime as module

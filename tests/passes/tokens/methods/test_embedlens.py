@@ -7,7 +7,7 @@ import pytest
 
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import ReferenceParts
-from edgevlm.compiler.verify import Reference
+from edgevlm.compiler.reference import Reference
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 from edgevlm.passes.tokens.methods import METHODS
 from edgevlm.passes.tokens.pieces.prototypes import find_prototypes

@@ -1,0 +1,206 @@
+"""The rest of a compile, behind its first passes: other passes -> artifacts -> a bundle, whole."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from edgevlm.commands.artifacts import check_artifacts, total_drift
+from edgevlm.commands.begun import Begun
+from edgevlm.commands.compile_inputs import CalibrationInputs
+from edgevlm.commands.compile_options import CompileOptions
+from edgevlm.commands.derived import compare_derived, saying_no_more
+from edgevlm.commands.derived_domain import compare_domain
+from edgevlm.commands.narrow_latency import budget_step, settle_latency
+from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
+from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge
+from edgevlm.commands.quant_latency import within_budget
+from edgevlm.commands.writing import Proof, compile_report, write_manifest, write_processor
+from edgevlm.compiler.atomic import atomic_folder
+from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
+from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.manifest import Target
+from edgevlm.compiler.pass_base import Pass
+from edgevlm.compiler.pass_manager import run_passes
+from edgevlm.compiler.recipe import Recipe
+from edgevlm.compiler.reference import ProbeInput, Reference, observe
+from edgevlm.devices import find_device
+from edgevlm.devices.host import describe_host
+from edgevlm.models.answer import probe_inputs
+from edgevlm.passes import make_passes
+from edgevlm.passes.derive.asked import DERIVE_STEPS, Derived
+from edgevlm.runtimes import find_runtime
+
+__all__ = ["Given", "Progress", "finish", "probes_of"]
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a compile does, and what it fits numbers to."""
+
+    recipe: Recipe
+    passes: Sequence[Pass]
+    calibration: CalibrationInputs | None = None
+    derived: Derived | None = None  # what the recipe derives a model for
+
+
+def finish(
+    begun: Begun,
+    options: CompileOptions,
+    given: Given,
+    start: float,
+    progress: Progress = lambda _: None,
+    more: Callable[[], dict[str, Any]] = dict,
+) -> dict[str, Any]:
+    """From what the first passes made of a model to the bundle; returns the JSON of `compile`.
+
+    start: `perf_counter` when this compile began. more: what else the record says, asked for when
+    it is written. Raises as `compile_model`.
+    """
+    recipe, passes, calibration = given.recipe, given.passes, given.calibration
+    asked_for = given.derived
+    original, first = begun.original, begun.first
+    device = find_device(options.target)
+    runtime = find_runtime(device.runtime)
+    rounding = next((i for i, p in enumerate(passes) if p.name in QUANT_STEPS), len(passes))
+    probes = probes_of(original)
+    run = functools.partial(
+        run_passes,
+        probes=probes_of,
+        calibration=calibration,
+        min_sqnr=options.min_sqnr,
+        progress=progress,
+    )
+    deriving = next((i for i, p in enumerate(passes) if p.name in DERIVE_STEPS), rounding)
+    done = len(begun.applied)
+    whole, applied, before = run(begun.model, passes[done:deriving], seen=begun.seen)
+    applied = [*begun.applied, *applied]
+    base, latency = whole, None
+    if (narrowing := budget_step(recipe)) is not None:
+        base, derived_by, before = run(base, passes[deriving:narrowing], seen=before)
+        applied += derived_by
+        progress("time widths")
+        fitted = (calibration or probes_of)(base)
+        latency = settle_latency(recipe, base, runtime, inputs=fitted, probes=probes_of)
+        recipe, deriving = latency.recipe, narrowing
+        passes = make_passes(recipe)
+    base, derived_by, before = run(base, passes[deriving:rounding], seen=before)
+    applied += derived_by
+    if any(getattr(p.options, "budget_ms", 0) for p in passes[rounding:]):
+        progress("time layers")
+        inputs = calibration or probes_of
+        recipe = within_budget(recipe, base, observe(base, inputs(base)), runtime)
+        passes = make_passes(recipe)
+    model, rounded_by, seen = run(base, passes[rounding:], seen=before)
+    applied += rounded_by
+    asked = probes_of(model)  # a pass may have changed the size of the pictures
+    shown = saying_no_more(original, passes)
+    if shown is not original:
+        first = observe(shown, probes)
+    proof = Proof(applied, seen, agree_source=_agree(first, seen))
+    with atomic_folder(options.out, options.force) as draft:
+        progress(f"lower to {runtime.name}")
+        artifacts = runtime.lower(model, draft)
+        target = Target(device=device.id, runtime=runtime.name, toolchain=runtime.toolchain())
+        write_processor(model, draft)
+        (draft / "recipe.toml").write_text(recipe.to_toml())
+        progress("check artifacts")
+        parts = runtime.open_artifacts(draft, artifacts, model.contract)
+        check_artifacts(model, runtime, parts, proof, asked)
+        bundle = Bundle(draft, write_manifest(model, target, artifacts, proof, draft))
+        proof.source_drift = total_drift(shown, model, parts, first)
+        payoff = None
+        if options.payoff != "none" and any(s.name in TOKEN_STEPS for s in recipe.steps):
+            progress("time it against no pruning")
+            full = options.payoff == "full"
+            sides = (model.contract, parts)
+            payoff = measure_payoff(
+                original, recipe, runtime, sides, probes, asked=asked, crossover=full
+            )
+            check_payoff(payoff, options.force)
+        quant = None
+        if rounding < len(passes):
+            progress("judge quantisation")
+            quant = judge(
+                runtime,
+                Judged(base, before),
+                Judged(model, seen),
+                (parts, draft, artifacts),
+                asked,
+                scheme=_scheme(options),
+                calib=options.calib,
+                max_drop=options.max_drop,
+                timed=options.payoff != "none",
+                force=options.force,
+            )
+        report = compile_report(model, bundle, proof, perf_counter() - start)
+        report["notes"] += calibration.notes if calibration else ()
+        derived = None
+        if asked_for and calibration:
+            progress("compare with the base")
+            domain = asked_for.domain
+            compare = functools.partial(compare_domain, domain) if domain else compare_derived
+            derived = compare(whole, model, parts, calibration.split)
+        if latency:
+            progress("time the vision part")
+            derived = (derived or {}) | {"latency": latency.report(parts)}
+            report["notes"] += latency.notes(derived["latency"])
+        record = {
+            **report,
+            "derived": derived,
+            "payoff": payoff,
+            "quant": quant,
+            "passes": [a.as_json() for a in applied],
+            "host": describe_host().as_json(),
+            **more(),
+        }
+        (draft / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        write_sums(draft)
+        progress("write bundle")
+    return {
+        "schema": 1,
+        "bundle": str(options.out),
+        **report,
+        "derived": derived,
+        "payoff": payoff,
+        "quant": quant and {k: v for k, v in quant.items() if k != "layers"},
+        "seconds": round(perf_counter() - start, 2),
+        "next": _next(options.out, model),
+    }
+
+
+def _scheme(options: CompileOptions) -> str:
+    """What the rounding of a compile is called."""
+    if options.recipe:
+        return "the recipe"
+    names = [options.flags.quant] if options.flags.quant != "none" else []
+    return ", ".join([*names, *(["int8 KV"] if options.flags.kv == "int8" else [])])
+
+
+def _next(out: Path, model: ExportedModel) -> list[str]:
+    """Commands that work as they stand, for who has just made a first bundle."""
+    bundle = shlex.quote(str(out))
+    picture = shlex.quote(str(out / "goldens" / "000.png"))
+    if model.contract.kind != "vlm":
+        return [f"edgevlm run {bundle} --image {picture}", f"edgevlm verify {bundle}"]
+    question = shlex.quote(model.probes[0].question)
+    return [
+        f"edgevlm run {bundle} --image {picture} --prompt {question}",
+        f"edgevlm profile {bundle}",
+    ]
+
+
+def probes_of(model: ExportedModel) -> list[ProbeInput]:
+    return probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+
+
+def _agree(a: Reference, b: Reference) -> int:
+    return sum(x == y for x, y in zip(a.answers, b.answers, strict=True))
