@@ -43,12 +43,13 @@ class Derived:
         return self.alpha is not None or self.budget_ms is not None
 
     def steps(self, kind: str = "classifier") -> list[Step]:
-        """kind: of the model; without classes, masks are trained to keep what the part gives."""
+        """kind: of the model. Rows of a domain tell what a VLM's masks are judged by: answers."""
         found = []
         if self.classes:
             found.append(Step("keep-classes", {"classes": list(self.classes)}))
         if self.purify:
-            by = {} if kind == "classifier" else {"by": "features"}
+            other = {"by": "lm" if self.domain else "features"}
+            by = {} if kind == "classifier" else other
             found.append(Step("purify-units", {"steps": self.purify} | by))
         if self.alpha is not None:
             found.append(Step("narrow-encoder", {"alpha": self.alpha}))

@@ -12,10 +12,11 @@ to a quarter fewer units, no more (docs/derivation.md); narrow-encoder gets furt
 so this pass runs where it is asked for.
 
 Needs the torch extra and gradients through the part (compiler/to_torch), and pictures with classes;
-without classes the output of the part is matched (`by = "features"`): a tower of a VLM, purified
-for a domain; or how its answers begin is kept (`by = "lm"`, answering.py). Refuses pictures without
-what it is trained by. Expected effect: fashion-vit, 3 classes, 600 steps in
-a minute: a sixth of the hidden units go.
+for a VLM's domain it is how its answers begin that counts (`by = "lm"`, answering.py). Without
+either the output of the part is matched (`by = "features"`), which nothing does better than the
+part as it is: only units that make no difference go. Refuses pictures without what it is trained
+by; skips parts that drop tokens. Expected effect: fashion-vit, 3 classes, 600 steps in a minute: a
+sixth of the hidden units go.
 """
 
 from __future__ import annotations

@@ -60,12 +60,12 @@ def test_a_person_is_told_that_it_is_for_a_domain(edgevlm, tower_folder, domain_
     assert "domain-specific" in ended.err and "6 questions held out" in ended.err
 
 
-def test_the_tower_is_purified_and_recovered_by_its_features(derive, tmp_path):
+def test_the_tower_is_purified_by_answers_and_recovered_by_features(derive, tmp_path):
     pytest.importorskip("torch", reason="both train: pip install 'edgevlm[torch]'")
     ended = derive("--alpha", "0.2", "--purify", "10", "--recover", "10")
     assert ended.status == 0, ended.err
     recipe = (tmp_path / "d.edgevlm" / "recipe.toml").read_text()
-    assert 'by = "features"' in recipe and '"recover-encoder"' in recipe
+    assert 'by = "lm"' in recipe and '"recover-encoder"' in recipe
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ def test_each_option_is_a_step():
         ("narrow-encoder", {"alpha": 0.6}),
         ("recover-encoder", {"steps": 70}),
     ]
-    assert steps("vlm", domain="x", alpha=0.6, purify=9)[0][1] == {"steps": 9, "by": "features"}
+    assert steps("vlm", domain="x", alpha=0.6, purify=9)[0][1] == {"steps": 9, "by": "lm"}
+    assert steps("vlm", alpha=0.6, purify=9)[0][1] == {"steps": 9, "by": "features"}
 
 
 def test_a_recipe_has_them_in_the_order_of_the_pipeline(micro_model):
