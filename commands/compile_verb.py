@@ -24,7 +24,6 @@ STEPS = click.IntRange(1, 1_000_000)
     epilog=examples(
         "edgevlm compile easyvqa-tiny --target cpu -o b.edgevlm",
         "edgevlm compile path/to/checkpoint --target cpu --tokens 16 --quant w8 -o small.edgevlm",
-        "edgevlm compile vit.onnx --target cpu --classes cat,dog --alpha 0.6 --calib photos -o c",
     ),
 )
 @click.argument("model")

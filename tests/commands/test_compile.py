@@ -195,7 +195,7 @@ def test_artifacts_that_keep_other_tokens_are_told_and_refused_where_none_is_lef
 
 def test_a_drift_that_cannot_be_told_in_decibel_is_null(compiled, monkeypatch):
     """A part that was zero at the source: told as null, in a table as -, and JSON stays JSON."""
-    from edgevlm.commands import compile as module
+    from edgevlm.commands import finish as module
 
     odd = Drift(-float("inf"), float("nan"), 0.5, "image_embeds")
     monkeypatch.setattr(module, "total_drift", lambda *_: {"connector": odd})

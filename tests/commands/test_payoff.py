@@ -125,7 +125,7 @@ def test_no_clear_difference_is_no_refusal():
 
 
 def test_compile_refuses_before_the_old_bundle_is_touched(monkeypatch, tmp_path):
-    from edgevlm.commands import compile as module
+    from edgevlm.commands import finish as module
 
     monkeypatch.setattr(module, "measure_payoff", lambda *_, **__: SLOW)
     out = tmp_path / "b.edgevlm"

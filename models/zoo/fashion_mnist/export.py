@@ -36,7 +36,7 @@ def export(weights: Path, folder: Path) -> None:
     model = Classifier(len(CLASSES))
     model.load_state_dict(load_file(weights))
     picture = _port("pixel_values", 1, 3, SIDE, SIDE)
-    part = export_part("vision", model, [picture], [_port("logits", 1, len(CLASSES))])
+    part = export_part("vision", model.folded(), [picture], [_port("logits", 1, len(CLASSES))])
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "fashion-vit.onnx"
         file.with_suffix(".toml").write_text(

@@ -1,15 +1,19 @@
-"""The classifier: a plain ViT behind a stem of two convolutions (2106.14881).
+"""The classifier: a plain ViT behind a stem of three convolutions (2106.14881).
 
 picture [B,3,28,28] -> 14 x 14 -> 7 x 7 = 49 tokens and CLS -> blocks -> norm -> logits [B,10]
 
-A single patch projection learns slowly from 55,000 small pictures; the stem sees edges at once.
+A single patch projection learns slowly from 55,000 small pictures; the stem sees edges at once. Its
+batch norms are part of training alone: `folded` has none.
 """
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgevlm.models.zoo.fashion_mnist.config import VIT, Vit
 
@@ -43,11 +47,11 @@ class Block(nn.Module):
 class Classifier(nn.Module):
     def __init__(self, classes: int, vit: Vit = VIT) -> None:
         super().__init__()
-        narrow = vit.width // 2
+        first, second = vit.stem
         self.stem = nn.Sequential(
-            nn.Conv2d(3, narrow, 3, stride=2, padding=1),
-            nn.GELU(),
-            nn.Conv2d(narrow, vit.width, 3, stride=2, padding=1),
+            *(nn.Conv2d(3, first, 3, padding=1), nn.BatchNorm2d(first), nn.GELU()),
+            *(nn.Conv2d(first, second, 3, 2, padding=1), nn.BatchNorm2d(second), nn.GELU()),
+            nn.Conv2d(second, vit.width, 3, 2, padding=1),
         )
         self.cls = nn.Parameter(torch.zeros(1, 1, vit.width))
         self.positions = nn.Parameter(0.02 * torch.randn(1, vit.grid**2 + 1, vit.width))
@@ -62,3 +66,12 @@ class Classifier(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x)[:, 0])
+
+    def folded(self) -> Classifier:
+        """For inference: the same, each batch norm part of the convolution in front of it."""
+        made = copy.deepcopy(self).eval()
+        for i, layer in enumerate(made.stem):
+            if isinstance(layer, nn.BatchNorm2d):
+                made.stem[i - 1] = fuse_conv_bn_eval(made.stem[i - 1], layer)
+                made.stem[i] = nn.Identity()
+        return made

@@ -44,7 +44,6 @@ class Stage:
     draw: Callable[[int], tuple[Any, ...]]  # step -> arguments of `losses`
     # The averaged learner -> what to log, and a score where the best weights are to be kept.
     validate: Callable[[Any], tuple[dict[str, object], float | None]]
-    gentler: float = 1.0  # factor of the highest learning rate
 
 
 @dataclass
@@ -92,8 +91,7 @@ class Run:
             start, means = saved["step"], saved["means"]
             optimiser.load_state_dict(saved["optimiser"])
         for step in range(start + 1, stage.steps + 1):
-            rate = settings.rate * stage.gentler * _cosine(step / stage.steps)
-            rate *= min(1, step / WARM_UP)
+            rate = settings.rate * min(1, step / WARM_UP) * _cosine(step / stage.steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             drawn = stage.draw(step)
@@ -165,3 +163,5 @@ def _cosine(done: float) -> float:
 @torch.no_grad()
 def _follow(average: BaseLearner, learner: BaseLearner, decay: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), list(learner.parameters()), 1 - decay)
+    for mine, theirs in zip(average.buffers(), learner.buffers(), strict=True):
+        mine.copy_(theirs)  # statistics of batch norms, which are averages already

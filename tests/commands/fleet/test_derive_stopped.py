@@ -21,7 +21,7 @@ SETS = "".join(
 HOLD = """
 import time
 from pathlib import Path
-import edgevlm.commands.compile as module
+import edgevlm.commands.finish as module
 real, left = module.check_artifacts, [1]
 def held(*args, **kwargs):
     left[0] -= 1

@@ -48,15 +48,15 @@ def test_the_chosen_energy_is_no_worse_than_any_on_what_it_was_chosen_by(
     step.calibration = observe(classifier, fit)
     feeds, macs = step.calibration.fed("vision"), step._budget(classifier)[1]
     moments = module.head_moments(classifier.parts["vision"], feeds)
-    chosen = step._best(classifier, moments, feeds, macs)
+    chosen = step._best(classifier, moments, feeds, lambda _: macs)
     far = {}
     for energy in (chosen, 1.0, 0.95):
         one = NarrowEncoder(alpha=alpha, multiple=2, energy=energy)
         one.calibration = observe(classifier, rest)
         try:
-            clone = one._narrowed(classifier, moments, one.calibration.fed("vision"), macs, energy)[
-                0
-            ]
+            clone = one._narrowed(
+                classifier, moments, one.calibration.fed("vision"), lambda _: macs, energy, ""
+            )[0]
         except module.TooWide:
             continue
         far[energy] = error(said, classifier, classifier.with_parts(vision=clone), held)
