@@ -30,7 +30,7 @@ main()
 """
 #: verb -> (module, object, function) that is called in its middle, after how many calls to hold
 MIDDLE = {
-    "compile": ("edgevlm.commands.compile", "module", "check_artifacts", 0),
+    "compile": ("edgevlm.commands.finish", "module", "check_artifacts", 0),
     "eval": ("edgevlm.models.answer", "module.Answerer", "answer", 20),
     "profile": ("edgevlm.models.answer", "module.Answerer", "answer", 20),
 }

@@ -14,7 +14,7 @@ import pytest
 HOLD = """
 import sys, time
 from pathlib import Path
-import edgevlm.commands.compile as module
+import edgevlm.commands.finish as module
 real, mark, left = module.check_artifacts, Path({mark!r}), [{after}]
 def held(*args, **kwargs):
     left[0] -= 1
