@@ -11,7 +11,6 @@ __all__ = ["BUNDLED", "bundled_folder"]
 BUNDLED: dict[str, str] = {
     "easyvqa-tiny": "easyvqa/exported",
     "scenes-tiny": "scenes/exported",
-    "fashion-vit": "fashion_mnist/exported",
 }
 
 
