@@ -16,7 +16,8 @@ from edgevlm.compiler.axes import Signature
 from edgevlm.compiler.structure import structure_digest
 from edgevlm.devices.latency_table import LatencyTable, host_key, kept_table
 from edgevlm.passes.derive.levels import head_levels, spent, unit_levels
-from edgevlm.passes.derive.narrow_encoder import ROLE, Afford
+from edgevlm.passes.derive.narrow_encoder import ROLE
+from edgevlm.passes.derive.narrowing import Afford
 
 __all__ = ["Prices", "width_table"]
 

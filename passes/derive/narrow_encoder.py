@@ -20,34 +20,25 @@ effect: fashion-vit at alpha 0.6 within a point of the whole model's accuracy (d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.cost import count
-from edgevlm.compiler.drift import measure
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.executor import Feeds, open_session
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
-from edgevlm.passes.derive.narrow_heads import Cut, head_moments, narrow_heads
-from edgevlm.passes.derive.narrow_units import Looked, TooWide, Units, narrow_units
+from edgevlm.passes.derive.narrow_heads import Cut
+from edgevlm.passes.derive.narrow_units import TooWide, Units
+from edgevlm.passes.derive.narrowing import Afford, Narrowing
 
-__all__ = ["ROLE", "Afford", "NarrowEncoder", "Settled"]
+__all__ = ["ROLE", "NarrowEncoder", "Settled"]
 
 ROLE: Role = "vision"
-#: tried where none is given; 1 leaves heads whole
-ENERGIES = (1.0, 0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.95)
-TRIED = 96  # images at most, to fit to while energies are tried
-SEVERAL = 4  # images: every fourth is held out then
-
-#: multiplications that a part may take whose heads are narrowed already
-Afford = Callable[[ir.Model], int]
 
 
 @dataclass(frozen=True)
@@ -108,14 +99,12 @@ class NarrowEncoder(Pass):
         if count(part).macs <= macs and options.energy in (0, 1):
             why = f"it takes {count(part).macs} multiplications, under {macs}"
             return PassResult(model, False, (Note("skipped", ROLE, why),))
-        feeds, moments = self._seen(part)
         try:
-            energy = options.energy or self._best(model, moments, feeds, lambda _: macs)
-            clone, heads, units, left = self._narrowed(
-                model, moments, feeds, lambda _: macs, energy, "all"
-            )
-        except TooWide as found:
-            raise _beyond(macs, whole, found.least, options.multiple) from None
+            found = self._narrowing(model)
+            energy = options.energy or found.best(lambda _: macs)
+            clone, heads, units, left = found.narrowed(lambda _: macs, energy)
+        except TooWide as wide:
+            raise _beyond(macs, whole, wide.least, options.multiple) from None
         notes = [Note("skipped", f"{ROLE}/{name}", why) for name, why in left.items()]
         have = count(clone).macs
         why = (
@@ -127,9 +116,9 @@ class NarrowEncoder(Pass):
 
     def settle(self, model: ExportedModel, afford: Afford) -> Settled:
         """What `run` would make under another budget than its options'. Raises TooWide."""
-        feeds, moments = self._seen(model.parts[ROLE])
-        energy = self.options.energy or self._best(model, moments, feeds, afford)
-        part, _, _ = self._heads(model, moments, energy)
+        found = self._narrowing(model)
+        energy = self.options.energy or found.best(afford)
+        part, _, _ = found.heads(energy)
         return Settled(afford(part), energy, part)
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:
@@ -138,87 +127,21 @@ class NarrowEncoder(Pass):
         if have > macs:
             raise _beyond(macs, whole, have, self.options.multiple)
 
+    def _narrowing(self, model: ExportedModel) -> Narrowing:
+        o = self.options
+        return Narrowing(
+            model.parts[ROLE],
+            model.contract.signature(ROLE),
+            self.observed.fed(ROLE),
+            Units(o.order, o.refit, o.multiple),
+            o.by == "inputs",
+            self.memo,
+        )
+
     def _budget(self, model: ExportedModel) -> tuple[int, int]:
         """Multiplications of the whole part, units that were purified away included; what stays."""
         whole = count((self.original or model).parts[ROLE]).macs
         return whole, self.options.macs or int((1 - self.options.alpha) * whole)
-
-    def _seen(self, part: ir.Model) -> tuple[Sequence[Feeds], dict[str, np.ndarray]]:
-        """What the part is fed, and moments of what its heads read."""
-        feeds, by = self.observed.fed(ROLE), self.options.by
-        moments = self.memo.kept(
-            f"moments {by}", lambda: head_moments(part, feeds) if by == "inputs" else {}
-        )
-        return feeds, moments
-
-    def _heads(
-        self, model: ExportedModel, moments: dict[str, np.ndarray], energy: float
-    ) -> tuple[ir.Model, list[Cut], dict[str, str]]:
-        """A clone with narrower heads, their widths, and why some stay."""
-        clone, signature = model.parts[ROLE].clone(), model.contract.signature(ROLE)
-        if energy == 1:
-            return clone, [], {}
-        return clone, *narrow_heads(clone, signature, moments, energy, self.options.multiple)
-
-    def _narrowed(
-        self,
-        model: ExportedModel,
-        moments: dict[str, np.ndarray],
-        feeds: Sequence[Feeds],
-        afford: Afford,
-        energy: float,
-        which: str,  # of the feeds
-    ) -> tuple[ir.Model, list[Cut], list[Cut], dict[str, str]]:
-        options, signature = self.options, model.contract.signature(ROLE)
-        made, heads, why = self.memo.kept(
-            f"heads {options.by} {energy} {options.multiple}",
-            lambda: self._heads(model, moments, energy),
-            lambda found: _bytes(found[0]),
-        )
-        clone = made.clone()
-        how = Units(options.order, options.refit, options.multiple)
-        looked = Looked(self.memo, f"{which} {options.by} {energy} {options.multiple}")
-        units, more = narrow_units(clone, signature, feeds, afford(clone), how, looked)
-        return clone, heads, units, why | more
-
-    def _best(
-        self,
-        model: ExportedModel,
-        moments: dict[str, np.ndarray],
-        feeds: Sequence[Feeds],
-        afford: Afford,
-    ) -> float:
-        """The energy that strays least on held-out images, walking down until it gets worse.
-
-        Raises TooWide where none is afforded.
-        """
-        held = feeds[::SEVERAL]
-        fit = [feed for i, feed in enumerate(feeds) if i % SEVERAL] or feeds
-        held, fit = (some[:: -(-len(some) // TRIED)] for some in (held, fit))
-        wanted = self.memo.kept("wanted", lambda: _outputs(model.parts[ROLE], held))
-        best, found = -np.inf, 0.0
-        for energy in ENERGIES:
-            try:
-                clone = self._narrowed(model, moments, fit, afford, energy, "tried")[0]
-            except TooWide:
-                if not found and energy == ENERGIES[-1]:
-                    raise
-                continue
-            db = measure(wanted, _outputs(clone, held), "").sqnr_db
-            if db < best:
-                break
-            best, found = db, energy
-        return found
-
-
-def _outputs(part: ir.Model, feeds: Sequence[Feeds]) -> np.ndarray:
-    session = open_session(part)
-    return np.stack([session.run(None, dict(feed))[0] for feed in feeds])
-
-
-def _bytes(part: ir.Model) -> int:
-    """Of its weights, those included that it shares with others."""
-    return sum(v.const_value.nbytes for v in part.graph.initializers.values() if v.const_value)
 
 
 def _share(cuts: Sequence[Cut]) -> str:

@@ -15,56 +15,42 @@ q, k and v are columns of one matrix and cut by one reshape, they get one width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.axes import Signature, analyse, resize
-from edgevlm.compiler.columns import trace_heads
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.executor import Feeds
-from edgevlm.compiler.watch import watch
 from edgevlm.passes.derive.factors import Factors, width_for
+from edgevlm.passes.derive.sums import Seen
 from edgevlm.passes.derive.turn_heads import Turned, turn_heads
-from edgevlm.passes.derive.units import Moments
 
-__all__ = ["Cut", "head_moments", "narrow_heads"]
+__all__ = ["Cut", "narrow_heads"]
 
 SCORES, VALUES = 0, 2  # inputs of Attention whose channels are cut
 Cut = tuple[int, int]  # channels or units before, and after
 
 
-def head_moments(part: ir.Model, feeds: Sequence[Feeds]) -> dict[str, np.ndarray]:
-    """Sums of x x^T, a 1 behind x, of what projections of heads read: value -> [m+1,m+1]."""
-    nodes = [node for node in part.graph if node.op_type == "Attention"]
-    ways = [trace_heads(value) for node in nodes for value in node.inputs[:3]]
-    read = {way.maker.inputs[0]: way.maker.inputs[0].shape[-1] for way in ways if way}
-    sums = {value: Moments(int(width)) for value, width in read.items()}
-    if sums:
-        watch(part, list(sums), feeds, lambda v, x, _: sums[v].see(x))
-    return {str(value.name): total.h for value, total in sums.items()}
-
-
 def narrow_heads(
     part: ir.Model,
     signature: Signature,
-    moments: dict[str, np.ndarray],
+    seen: Seen,
     energy: float,
     multiple: int,
     share: float | None = None,
 ) -> tuple[list[Cut], dict[str, str]]:
     """In place: every Attention of the part. Returns widths, and why some stay: node -> reason.
 
-    moments: as `head_moments` gives them for this part; empty: as if all inputs were alike.
+    seen: of this part, or of what it is a clone of; empty: as if all inputs were alike.
     share: of the channels that stay, whatever their energy, where shapes alone are wanted.
     """
     width = partial(width_for, share=energy, multiple=multiple)
     if share is not None:
         width = partial(_share_of, share=share, multiple=multiple)
     values = {str(v.name): v for node in part.graph for v in node.inputs if v is not None}
-    known = {values[name]: sums for name, sums in moments.items()}
+    known = {values[name]: total.h for name, total in seen.items()}
     cuts, left = [], {}
     for turned in turn_heads(part, known):
         name = str(turned.attention.name)

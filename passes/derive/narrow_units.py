@@ -13,7 +13,7 @@ cutting, so gated MLPs (SwiGLU) are cut as plain ones are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,17 +24,16 @@ from edgevlm.compiler.axes import Signature, analyse
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.executor import Feeds
-from edgevlm.compiler.memo import Memo
-from edgevlm.compiler.watch import watch
 from edgevlm.passes.derive.eliminate import Order, eliminate
 from edgevlm.passes.derive.mlps import Mlp, find_mlps
 from edgevlm.passes.derive.narrow_heads import Cut
+from edgevlm.passes.derive.sums import Seen
 from edgevlm.passes.derive.units import Moments, Refit, levelled, refit
 
-__all__ = ["Looked", "TooWide", "Units", "narrow_units"]
+__all__ = ["TooWide", "Units", "narrow_units"]
 
-HELD_BYTES = 1 << 30  # of the moments of MLPs that are watched together
+#: (name of hidden units, weights behind them, their Gram matrix) -> their order
+Ordered = Callable[[str, np.ndarray, np.ndarray], Order]
 
 
 class TooWide(Exception):
@@ -54,45 +53,19 @@ class Units:
     multiple: int = 8
 
 
-@dataclass(frozen=True)
-class Looked:
-    """Sums over pictures and orders of units: the same whatever the budget, and so kept."""
-
-    memo: Memo
-    key: str  # of the part and the feeds
-
-    def sums(
-        self, part: ir.Model, mlps: Mapping[int, Mlp], feeds: Sequence[Feeds]
-    ) -> dict[int, Moments]:
-        """Number of an MLP -> moments of its hidden units; one look at the pictures for all."""
-        names = ",".join(map(str, mlps))
-
-        def look() -> dict[int, Moments]:
-            found = {i: Moments(mlp.width) for i, mlp in mlps.items()}
-            of = {mlp.hidden: found[i] for i, mlp in mlps.items()}
-            watch(part, list(of), feeds, lambda v, x, _: of[v].see(x))
-            return found
-
-        return self.memo.kept(
-            f"sums {self.key} {names}", look, lambda sums: sum(s.h.nbytes for s in sums.values())
-        )
-
-    def order(self, number: int, weights: np.ndarray, gram: np.ndarray) -> Order:
-        return self.memo.kept(f"order {self.key} {number}", lambda: eliminate(weights, gram))
-
-
 def narrow_units(
     part: ir.Model,
     signature: Signature,
-    feeds: Sequence[Feeds],
+    seen: Seen,
     macs: int,
     how: Units,
-    looked: Looked | None = None,
+    ordered: Ordered = lambda _, weights, gram: eliminate(weights, gram),
 ) -> tuple[list[Cut], dict[str, str]]:
     """In place, until the part takes at most `macs` multiplications.
 
-    looked: what other budgets found in the same part with the same feeds. Returns widths, and why
-    some stay: node -> reason. Raises TooWide before anything is done.
+    seen: of this part, or of what it is a clone of with narrower heads. ordered: of the name of
+    hidden units, for who has their order already. Returns widths, and why some stay: node ->
+    reason. Raises TooWide before anything is done.
     """
     axes = analyse(part.graph, signature)
     mlps = find_mlps(axes)
@@ -103,46 +76,24 @@ def narrow_units(
     if saved < over:
         raise TooWide(macs + over - saved)
     build, left = GraphBuilder(part, "narrow"), {}
-    for i, keep, fitted in list(_fits(part, mlps, widths, feeds, how, looked)):
+    for mlp, width in zip(mlps, widths, strict=True):
+        if width == mlp.width:
+            continue
         try:
-            mlps[i].narrow(build, axes, keep, fitted)
+            mlp.narrow(build, axes, *_fitted(mlp, width, seen[str(mlp.hidden.name)], how, ordered))
         except JobFault as fault:
-            left[str(mlps[i].down.name)] = fault.why
+            left[str(mlp.down.name)] = fault.why
     return [(old, mlp.width) for old, mlp in zip(before, mlps, strict=True)], left
 
 
-def _fits(
-    part: ir.Model,
-    mlps: Sequence[Mlp],
-    widths: Sequence[int],
-    feeds: Sequence[Feeds],
-    how: Units,
-    looked: Looked | None,
-) -> Iterator[tuple[int, np.ndarray, Refit]]:
-    """(which MLP, units that stay, weights and bias of the product behind them)."""
-    looked = looked or Looked(Memo(), "")
-    for group in _groups([i for i, mlp in enumerate(mlps) if widths[i] < mlp.width], mlps):
-        sums = looked.sums(part, {i: mlps[i] for i in group}, feeds)
-        for i in group:
-            total, (weights, bias) = sums[i], mlps[i].weights()
-            if how.order == "sum":
-                keep = total.largest(widths[i])
-            else:
-                gram = total.h if bias is not None else total.h[:-1, :-1]
-                keep = looked.order(i, weights, gram).keep(widths[i])
-            fitted = weights[:, keep], bias
-            yield i, keep, refit(weights, bias, total, keep) if how.refit else fitted
-
-
-def _groups(numbers: Sequence[int], mlps: Sequence[Mlp]) -> list[list[int]]:
-    """As many MLPs together as their moments may take."""
-    groups: list[list[int]] = [[]]
-    held = 0
-    for i in numbers:
-        size = 8 * (mlps[i].width + 1) ** 2
-        if groups[-1] and held + size > HELD_BYTES:
-            groups.append([])
-            held = 0
-        groups[-1].append(i)
-        held += size
-    return [group for group in groups if group]
+def _fitted(
+    mlp: Mlp, width: int, total: Moments, how: Units, ordered: Ordered
+) -> tuple[np.ndarray, Refit]:
+    """Units that stay, and weights and bias of the product behind them."""
+    weights, bias = mlp.weights()
+    if how.order == "sum":
+        keep = total.largest(width)
+    else:
+        gram = total.h if bias is not None else total.h[:-1, :-1]
+        keep = ordered(str(mlp.hidden.name), weights, gram).keep(width)
+    return keep, refit(weights, bias, total, keep) if how.refit else (weights[:, keep], bias)

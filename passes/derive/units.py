@@ -36,6 +36,12 @@ class Moments(Gram):
         """Raises ValueError for numbers that are not finite."""
         self.add(np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1))
 
+    def plus(self, other: Moments) -> Moments:
+        """Over the rows of both."""
+        both = Moments(self.width - 1)
+        both.h, both.tokens = self.h + other.h, self.tokens + other.tokens
+        return both
+
     def largest(self, count: int) -> np.ndarray:
         """Numbers, rising, of the units whose activations add up to the most either way."""
         total = np.abs(self.h[:-1, -1])

@@ -10,7 +10,7 @@ import pytest
 
 from edgevlm.commands import fleet_plan, fleet_work
 from edgevlm.compiler.bundle import check_bundle, open_bundle
-from edgevlm.passes.derive import narrow_units
+from edgevlm.passes.derive import narrowing
 from edgevlm.runtimes import find_runtime
 
 SETS = """
@@ -100,7 +100,7 @@ def test_the_base_is_made_once_and_kept_for_the_next_run(derive, counted, tmp_pa
 
 def test_a_second_budget_takes_less_of_the_class_set_stage(derive, counted, tmp_path):
     _, small, large, _ = SETS.split("[[set]]")
-    looks, orders = counted(narrow_units, "watch"), counted(narrow_units, "eliminate")
+    looks, orders = counted(narrowing, "see"), counted(narrowing, "eliminate")
     assert derive("[[set]]" + large).status == 0
     alone = len(looks), len(orders)
     assert min(alone) > 0

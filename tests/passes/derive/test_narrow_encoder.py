@@ -11,9 +11,11 @@ from micro.tower import tower_part
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.reference import observe
-from edgevlm.passes.derive import narrow_encoder as module
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
+from edgevlm.passes.derive.narrow_units import TooWide, narrow_units
+from edgevlm.passes.derive.narrowing import SEVERAL
 from edgevlm.passes.derive.purify_units import PurifyUnits
+from edgevlm.passes.derive.sums import see
 
 
 @pytest.fixture(scope="module")
@@ -42,22 +44,20 @@ def test_the_chosen_energy_is_no_worse_than_any_on_what_it_was_chosen_by(
     classifier, fit, said, alpha
 ):
     """Every fourth picture is held out of the search: fitted to the others, judged on those."""
-    held = fit[:: module.SEVERAL]
-    rest = [p for i, p in enumerate(fit) if i % module.SEVERAL]
+    held = fit[::SEVERAL]
+    rest = [p for i, p in enumerate(fit) if i % SEVERAL]
     step = NarrowEncoder(alpha=alpha, multiple=2)
     step.calibration = observe(classifier, fit)
-    feeds, macs = step.calibration.fed("vision"), step._budget(classifier)[1]
-    moments = module.head_moments(classifier.parts["vision"], feeds)
-    chosen = step._best(classifier, moments, feeds, lambda _: macs)
+    macs = step._budget(classifier)[1]
+    found = step._narrowing(classifier)
+    chosen = found.best(lambda _: macs)
+    rest = see(found.part, found.signature, observe(classifier, rest).fed("vision"))
     far = {}
     for energy in (chosen, 1.0, 0.95):
-        one = NarrowEncoder(alpha=alpha, multiple=2, energy=energy)
-        one.calibration = observe(classifier, rest)
+        clone = found.heads(energy)[0]
         try:
-            clone = one._narrowed(
-                classifier, moments, one.calibration.fed("vision"), lambda _: macs, energy, ""
-            )[0]
-        except module.TooWide:
+            narrow_units(clone, found.signature, rest, macs, found.how)
+        except TooWide:
             continue
         far[energy] = error(said, classifier, classifier.with_parts(vision=clone), held)
     assert len(far) > 1 or chosen == 0.95

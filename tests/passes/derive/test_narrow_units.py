@@ -12,10 +12,10 @@ from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.pass_manager import apply_unchecked, run_passes
 from edgevlm.compiler.reference import ProbeInput
 from edgevlm.passes import make_passes
-from edgevlm.passes.derive import narrow_units as module
 from edgevlm.passes.derive.mlps import find_mlps
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.narrow_units import TooWide, Units, narrow_units
+from edgevlm.passes.derive.sums import see, together
 from edgevlm.passes.pipelines import Flags, compose
 
 
@@ -89,11 +89,14 @@ def test_the_fit_and_the_order_each_bring_something(clean, tiny_probes, ort):
     assert dbs["sum", False] + 3 < dbs["sum", True] and dbs["sum", True] + 1 < dbs["loss", True]
 
 
-def test_many_at_once_are_as_one_at_a_time(clean, tiny_probes, ort, monkeypatch):
-    whole = features(narrow(clean, tiny_probes, keep=0.5), tiny_probes[0], ort)
-    monkeypatch.setattr(module, "HELD_BYTES", 1)
-    one_by_one = features(narrow(clean, tiny_probes, keep=0.5), tiny_probes[0], ort)
-    assert np.allclose(one_by_one, whole, atol=1e-5)
+def test_pictures_here_and_there_add_up_to_all_of_them(clean, tiny_probes):
+    part, signature = clean.parts["vision"], clean.contract.signature("vision")
+    feeds = [{"pixel_values": p.pixel_values} for p in tiny_probes]
+    some, others, whole = (see(part, signature, f) for f in (feeds[:5], feeds[5:], feeds))
+    both = together(some, others)
+    assert both.keys() == whole.keys() and len(whole) >= 2 * len(gelus(clean))
+    for name, total in both.items():
+        assert np.allclose(total.h, whole[name].h) and total.tokens == whole[name].tokens
 
 
 def test_heads_and_units_in_a_checked_recipe(tiny_model, tiny_probes):
@@ -146,7 +149,8 @@ def halved(model, probes):
     part = model.parts["vision"].clone()
     feeds = [{"pixel_values": p.pixel_values} for p in probes]
     macs = macs_for(model, 0.5)
-    narrow_units(part, model.contract.signature("vision"), feeds, macs, Units(multiple=1))
+    signature = model.contract.signature("vision")
+    narrow_units(part, signature, see(part, signature, feeds), macs, Units(multiple=1))
     return part
 
 
@@ -186,5 +190,5 @@ def test_units_that_a_norm_sees_together_stay(graph, solo):
     model = model_of(body, graph, solo, gain=np.ones(16))
     before = count(model.parts["vision"])
     with pytest.raises(TooWide):
-        narrow_units(model.parts["vision"], {}, [], before.macs - 1, Units())
+        narrow_units(model.parts["vision"], {}, {}, before.macs - 1, Units())
     assert count(model.parts["vision"]) == before
