@@ -76,7 +76,7 @@ def run(speaker: Speaker, bundle: Path, image: Path, prompt: str | None, **how: 
     short_help="Accuracy of a bundle on a dataset.",
     epilog=examples(
         "edgevlm eval b.edgevlm --dataset easy-vqa --split test",
-        "edgevlm eval vit.edgevlm --dataset fashion-mnist --classes bag,coat,shirt --json",
+        "edgevlm eval b.edgevlm --dataset easy-vqa --limit 500 --json",
     ),
 )
 @click.argument("bundle", type=ANY)

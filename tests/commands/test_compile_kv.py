@@ -146,7 +146,7 @@ def test_an_exported_model_keeps_its_int8_caches(made, edgevlm, tmp_path, tiny_m
     ("args", "code", "said"),
     [
         (("--kv", "int4"), "EV202", "types: float, int8"),
-        (("--kv", "int8", "--recipe", "r.toml"), "EV220", "or --kv"),
+        (("--kv", "int8", "--recipe", "r.toml"), "EV220", "--kv, "),
         (("--kv", "float", "--calib", "scenes"), "EV220", "or --kv int8"),
     ],
 )
