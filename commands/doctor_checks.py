@@ -27,6 +27,7 @@ _EXTRAS = {
     "coreai": "later: --target iphone through Core AI",
     "fpga": "later: --target fpga",
     "report": "edgevlm sweep: its plot",
+    "ray": "edgevlm derive --on ray://HEAD",
     "data": "make demo, edgevlm eval --dataset easy-vqa",
     "dev": "make test",
 }
