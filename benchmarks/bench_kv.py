@@ -27,7 +27,6 @@ from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.models.answer import Answerer, probe_inputs
 from edgevlm.models.calibration import calibration_probes
 from edgevlm.models.datasets import Dataset, load_dataset
-from edgevlm.models.processing.image import load_image
 from edgevlm.models.source import SourceOptions, open_source
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
@@ -127,7 +126,7 @@ def _decode(sides: dict[str, Answerer], asked: Dataset) -> dict[str, list[float]
 
 
 def _speak(side: Answerer, row: Any, steps: int, **how: Any) -> Any:
-    rgb = row.image if isinstance(row.image, np.ndarray) else load_image(row.image)
+    rgb = row.rgb
     prompt = side.prompt(row.question)
     words = (prompt.before, prompt.after, ())
     return generate(side.contract, side.parts, side.look(rgb), *words, max_new=steps, **how)

@@ -36,7 +36,6 @@ from edgevlm.compiler.reference import Reference, observe
 from edgevlm.models.answer import Answerer, probe_inputs
 from edgevlm.models.datasets import Dataset, load_dataset
 from edgevlm.models.datasets.scoring import Score, exact_match
-from edgevlm.models.processing.image import load_image
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
@@ -81,8 +80,7 @@ def ask_all(answerer: Answerer, dataset: Dataset) -> np.ndarray:
     right, tokens, last = [], None, None
     for row in dataset.rows:
         if row.image is not last:
-            rgb = row.image if isinstance(row.image, np.ndarray) else load_image(row.image)
-            tokens, last = answerer.look(rgb), row.image
+            tokens, last = answerer.look(row.rgb), row.image
         right.append(exact_match(answerer.answer(tokens, row.question).text, row.answer))
     return np.array(right)
 
@@ -97,10 +95,7 @@ def pictures(dataset: Dataset) -> np.ndarray:
 def timed(answerer: Answerer, plain: Answerer, dataset: Dataset) -> dict[str, Any]:
     """Time to first token of whole requests, as a ratio to no pruning."""
     rows = dataset.rows[:: max(1, len(dataset.rows) // 16)][:16]
-    asked = [
-        (r.image if isinstance(r.image, np.ndarray) else load_image(r.image), r.question)
-        for r in rows
-    ]
+    asked = [(r.rgb, r.question) for r in rows]
 
     def once(who: Answerer) -> Any:
         return lambda i: who.answer(*asked[i % len(asked)]).seconds

@@ -29,7 +29,6 @@ from edgevlm.compiler.generate import ImageTokens, generate
 from edgevlm.models.answer import Answerer
 from edgevlm.models.datasets import Dataset, load_dataset
 from edgevlm.models.datasets.scoring import exact_match
-from edgevlm.models.processing.image import load_image
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes
 
@@ -53,7 +52,7 @@ def look(answerer: Answerer, dataset: Dataset) -> Asked:
     for row in dataset.rows:
         key = row.image if isinstance(row.image, Path) else id(row.image)
         if key not in seen:
-            rgb = row.image if isinstance(row.image, np.ndarray) else load_image(row.image)
+            rgb = row.rgb
             seen[key] = answerer.look(rgb)
         found.append((seen[key], row.question))
     return found

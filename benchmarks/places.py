@@ -11,7 +11,6 @@ import numpy as np
 from edgevlm.compiler.generate import ImageTokens, Trace
 from edgevlm.models.answer import Answerer
 from edgevlm.models.datasets import Dataset
-from edgevlm.models.processing.image import load_image
 
 __all__ = ["position_bias"]
 
@@ -26,7 +25,7 @@ def position_bias(answerer: Answerer, dataset: Dataset) -> dict[str, float | int
     total = answerer.contract.image_tokens
     counts, n = np.zeros(total), 0
     for row in dataset.rows[:: max(1, len(dataset.rows) // ASKED)][:ASKED]:
-        rgb = row.image if isinstance(row.image, np.ndarray) else load_image(row.image)
+        rgb = row.rgb
         trace = Trace()
         image = answerer.look(rgb)
         tuple(answerer.stream(image, row.question, max_new=1, trace=trace))

@@ -15,7 +15,7 @@ from edgevlm.commands.derived import with_probes_of
 from edgevlm.compiler.exported_model import ExportedModel, load_model, save_model
 from edgevlm.compiler.pass_manager import Applied
 from edgevlm.compiler.reference import Reference, observe
-from edgevlm.models.answer import probe_inputs
+from edgevlm.models.answer import inputs_of
 from edgevlm.passes.derive.asked import Derived
 
 __all__ = ["Begun", "load_begun", "save_begun"]
@@ -61,8 +61,5 @@ def load_begun(folder: Path) -> Begun:
     """As it was saved; both models are asked the probes again."""
     original, model = (load_model(folder / name) for name in ("source", "model"))
     applied = tuple(Applied.of_json(row) for row in json.loads((folder / PASSES).read_text()))
-    first, seen = (
-        observe(each, probe_inputs(each.contract, each.processor, each.tokenizer, each.probes))
-        for each in (original, model)
-    )
+    first, seen = (observe(each, inputs_of(each)) for each in (original, model))
     return Begun(original, model, applied, first, seen)

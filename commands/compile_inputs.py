@@ -12,7 +12,7 @@ from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.reference import ProbeInput
-from edgevlm.models.answer import probe_inputs
+from edgevlm.models.answer import inputs_of
 from edgevlm.models.calibration import calibration_set
 from edgevlm.models.domain_rows import domain_set
 from edgevlm.models.picture_folders import CalibrationSet
@@ -29,7 +29,7 @@ class CalibrationInputs:
     notes: tuple[str, ...] = ()
 
     def __call__(self, model: ExportedModel) -> list[ProbeInput]:
-        return probe_inputs(model.contract, model.processor, model.tokenizer, self.split.fit)
+        return inputs_of(model, self.split.fit)
 
 
 def calibration_inputs(

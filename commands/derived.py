@@ -50,11 +50,7 @@ def split_pictures(probes: Sequence[Probe], asked: Derived | None, model: Export
     if asked is None or model.contract.kind != "classifier":
         return Split(tuple(probes))
     names = names_of(model)
-    wanted = (
-        names
-        if not asked.classes
-        else [names[i] for i in chosen(names, asked.classes, all_allowed=False)]
-    )
+    wanted = _wanted(names, asked)
     places = by_class(probes)
     if not asked.classes and not places:  # all classes, and nobody says which is which
         return Split(tuple(probes))

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgevlm.commands.derived import HELD, Split, vision_costs
+from edgevlm.commands.evaluate import score
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel, Probe
 from edgevlm.models.answer import Answerer
-from edgevlm.models.datasets.scoring import exact_match
+from edgevlm.models.datasets import Dataset, Row
 
 __all__ = ["compare_domain", "split_rows"]
 
@@ -60,11 +61,7 @@ def compare_domain(
 
 
 def _right(model: ExportedModel, parts: PartCaller, held: Sequence[Probe]) -> int:
-    """An image is encoded once for all of its consecutive questions."""
     answerer = Answerer(model.contract, model.processor, model.tokenizer, parts)
-    right, last, tokens = 0, None, None
-    for probe in held:
-        if probe.image is not last:
-            tokens, last = answerer.look(probe.image), probe.image
-        right += exact_match(answerer.answer(tokens, probe.question).text, probe.answer or "")
-    return right
+    rows = tuple(Row(p.image, p.question, p.answer or "", "held out") for p in held)
+    found = score(answerer, Dataset("domain", "held out", rows, "", ("held out",)))
+    return found["overall"]["correct"]

@@ -12,8 +12,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from edgevlm.commands.evaluate_classes import measure_classes
 from edgevlm.commands.session import open_for_answers
 from edgevlm.compiler.bundle import open_bundle
@@ -21,7 +19,6 @@ from edgevlm.compiler.errors import UsageFault
 from edgevlm.models.answer import Answerer
 from edgevlm.models.datasets import CLASSIFIED, DATASETS, Dataset, load_dataset
 from edgevlm.models.datasets.scoring import Tally
-from edgevlm.models.processing.image import load_image
 
 __all__ = ["evaluate_bundle", "score"]
 
@@ -102,8 +99,7 @@ def score(
     tally, last, tokens = Tally(), None, None
     for done, row in enumerate(dataset.rows):
         if row.image is not last:
-            rgb = row.image if isinstance(row.image, np.ndarray) else load_image(row.image)
-            tokens, last = answerer.look(rgb), row.image
+            tokens, last = answerer.look(row.rgb), row.image
         tally.add(answerer.answer(tokens, row.question).text, row.answer, row.kind)
         advance(done + 1, len(dataset.rows))
     return {

@@ -12,15 +12,12 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.class_names import chosen, find, nearest
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.models.answer import Viewer
 from edgevlm.models.datasets import Dataset, few
 from edgevlm.models.datasets.scoring import Tally
-from edgevlm.models.processing.image import load_image
 from edgevlm.runtimes import find_runtime
 
 __all__ = ["measure_classes", "names_in", "score_classes"]
@@ -76,7 +73,7 @@ def score_classes(
     """
     base, masked = Tally(), Tally()
     for done, row in enumerate(dataset.rows):
-        rgb = row.image if isinstance(row.image, np.ndarray) else load_image(row.image)
+        rgb = row.rgb
         logits = viewer.look(rgb)[0]
         base.add(known[int(logits.argmax())], row.answer, row.kind)
         if among is not None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller
-from edgevlm.compiler.exported_model import Probe, Processor
+from edgevlm.compiler.exported_model import ExportedModel, Probe, Processor
 from edgevlm.compiler.generate import ImageTokens, Trace, classify, encode_image, generate
 from edgevlm.compiler.reference import ProbeInput
 from edgevlm.models.processing.preprocess import ImageProcessor
@@ -26,6 +26,7 @@ __all__ = [
     "Answerer",
     "Viewer",
     "image_processor",
+    "inputs_of",
     "map_samples",
     "probe_inputs",
     "same_samples",
@@ -204,6 +205,12 @@ def probe_inputs(
         ProbeInput(images(p.image), q.before, q.after, p.answer, _said(text, p))
         for p, q in zip(probes, prompts, strict=True)
     ]
+
+
+def inputs_of(model: ExportedModel, probes: tuple[Probe, ...] | None = None) -> list[ProbeInput]:
+    """For a model: its own probes, or others."""
+    shown = model.probes if probes is None else probes
+    return probe_inputs(model.contract, model.processor, model.tokenizer, shown)
 
 
 def _said(text: TextProcessor, probe: Probe) -> tuple[int, ...]:

@@ -28,7 +28,6 @@ from edgevlm.models.picture_folders import (
     in_turns,
     of_class_folders,
 )
-from edgevlm.models.processing.image import load_image
 
 __all__ = [
     "by_class",
@@ -151,7 +150,7 @@ def _of_dataset(name: str, count: int, model: ExportedModel) -> tuple[Probe, ...
     told = model.contract.kind == "vlm"  # "yes" is no class
     return tuple(
         Probe(
-            image=row.image if isinstance(row.image, np.ndarray) else load_image(row.image),
+            image=row.rgb,
             question=row.question,
             answer=row.answer if told else None,
         )
@@ -168,7 +167,7 @@ def _of_classes(dataset: Dataset, count: int, model: ExportedModel) -> list[Prob
     known = {kind: names[at[0]] for kind in shares if len(at := find(names, kind)) == 1}
     return [
         Probe(
-            image=row.image if isinstance(row.image, np.ndarray) else load_image(row.image),
+            image=row.rgb,
             question=row.question,
             answer=known.get(row.answer),
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.models.processing.image import load_image
 
 __all__ = [
     "CLASSIFIED",
@@ -37,6 +38,11 @@ class Row:
     question: str
     answer: str
     kind: str  # one of the data set's `kinds`
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """uint8 [H,W,3]; a file is read. Raises EV11x."""
+        return self.image if isinstance(self.image, np.ndarray) else load_image(self.image)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Course", "Taught", "lift", "mse", "place", "relative_error", "teach"]
+from edgevlm.passes.derive.course import Course, steps_of
+
+__all__ = ["Taught", "lift", "mse", "place", "relative_error", "teach"]
 
 FLAT = 1e-6  # added to Var(S): a student that says the same of everything has none
 
@@ -64,17 +66,6 @@ def relative_error(teacher: Tensor, student: Tensor) -> float:
 
 
 @dataclass(frozen=True)
-class Course:
-    """How a part is taught."""
-
-    steps: int
-    batch: int  # pictures
-    rate: float
-    seed: int
-    every: int  # steps between looks at the held-out pictures
-
-
-@dataclass(frozen=True)
 class Taught:
     """The step that was kept, and how far off held-out pictures were before and then."""
 
@@ -98,20 +89,13 @@ def teach(
         weight.requires_grad_()
     optimiser = torch.optim.AdamW(weights, lr=course.rate, weight_decay=0.0)
     fading = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, course.steps)
-    rng = np.random.default_rng(course.seed)
     before = _look(held)
     best, kept = Taught(0, before, before), [w.detach().clone() for w in weights]
-    for step in range(1, course.steps + 1):
-        some = rng.choice(pictures, min(course.batch, pictures), replace=False)
-        optimiser.zero_grad()
-        loss(some).backward()
-        optimiser.step()
-        fading.step()
-        if step % course.every == 0 or step == course.steps:
-            found = _look(held)
-            if found < best.after:  # never for one that is not a number
-                best = Taught(step, before, found)
-                kept = [w.detach().clone() for w in weights]
+    for step in steps_of(course, optimiser, loss, pictures, fading):
+        found = _look(held)
+        if found < best.after:  # never for one that is not a number
+            best = Taught(step, before, found)
+            kept = [w.detach().clone() for w in weights]
     with torch.no_grad():
         for weight, good in zip(weights, kept, strict=True):
             weight.copy_(good)

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgevlm.passes.derive.course import Course, steps_of
+
 __all__ = ["Mask", "Masks", "Plan", "train_masks"]
 
 BETA = 5.0
@@ -54,17 +56,12 @@ class Mask(nn.Module):
         return _Straight.apply(self.scores, self.beta)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How masks are trained."""
+@dataclass(frozen=True, kw_only=True)
+class Plan(Course):
+    """How masks are trained; `rate` is that of scores."""
 
-    steps: int
-    batch: int  # pictures
-    rate: float  # of scores
     beta_rate: float
     decay: float
-    seed: int
-    every: int  # steps between looks at the held-out pictures
 
 
 @dataclass(frozen=True)
@@ -96,20 +93,18 @@ def train_masks(
         ],
         weight_decay=plan.decay,
     )
-    rng = np.random.default_rng(plan.seed)
     before = held([torch.ones(width) for width in widths])
     best = Masks([np.arange(width) for width in widths], 0, before, before)
-    for step in range(1, plan.steps + 1):
-        some = rng.choice(pictures, min(plan.batch, pictures), replace=False)
-        optimiser.zero_grad()
-        loss([mask() for mask in masks], some).backward()
-        optimiser.step()
-        if step % plan.every == 0 or step == plan.steps:
-            with torch.no_grad():
-                now = [mask() for mask in masks]
-                found = held(now)
-            kept = [np.flatnonzero(mask.numpy()) for mask in now]
-            fewer = sum(map(len, kept)) < sum(map(len, best.kept))
-            if found < best.after or (found == best.after and fewer):
-                best = Masks(kept, step, before, found)
+
+    def of_masks(some: np.ndarray) -> Tensor:
+        return loss([mask() for mask in masks], some)
+
+    for step in steps_of(plan, optimiser, of_masks, pictures):
+        with torch.no_grad():
+            now = [mask() for mask in masks]
+            found = held(now)
+        kept = [np.flatnonzero(mask.numpy()) for mask in now]
+        fewer = sum(map(len, kept)) < sum(map(len, best.kept))
+        if found < best.after or (found == best.after and fewer):
+            best = Masks(kept, step, before, found)
     return best

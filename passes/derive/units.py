@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgevlm.passes.derive.factors import rounded_down
 from edgevlm.passes.quantize.compensation.gram import Gram
 
 __all__ = ["Moments", "Refit", "levelled", "refit"]
@@ -80,7 +81,4 @@ def levelled(
             level += (budget - spent) / left
             break
         spent, level, left = spent + more, wide[i], left - price[i]
-    return [
-        old if level >= old else max(int(level + 1e-9) // multiple * multiple, min(multiple, old))
-        for old in widths
-    ]
+    return [rounded_down(int(level + 1e-9), old, multiple) for old in widths]

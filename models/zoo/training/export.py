@@ -10,7 +10,6 @@ from pathlib import Path
 from edgevlm.compiler.exported_model import ExportedModel, Probe, Source, save_model
 from edgevlm.models.datasets import Dataset
 from edgevlm.models.hf.checkpoint import Capacity, export_checkpoint
-from edgevlm.models.processing.image import load_image
 
 __all__ = ["export", "probes", "put"]
 
@@ -41,12 +40,7 @@ def probes(data: Dataset, a_kind: int) -> tuple[Probe, ...]:
         rows = [row for row in data.rows if row.kind == kind]
         step = len(rows) // a_kind
         chosen += [
-            Probe(image=_pixels(row.image), question=row.question, answer=row.answer)
+            Probe(image=row.rgb, question=row.question, answer=row.answer)
             for row in rows[step // 2 :: step][:a_kind]
         ]
     return tuple(chosen)
-
-
-def _pixels(image: object) -> object:
-    """uint8 [H, W, 3]; a generated picture is that already."""
-    return load_image(image) if isinstance(image, Path) else image

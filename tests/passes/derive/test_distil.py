@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="distillation needs: pip install 'edgevlm[torch]'")
 
-from edgevlm.passes.derive.distil import Course, lift, mse, place, relative_error, teach  # noqa: E402
+from edgevlm.passes.derive.course import Course  # noqa: E402
+from edgevlm.passes.derive.distil import lift, mse, place, relative_error, teach  # noqa: E402
 
 RNG = np.random.default_rng(1)
 
