@@ -9,15 +9,17 @@ from edgevlm.commands.begun import Begun
 from edgevlm.commands.compile_inputs import calibration_inputs, check_floor
 from edgevlm.commands.compile_options import CompileOptions
 from edgevlm.commands.derived import with_probes_of
-from edgevlm.commands.finish import Given, Progress, finish, probes_of
+from edgevlm.commands.finish import Given, Progress, finish
 from edgevlm.commands.narrow_latency import check_timed_here
 from edgevlm.commands.quant_drop import check_limit
 from edgevlm.commands.quant_gate import QUANT_STEPS
 from edgevlm.compiler.atomic import check_target
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.pass_manager import first_of
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.compiler.reference import observe
 from edgevlm.devices import Device, find_device
+from edgevlm.models.answer import inputs_of
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import DERIVE_STEPS, derived_of
@@ -53,14 +55,13 @@ def compile_model(
     if options.recipe and options.calib:
         asked_for = derived_of(recipe.steps)  # the same pictures are held out
     calibration = calibration_inputs(options.calib, original, passes, asked_for)
-    rounding = next((i for i, p in enumerate(passes) if p.name in QUANT_STEPS), len(passes))
-    check_limit(options.max_drop, rounds=rounding < len(passes))
+    check_limit(options.max_drop, rounds=first_of(passes, QUANT_STEPS) < len(passes))
     for step in passes:
         if step.name in DERIVE_STEPS:
             step.requires(original)
     original = with_probes_of(original, asked_for)
     progress("probe source")
-    first = observe(original, probes_of(original))
+    first = observe(original, inputs_of(original))
     begun = Begun(original, original, (), first, first)
     return finish(begun, options, Given(recipe, passes, calibration, asked_for), start, progress)
 

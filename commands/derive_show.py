@@ -47,7 +47,8 @@ def derive_table(speaker: Speaker, report: dict[str, Any]) -> None:
     speaker.say(
         f"{report['done']} made, {report['kept']} kept, {report['failed']} failed in "
         f"{report['seconds']:.1f} s: base {stages['base']['seconds']:.1f} s"
-        f"{' (from the cache)' if stages['base']['cached'] else ''}, class sets "
+        f"{' (from the cache)' if stages['base']['cached'] else ''}, pictures "
+        f"{stages['pictures']['seconds']:.1f} s, class sets "
         f"{stages['class_set']['seconds']:.1f} s, budgets {stages['budget']['seconds']:.1f} s; "
         f"{rate['bundles_per_minute']:.1f} bundles a minute"
     )

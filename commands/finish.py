@@ -26,18 +26,19 @@ from edgevlm.compiler.atomic import atomic_folder
 from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Target
+from edgevlm.compiler.memo import ROOM, Memo
 from edgevlm.compiler.pass_base import Pass
-from edgevlm.compiler.pass_manager import run_passes
+from edgevlm.compiler.pass_manager import Originals, first_of, run_passes
 from edgevlm.compiler.recipe import Recipe
-from edgevlm.compiler.reference import ProbeInput, Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.devices import find_device
 from edgevlm.devices.host import describe_host
-from edgevlm.models.answer import probe_inputs
+from edgevlm.models.answer import inputs_of
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import DERIVE_STEPS, Derived
 from edgevlm.runtimes import find_runtime
 
-__all__ = ["Given", "Progress", "finish", "probes_of"]
+__all__ = ["Given", "Progress", "finish"]
 
 Progress = Callable[[str], None]
 
@@ -70,16 +71,17 @@ def finish(
     original, first = begun.original, begun.first
     device = find_device(options.target)
     runtime = find_runtime(device.runtime)
-    rounding = next((i for i, p in enumerate(passes) if p.name in QUANT_STEPS), len(passes))
-    probes = probes_of(original)
+    rounding = first_of(passes, QUANT_STEPS)
+    probes = inputs_of(original)
     run = functools.partial(
         run_passes,
-        probes=probes_of,
+        probes=inputs_of,
         calibration=calibration,
+        originals=Originals(passes),
         min_sqnr=options.min_sqnr,
         progress=progress,
     )
-    deriving = next((i for i, p in enumerate(passes) if p.name in DERIVE_STEPS), rounding)
+    deriving = min(first_of(passes, DERIVE_STEPS), rounding)
     done = len(begun.applied)
     whole, applied, before = run(begun.model, passes[done:deriving], seen=begun.seen)
     applied = [*begun.applied, *applied]
@@ -88,20 +90,22 @@ def finish(
         base, derived_by, before = run(base, passes[deriving:narrowing], seen=before)
         applied += derived_by
         progress("time widths")
-        fitted = (calibration or probes_of)(base)
-        latency = settle_latency(recipe, base, runtime, inputs=fitted, probes=probes_of)
+        fitted = (calibration or inputs_of)(base)
+        memo = passes[narrowing].memo if passes[narrowing].memo.limit else Memo(ROOM)
+        latency = settle_latency(recipe, base, runtime, inputs=fitted, probes=inputs_of, memo=memo)
         recipe, deriving = latency.recipe, narrowing
         passes = make_passes(recipe)
+        passes[narrowing].memo = memo
     base, derived_by, before = run(base, passes[deriving:rounding], seen=before)
     applied += derived_by
     if any(getattr(p.options, "budget_ms", 0) for p in passes[rounding:]):
         progress("time layers")
-        inputs = calibration or probes_of
+        inputs = calibration or inputs_of
         recipe = within_budget(recipe, base, observe(base, inputs(base)), runtime)
         passes = make_passes(recipe)
     model, rounded_by, seen = run(base, passes[rounding:], seen=before)
     applied += rounded_by
-    asked = probes_of(model)  # a pass may have changed the size of the pictures
+    asked = inputs_of(model)  # a pass may have changed the size of the pictures
     shown = saying_no_more(original, passes)
     if shown is not original:
         first = observe(shown, probes)
@@ -196,10 +200,6 @@ def _next(out: Path, model: ExportedModel) -> list[str]:
         f"edgevlm run {bundle} --image {picture} --prompt {question}",
         f"edgevlm profile {bundle}",
     ]
-
-
-def probes_of(model: ExportedModel) -> list[ProbeInput]:
-    return probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
 
 
 def _agree(a: Reference, b: Reference) -> int:

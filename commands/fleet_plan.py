@@ -28,10 +28,10 @@ from edgevlm.compiler.class_names import chosen, names_of
 from edgevlm.compiler.errors import EdgeError, UsageFault
 from edgevlm.compiler.exported_model import SCHEMA, ExportedModel
 from edgevlm.compiler.pass_base import Pass
-from edgevlm.compiler.pass_manager import run_passes
+from edgevlm.compiler.pass_manager import first_of, run_passes
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.devices import find_device
-from edgevlm.models.answer import probe_inputs
+from edgevlm.models.answer import inputs_of
 from edgevlm.models.picture_folders import CalibrationSet
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import DERIVE_STEPS
@@ -117,7 +117,7 @@ def make_base(model: ExportedModel, plan: Plan) -> tuple[Path, bool]:
     def build(draft: Path) -> None:
         nonlocal cached
         cached = False
-        made, applied, _ = run_passes(model, plan.base, _probes)
+        made, applied, _ = run_passes(model, plan.base, inputs_of)
         save_begun(model, made, applied, draft)
 
     return cached_folder("base", plan.base_key, build), cached
@@ -180,7 +180,7 @@ def _plan(
         ),
         len(passes),
     )
-    fitted = next((i for i, p in enumerate(passes) if p.name == FITTED), len(passes))
+    fitted = first_of(passes, {FITTED})
     base_key = _digest(source, _steps(recipe, base))[:32]
     toolchain = find_runtime(device.runtime).toolchain()
     inputs = _digest(base_key, recipe.to_toml(), toolchain, pictures)
@@ -213,10 +213,6 @@ def _digest(*parts: Any) -> str:
 
 def _steps(recipe: Recipe, count: int) -> str:
     return json.dumps([(s.name, s.options) for s in recipe.steps[:count]], sort_keys=True)
-
-
-def _probes(model: ExportedModel) -> Any:
-    return probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
 
 
 def _untargeted() -> UsageFault:

@@ -77,7 +77,6 @@ def fleet_report(
     count = Counter(row["status"] for row in rows)
     done = [row for row in rows if row["status"] == "done"]
     rate = 60 * len(done) / max(now - begun, 1e-9)
-    fitting, rest = ([row["stages"][name] for row in done] for name in ("class_set", "budget"))
     whole = [row["bundle"] for row in rows if row["fault"] is None]
     return {
         "schema": 1,
@@ -88,12 +87,9 @@ def fleet_report(
         "seconds": round(now - start, 2),
         "stages": {
             "base": base,
-            "class_set": {
-                "seconds": round(sum(each["seconds"] for each in fitting), 3),
-                "made": sum(each["made"] for each in fitting),
-                "reused": sum(each["reused"] for each in fitting),
-            },
-            "budget": {"seconds": round(sum(each["seconds"] for each in rest), 3)},
+            "pictures": _total(done, "pictures", "seconds", "made", "reused"),
+            "class_set": _total(done, "class_set", "seconds", "made", "reused"),
+            "budget": _total(done, "budget", "seconds"),
         },
         "throughput": {
             "bundles_per_minute": round(rate, 2),
@@ -105,3 +101,8 @@ def fleet_report(
         "sets": list(rows),
         "next": [f"edgevlm verify {shlex.quote(bundle)}" for bundle in whole[:1]],
     }
+
+
+def _total(done: Sequence[dict[str, Any]], stage: str, *what: str) -> dict[str, float]:
+    """Of what every bundle says of a stage."""
+    return {key: round(sum(row["stages"][stage][key] for row in done), 3) for key in what}

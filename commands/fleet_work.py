@@ -1,6 +1,7 @@
 """What a worker does: all budgets of one set of classes, one bundle after the other.
 
-The base comes from the cache and is held by the process; what the budgets have in common is found
+The base comes from the cache and is held by the process, with what pictures of a class make of it:
+sets that share a class look at its pictures once. What the budgets of a set have in common is found
 once, with the first of them (compiler/memo.py). One bundle that fails does not stop the others.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -21,13 +22,15 @@ from edgevlm.commands.compile_inputs import CalibrationInputs
 from edgevlm.commands.finish import Given, finish
 from edgevlm.commands.fleet_report import Item, failed, summary
 from edgevlm.compiler.bundle import open_bundle
-from edgevlm.compiler.memo import Memo
+from edgevlm.compiler.memo import ROOM, Memo
+from edgevlm.compiler.pass_base import Pass
+from edgevlm.compiler.pass_manager import first_of
 from edgevlm.passes import make_passes
 
 __all__ = ["FITTED", "Group", "derive_group"]
 
 FITTED = "narrow-encoder"  # the pass whose budgets have something in common
-SHARED_BYTES = 1 << 30  # of one process
+HARMLESS = {"keep-classes"}  # in front of that: hidden units of the base do what they did
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Group:
 
 def derive_group(group: Group) -> Iterator[dict[str, Any]]:
     """A row of the report for each item, as soon as its bundle is written."""
-    memo = Memo(SHARED_BYTES)
+    memo = Memo(ROOM)
     for item in group.items:
         start = perf_counter()
         try:
@@ -53,35 +56,46 @@ def derive_group(group: Group) -> Iterator[dict[str, Any]]:
 
 
 def _derive(group: Group, item: Item, memo: Memo, start: float) -> dict[str, Any]:
-    base = _base(group.base).for_classes(item.options.flags.derived)
+    base, looks = _base(group.base)
+    base = base.for_classes(item.options.flags.derived)
     loaded = perf_counter() - start
     passes = make_passes(item.recipe)
+    memo.base = looks if _as_the_base(passes[len(base.applied) :]) else Memo(ROOM)
     for step in passes:
         if step.name == FITTED:
             step.memo = memo
-    spent, made, found = memo.seconds, memo.made, memo.found
+    looking, fitting = _counted(memo.base), _counted(memo)
 
     def record() -> dict[str, Any]:
-        fitting = memo.seconds - spent
-        rest = perf_counter() - start - loaded - fitting
-        return {
-            "fleet": {"set": item.name, "inputs": item.inputs},
-            "stages": {
-                "base": {"seconds": round(loaded, 3), "cached": True},
-                "class_set": {
-                    "seconds": round(fitting, 3),
-                    "made": memo.made - made,
-                    "reused": memo.found - found,
-                },
-                "budget": {"seconds": round(rest, 3)},
-            },
+        stages = {
+            "base": {"seconds": round(loaded, 3), "cached": True},
+            "pictures": looking(),
+            "class_set": fitting(),
         }
+        spent = sum(each["seconds"] for each in stages.values())
+        stages["budget"] = {"seconds": round(perf_counter() - start - spent, 3)}
+        return {"fleet": {"set": item.name, "inputs": item.inputs}, "stages": stages}
 
     given = Given(item.recipe, passes, group.calibration, item.options.flags.derived)
     finish(base, item.options, given, start, more=record)
     return summary(item, open_bundle(item.options.out).record(), "done")
 
 
+def _as_the_base(passes: Sequence[Pass]) -> bool:
+    """Whether pictures make of the part to be narrowed what they make of the base."""
+    return {step.name for step in passes[: first_of(passes, {FITTED})]} <= HARMLESS
+
+
+def _counted(memo: Memo) -> Callable[[], dict[str, Any]]:
+    """What it does from now on."""
+    seconds, made, found = memo.seconds, memo.made, memo.found
+    return lambda: {
+        "seconds": round(memo.seconds - seconds, 3),
+        "made": memo.made - made,
+        "reused": memo.found - found,
+    }
+
+
 @functools.lru_cache(maxsize=1)
-def _base(folder: Path) -> Begun:
-    return load_begun(folder)
+def _base(folder: Path) -> tuple[Begun, Memo]:
+    return load_begun(folder), Memo(ROOM)

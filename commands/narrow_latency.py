@@ -26,9 +26,10 @@ from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.memo import Memo
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe, Step
-from edgevlm.compiler.reference import ProbeInput, observe
+from edgevlm.compiler.reference import ProbeInput, shown
 from edgevlm.devices import Device
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.levels import with_units
@@ -108,17 +109,19 @@ def settle_latency(
     *,
     inputs: Sequence[ProbeInput],
     probes: Callable[[ExportedModel], Sequence[ProbeInput]],
+    memo: Memo,
 ) -> Latency:
     """model: as it is in front of the step with the budget; inputs: what that is fitted to.
 
-    Raises EV251 where the narrowest part takes longer.
+    memo: of that step, which need not find out again what is found out here. Raises EV251 where the
+    narrowest part takes longer.
     """
     at = budget_step(recipe)
     options = dict(recipe.steps[at].options)
     budget = float(options.pop("budget_ms"))
     options.pop("macs", None)
     step = NarrowEncoder(**options)
-    step.calibration = observe(model, inputs)
+    step.calibration, step.memo = shown(model, inputs), memo
     part, behind = model.parts[ROLE], recipe.steps[at + 1 :]
     clock = PartClock(
         model, runtime, step.calibration.fed(ROLE)[:FED], _rest(recipe.target, behind, probes)

@@ -3,7 +3,9 @@
 Two budgets for the same pictures need the same sums over these pictures. Whoever runs a pass more
 than once on one model with one calibration hands all of them one memo; it counts the seconds that
 were spent on what is kept, and how often that was asked for again. What would take it over `limit`
-is made anew each time, so that memory stays bounded: slower, and the same numbers.
+is made anew each time, so that memory stays bounded: slower, and the same numbers. What hangs on
+less, and is the same for other calibrations too, goes into the `wider` memo, under a key that says
+what it is of.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, TypeVar
 
-__all__ = ["Memo"]
+__all__ = ["ROOM", "Memo"]
+
+ROOM = 1 << 30  # bytes; a good limit for one
 
 T = TypeVar("T")
 
@@ -25,8 +29,14 @@ class Memo:
     seconds: float = 0.0  # that making things took
     made: int = 0
     found: int = 0
+    base: Memo | None = None
     _values: dict[str, Any] = field(default_factory=dict)
     _making: bool = False
+
+    @property
+    def wider(self) -> Memo:
+        """Of whoever shares one with other memos; itself where nobody does."""
+        return self.base or self
 
     def kept(self, key: str, make: Callable[[], T], bytes_: Callable[[T], int] = lambda _: 0) -> T:
         """The value of `key`, made if it is not there. bytes_: what keeping it takes."""

@@ -70,6 +70,7 @@ class Pass(ABC):
     #: dB below which an approximating pass is taken for broken, where the user names no other
     floor_db: float = 15.0
     calibrated: bool = False  # it fits numbers to inputs, and wants those of --calib
+    images_only: bool = False  # of these it wants what the vision part is fed, and no more
     #: what the model in hand does on the probes, or on those; set before `run`, None: unobserved
     calibration: Reference | None = None
     #: the first of these passes that a recipe has in front shows it what it was given: `original`

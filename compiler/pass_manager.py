@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Note, Pass
-from edgevlm.compiler.reference import ProbeInput, Reference, observe
+from edgevlm.compiler.reference import ProbeInput, Reference, observe, shown
 from edgevlm.compiler.validate import validate
 from edgevlm.compiler.verify import Check, check_pass
 
-__all__ = ["Applied", "apply_unchecked", "run_passes"]
+__all__ = ["Applied", "Originals", "apply_unchecked", "first_of", "run_passes"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,25 @@ class Applied:
         )
 
 
+def first_of(passes: Sequence[Pass], names: Collection[str]) -> int:
+    """Which of the passes is the first of these; their number where none is."""
+    return next((i for i, step in enumerate(passes) if step.name in names), len(passes))
+
+
+class Originals:
+    """The models in front of passes that a later one goes by, over several runs of one recipe."""
+
+    def __init__(self, passes: Sequence[Pass]) -> None:
+        self._wanted = {name for step in passes for name in step.since}
+        self._models: dict[str, ExportedModel] = {}
+
+    def show(self, step: Pass, model: ExportedModel) -> None:
+        known = [self._models[name] for name in step.since if name in self._models]
+        step.original = known[0] if known else None
+        if step.name in self._wanted:
+            self._models.setdefault(step.name, model)
+
+
 Probes = Sequence[ProbeInput] | Callable[[ExportedModel], Sequence[ProbeInput]]
 
 
@@ -62,6 +81,7 @@ def run_passes(
     *,
     calibration: Probes | None = None,
     seen: Reference | None = None,
+    originals: Originals | None = None,
     min_sqnr: float | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[ExportedModel, list[Applied], Reference]:
@@ -69,22 +89,20 @@ def run_passes(
 
     probes: or what makes them for a model, needed where a pass changes the size of its pictures.
     calibration: for passes that fit numbers to inputs; the probes where it is None. seen: what the
-    model did on the probes, where that is known.
+    model did on the probes, where that is known. originals: of a recipe that is run in parts.
     min_sqnr: dB, the floor for passes that approximate; their own where it is None. Raises EV2xx
     naming pass and node.
     """
     seen = seen or observe(model, _probes(probes, model))
     record: list[Applied] = []
-    given = _Given(passes)
+    originals = originals or Originals(passes)
     for step in passes:
         progress(step.name)
         start = perf_counter()
-        given.show(step, model)
+        originals.show(step, model)
         step.calibration = seen
         if calibration is not None and step.calibrated:
-            step.calibration = step.memo.kept(
-                "calibration", lambda m=model: observe(m, _probes(calibration, m))
-            )
+            step.calibration = _calibration(step, model, _probes(calibration, model))
         result = step(model)
         check = None
         if result.changed:
@@ -117,27 +135,17 @@ def apply_unchecked(
 
     probes: what passes that fit numbers to inputs look at.
     """
-    given = _Given(passes)
+    originals = Originals(passes)
     for step in passes:
-        given.show(step, model)
+        originals.show(step, model)
         if step.calibrated:
-            step.calibration = observe(model, probes)
+            step.calibration = _calibration(step, model, probes)
         model = step(model).model
     return model
 
 
-class _Given:
-    """The models in front of passes that a later one goes by."""
-
-    def __init__(self, passes: Sequence[Pass]) -> None:
-        self._wanted = {name for step in passes for name in step.since}
-        self._models: dict[str, ExportedModel] = {}
-
-    def show(self, step: Pass, model: ExportedModel) -> None:
-        known = [self._models[name] for name in step.since if name in self._models]
-        step.original = known[0] if known else None
-        if step.name in self._wanted:
-            self._models.setdefault(step.name, model)
+def _calibration(step: Pass, model: ExportedModel, probes: Sequence[ProbeInput]) -> Reference:
+    return (shown if step.images_only else observe)(model, probes)
 
 
 def _probes(probes: Probes, model: ExportedModel) -> Sequence[ProbeInput]:

@@ -12,7 +12,7 @@ from edgevlm.compiler.executor import Feeds, PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify, encode_image, generate
 
-__all__ = ["MAX_ANSWER", "ProbeInput", "Reference", "observe"]
+__all__ = ["MAX_ANSWER", "ProbeInput", "Reference", "observe", "shown"]
 
 MAX_ANSWER = 16  # tokens; enough to see two models disagree
 
@@ -63,6 +63,18 @@ class Reference:
     def fed(self, role: Role) -> list[Feeds]:
         """What it was given on them."""
         return [feeds[role] for feeds in self.feeds if role in feeds]
+
+
+def shown(model: ExportedModel, probes: Sequence[ProbeInput]) -> Reference:
+    """What the vision part is fed on them; nothing is run, so there are no logits and answers."""
+    return Reference(
+        [{"vision": {"pixel_values": probe.pixel_values}} for probe in probes],
+        [],
+        [],
+        contract=model.contract,
+        truths=[probe.truth for probe in probes],
+        said=[probe.said for probe in probes],
+    )
 
 
 def observe(

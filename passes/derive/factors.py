@@ -14,11 +14,12 @@ fewer channels 1 / sqrt(q) no longer follows from the shape, and the graph has t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Factors", "Spread", "factors", "width_for"]
+__all__ = ["Factors", "Spread", "factors", "rounded_down", "width_for"]
 
 FLOOR = 1e-7  # of the largest eigenvalue of inputs: below it no input ever went
 
@@ -77,13 +78,17 @@ def factors(a: np.ndarray, b: np.ndarray) -> Factors:
     return Factors(basis_a @ u, s, basis_b @ vt.T)
 
 
-def width_for(heads: list[Factors], share: float, multiple: int) -> int:
+def width_for(energies: Sequence[np.ndarray], share: float, multiple: int) -> int:
     """The least channels a head that keep `share` of the energy in the mean over heads.
 
-    Rounded down to a multiple, as NuWa does, but never to none; where all are needed, all stay.
+    energies: [q] of each head, of its first 1, 2, ... channels. Rounded down to a multiple, as
+    NuWa does, but never to none; where all are needed, all stay.
     """
-    energy = np.mean([head.energy for head in heads], axis=0)
+    energy = np.mean(energies, axis=0)
     least = int(np.searchsorted(energy, share - 1e-12)) + 1
-    if least >= len(energy):
-        return len(energy)
-    return max(least // multiple * multiple, min(multiple, len(energy)))
+    return rounded_down(least, len(energy), multiple)
+
+
+def rounded_down(width: int, whole: int, multiple: int) -> int:
+    """To a multiple, but never to none; where all `whole` are wanted, all stay."""
+    return whole if width >= whole else max(width // multiple * multiple, min(multiple, whole))

@@ -22,6 +22,7 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.passes.derive.mlps import find_mlps
 from edgevlm.passes.derive.narrow_heads import narrow_heads
 from edgevlm.passes.derive.narrow_units import TooWide
+from edgevlm.passes.derive.turn_heads import turn_heads
 from edgevlm.passes.derive.units import levelled
 
 __all__ = ["head_levels", "spent", "unit_levels", "with_units"]
@@ -41,7 +42,7 @@ def head_levels(part: ir.Model, signature: Signature, multiple: int) -> list[ir.
     found = [part]
     for share in HEADS:
         clone = part.clone()
-        narrow_heads(clone, signature, {}, 1.0, multiple, share)
+        narrow_heads(clone, signature, turn_heads(clone), 1.0, multiple, share)
         if count(clone).macs < count(found[-1]).macs:
             found.append(clone)
     return found

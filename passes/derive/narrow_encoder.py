@@ -34,7 +34,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.passes.derive.narrow_heads import Cut
 from edgevlm.passes.derive.narrow_units import TooWide, Units
-from edgevlm.passes.derive.narrowing import Afford, Narrowing
+from edgevlm.passes.derive.narrowing import Afford, Narrowing, images_of
 
 __all__ = ["ROLE", "NarrowEncoder", "Settled"]
 
@@ -83,7 +83,7 @@ class NarrowEncoder(Pass):
     paper = "2504.03118"
     after = ("fold-constants", "fuse-attention", "fuse-gelu", "merge-duplicates", "gather-early")
     Options = NarrowEncoderOptions
-    calibrated = True
+    calibrated = images_only = True
     since = ("purify-units",)
 
     def run(self, model: ExportedModel) -> PassResult:
@@ -128,11 +128,13 @@ class NarrowEncoder(Pass):
             raise _beyond(macs, whole, have, self.options.multiple)
 
     def _narrowing(self, model: ExportedModel) -> Narrowing:
-        o = self.options
+        o, seen = self.options, self.observed
+        plain = model.contract.kind == "classifier"  # a VLM's answers are no classes of pictures
+        labels = seen.truths if plain else [None] * len(seen.truths)
         return Narrowing(
             model.parts[ROLE],
             model.contract.signature(ROLE),
-            self.observed.fed(ROLE),
+            images_of(self.observed.fed(ROLE), labels),
             Units(o.order, o.refit, o.multiple),
             o.by == "inputs",
             self.memo,

@@ -3,7 +3,7 @@
     before: softmax(Q K' / sqrt(d)) V O    q, k, v [heads,L,32]
     after:  the same                       q, k [heads,L,16], v [heads,L,24]; scale as it was
 
-Channels of every head are turned so that the first carry the most (turn_heads.py), and as few stay
+Channels of every head are turned so that the first carry the most (turn_heads.py); then as few stay
 as keep `energy`, in the mean over the heads of a block; queries and keys of a block have one width,
 values another, rounded down to `multiple`. The axis analysis cuts what lies along them: matrices,
 biases, reshapes. The scale of scores is written down, as it no longer follows from the width.
@@ -15,17 +15,16 @@ q, k and v are columns of one matrix and cut by one reshape, they get one width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
-from edgevlm.compiler.axes import Signature, analyse, resize
+from edgevlm.compiler.axes import Analysis, Signature, analyse, resize
 from edgevlm.compiler.errors import JobFault
-from edgevlm.passes.derive.factors import Factors, width_for
-from edgevlm.passes.derive.sums import Seen
-from edgevlm.passes.derive.turn_heads import Turned, turn_heads
+from edgevlm.passes.derive.factors import rounded_down, width_for
+from edgevlm.passes.derive.turn_heads import Turned
 
 __all__ = ["Cut", "narrow_heads"]
 
@@ -36,31 +35,31 @@ Cut = tuple[int, int]  # channels or units before, and after
 def narrow_heads(
     part: ir.Model,
     signature: Signature,
-    seen: Seen,
+    turned: Sequence[Turned],
     energy: float,
     multiple: int,
     share: float | None = None,
 ) -> tuple[list[Cut], dict[str, str]]:
     """In place: every Attention of the part. Returns widths, and why some stay: node -> reason.
 
-    seen: of this part, or of what it is a clone of; empty: as if all inputs were alike.
+    turned: what `turn_heads` told of this part, or of what it is a clone of.
     share: of the channels that stay, whatever their energy, where shapes alone are wanted.
     """
     width = partial(width_for, share=energy, multiple=multiple)
     if share is not None:
         width = partial(_share_of, share=share, multiple=multiple)
-    values = {str(v.name): v for node in part.graph for v in node.inputs if v is not None}
-    known = {values[name]: total.h for name, total in seen.items()}
+    axes = analyse(part.graph, signature)
+    attentions = [node for node in part.graph if node.op_type == "Attention"]
     cuts, left = [], {}
-    for turned in turn_heads(part, known):
-        name = str(turned.attention.name)
+    for attention, heads in zip(attentions, turned, strict=True):
+        name = str(attention.name)
         reasons = [
             f"{what}: {found}"
-            for what, found in (("scores", turned.scores), ("values", turned.values))
+            for what, found in (("scores", heads.scores), ("values", heads.values))
             if isinstance(found, str)
         ]
         try:
-            cuts += _narrow(part, signature, turned, width)
+            cuts += _narrow(axes, attention, heads, width)
         except JobFault as fault:
             reasons.append(f"{fault.what}: {fault.why}")
         if reasons:
@@ -69,10 +68,10 @@ def narrow_heads(
 
 
 def _narrow(
-    part: ir.Model,
-    signature: Signature,
+    axes: Analysis,
+    attention: ir.Node,
     turned: Turned,
-    width_of: Callable[[list[Factors]], int],
+    width_of: Callable[[list[np.ndarray]], int],
 ) -> list[Cut]:
     """Of queries and keys, and of values."""
     wanted = {
@@ -80,21 +79,19 @@ def _narrow(
         for place, found in ((SCORES, turned.scores), (VALUES, turned.values))
         if not isinstance(found, str)
     }
-    axes = analyse(part.graph, signature)
-    terms = [axes.of(turned.attention.inputs[place])[3] for place in (SCORES, VALUES)]
+    terms = [axes.of(attention.inputs[place])[3] for place in (SCORES, VALUES)]
     if terms[0] == terms[1]:  # one reshape cuts q, k and v
         least = max(wanted.values(), default=0) if len(wanted) == 2 else None
         wanted = {} if least is None else {SCORES: least}
     cuts = []
     for place, width in wanted.items():
-        value = turned.attention.inputs[place]
+        value = attention.inputs[place]
         old = int(value.shape[3])
         resize(axes, axes.of(value)[3], width, keep=np.arange(width))
         cuts.append((old, width))
     return cuts
 
 
-def _share_of(heads: list[Factors], share: float, multiple: int) -> int:
-    """Rounded down as `width_for` does."""
-    whole = len(heads[0].energy)
-    return max(int(share * whole) // multiple * multiple, min(multiple, whole))
+def _share_of(energies: list[np.ndarray], share: float, multiple: int) -> int:
+    whole = len(energies[0])
+    return rounded_down(int(share * whole), whole, multiple)

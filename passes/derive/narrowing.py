@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -15,18 +18,37 @@ from edgevlm.compiler.memo import Memo
 from edgevlm.passes.derive.eliminate import Order, eliminate
 from edgevlm.passes.derive.narrow_heads import Cut, narrow_heads
 from edgevlm.passes.derive.narrow_units import TooWide, Units, narrow_units
-from edgevlm.passes.derive.sums import Seen, see, together
+from edgevlm.passes.derive.sums import Seen, bytes_of, see, together
+from edgevlm.passes.derive.turn_heads import Turned, turn_heads
 
-__all__ = ["ENERGIES", "Afford", "Narrowing", "Which"]
+__all__ = ["ENERGIES", "Afford", "Images", "Narrowing", "images_of"]
 
 #: tried where none is given; 1 leaves heads whole
 ENERGIES = (1.0, 0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.95)
 TRIED = 96  # images at most, to look at while energies are tried
-SEVERAL = 4  # images: every fourth is held out then
+SEVERAL = 4  # images of a class: every fourth is held out then
 
 Which = Literal["fit", "held", "all"]  # of the calibration images
 #: multiplications that a part may take whose heads are narrowed already
 Afford = Callable[[ir.Model], int]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Of one class: those that energies are chosen by are held out of what is fitted meanwhile."""
+
+    held: Sequence[Feeds]
+    fit: Sequence[Feeds]
+
+
+def images_of(feeds: Sequence[Feeds], labels: Sequence[str | None]) -> list[Images]:
+    """Class by class, in the order in which they come; those with too few go together."""
+    classes: dict[str | None, list[Feeds]] = {}
+    for feed, label in zip(feeds, labels, strict=True):
+        classes.setdefault(label, []).append(feed)
+    several = [some for some in classes.values() if len(some) >= SEVERAL]
+    few = [feed for some in classes.values() if len(some) < SEVERAL for feed in some]
+    return [_split(some) for some in (*several, few) if some]
 
 
 class Narrowing:
@@ -36,44 +58,50 @@ class Narrowing:
         self,
         part: ir.Model,
         signature: Signature,
-        feeds: Sequence[Feeds],
+        images: Sequence[Images],
         how: Units,
         by_inputs: bool,
         memo: Memo,
     ) -> None:
-        self.part, self.signature, self.feeds = part, signature, feeds
+        self.part, self.signature, self.images = part, signature, images
         self.how, self.by_inputs, self.memo = how, by_inputs, memo
         self._sums: dict[Which, Seen] = {}
         self._orders: dict[str, Order] = {}
+        self._turned: tuple[ir.Model, list[Turned]] | None = None
 
     def seen(self, which: Which) -> Seen:
-        """What images make of the part: every fourth of them, the others, or all."""
+        """What images make of the part."""
         if which not in self._sums:
+            shares = [each.held if which == "held" else each.fit for each in self.images]
             self._sums[which] = (
                 together(self.seen("fit"), self.seen("held"))
-                if which == "all"
-                else self.memo.kept(f"sums {which}", lambda: self._look(which), _bytes_of_sums)
+                if which == "all" and any(each.fit for each in self.images)
+                else reduce(together, (self._look(share) for share in shares if share))
             )
         return self._sums[which]
 
     def heads(self, energy: float) -> tuple[ir.Model, list[Cut], dict[str, str]]:
         """A clone with narrower heads, their widths, and why some stay."""
-        clone = self.part.clone()
         if energy == 1:
-            return clone, [], {}
-        seen = self.seen("all") if self.by_inputs else {}
-        return clone, *narrow_heads(clone, self.signature, seen, energy, self.how.multiple)
+            return self.part.clone(), [], {}
+        if self._turned is None:
+            seen = self.seen("all") if self.by_inputs else {}
+            self._turned = self.memo.kept(
+                f"turned {self.by_inputs}", lambda: self._turn(seen), lambda made: _bytes(made[0])
+            )
+        part, turned = self._turned
+        clone = part.clone()
+        return clone, *narrow_heads(clone, self.signature, turned, energy, self.how.multiple)
 
     def narrowed(
         self, afford: Afford, energy: float, which: Which = "all"
     ) -> tuple[ir.Model, list[Cut], list[Cut], dict[str, str]]:
-        """Heads and then units of a clone: widths of both, and why some stay. Raises TooWide."""
-        made, heads, why = self.memo.kept(
-            f"heads {energy} {self.by_inputs} {self.how.multiple}",
-            lambda: self.heads(energy),
-            lambda found: _bytes(found[0]),
-        )
-        clone = made.clone()
+        """Heads and then units of a clone: widths of both, and why some stay. Raises TooWide.
+
+        which: images to fit hidden units to.
+        """
+        seen = self.seen(which)
+        clone, heads, why = self.heads(energy)
 
         def ordered(name: str, weights: np.ndarray, gram: np.ndarray) -> Order:
             key = f"order {which} {name}"
@@ -81,7 +109,6 @@ class Narrowing:
                 self._orders[key] = self.memo.kept(key, lambda: eliminate(weights, gram))
             return self._orders[key]
 
-        seen = self.seen(which)
         macs = afford(clone)
         units, more = narrow_units(clone, self.signature, seen, macs, self.how, ordered)
         return clone, heads, units, why | more
@@ -91,10 +118,10 @@ class Narrowing:
 
         Raises TooWide where none is afforded.
         """
-        held = self.feeds[::SEVERAL]
+        held = [feed for each in self.images for feed in each.held]
         held = held[:: -(-len(held) // TRIED)]
         wanted = self.memo.kept("wanted", lambda: _outputs(self.part, held))
-        which: Which = "fit" if len(self.feeds) > 1 else "all"
+        which: Which = "fit" if any(each.fit for each in self.images) else "all"
         best, found = -np.inf, 0.0
         for energy in ENERGIES:
             try:
@@ -109,9 +136,28 @@ class Narrowing:
             best, found = db, energy
         return found
 
-    def _look(self, which: Which) -> Seen:
-        some = [f for i, f in enumerate(self.feeds) if (i % SEVERAL == 0) == (which == "held")]
-        return see(self.part, self.signature, some)
+    def _turn(self, seen: Seen) -> tuple[ir.Model, list[Turned]]:
+        clone = self.part.clone()
+        return clone, turn_heads(clone, {name: total.h for name, total in seen.items()})
+
+    def _look(self, some: Sequence[Feeds]) -> Seen:
+        """Of another set of classes with these very images it may be known already."""
+        return self.memo.wider.kept(
+            f"sums {_digest(some)}", lambda: see(self.part, self.signature, some), bytes_of
+        )
+
+
+def _split(some: Sequence[Feeds]) -> Images:
+    return Images(some[::SEVERAL], [feed for i, feed in enumerate(some) if i % SEVERAL])
+
+
+def _digest(some: Sequence[Feeds]) -> str:
+    total = hashlib.sha256()
+    for feed in some:
+        for name, array in sorted(feed.items()):
+            total.update(f"{name} {array.dtype} {array.shape} ".encode())
+            total.update(np.ascontiguousarray(array))
+    return total.hexdigest()
 
 
 def _outputs(part: ir.Model, feeds: Sequence[Feeds]) -> np.ndarray:
@@ -122,7 +168,3 @@ def _outputs(part: ir.Model, feeds: Sequence[Feeds]) -> np.ndarray:
 def _bytes(part: ir.Model) -> int:
     """Of its weights, those included that it shares with others."""
     return sum(v.const_value.nbytes for v in part.graph.initializers.values() if v.const_value)
-
-
-def _bytes_of_sums(seen: Seen) -> int:
-    return sum(total.h.nbytes for total in seen.values())

@@ -35,6 +35,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.extras import torch_extra
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.compiler.to_torch import to_torch
+from edgevlm.passes.derive.course import every_look, held_out
 from edgevlm.passes.derive.mlps import find_mlps
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["PurifyUnits"]
 
 ROLE: Role = "vision"
-HELD = 4  # every fourth picture is held out
 
 
 class PurifyUnitsOptions(PassOptions):
@@ -69,6 +69,10 @@ class PurifyUnits(Pass):
     Options = PurifyUnitsOptions
     calibrated = True
 
+    @property
+    def images_only(self) -> bool:
+        return self.options.by != "lm"
+
     def requires(self, model: ExportedModel) -> None:
         with torch_extra("purify-units trains masks"):
             import torch  # noqa: F401  (told before anything takes time)
@@ -84,11 +88,18 @@ class PurifyUnits(Pass):
         clone, o = model.parts[ROLE].clone(), self.options
         axes = analyse(clone.graph, model.contract.signature(ROLE))
         mlps = find_mlps(axes)
-        held = np.arange(len(self.observed.fed(ROLE))) % HELD == HELD - 1
+        held = held_out(len(self.observed.fed(ROLE)))
         names = [str(mlp.hidden.name) for mlp in mlps]
         fit, check = self._objectives(model, clone, names, held)
-        every = max(1, o.steps // 20)
-        plan = Plan(o.steps, o.batch, o.rate, o.beta_rate, o.decay, o.seed, every)
+        plan = Plan(
+            steps=o.steps,
+            batch=o.batch,
+            rate=o.rate,
+            seed=o.seed,
+            every=every_look(o.steps),
+            beta_rate=o.beta_rate,
+            decay=o.decay,
+        )
         widths = [mlp.width for mlp in mlps]
         found = train_masks(widths, fit.loss, check.whole, len(fit.pictures), plan)
         left = sum(map(len, found.kept))

@@ -31,6 +31,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.extras import torch_extra
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.compiler.to_torch import to_torch
+from edgevlm.passes.derive.course import HELD, Course, every_look, held_out
 
 if TYPE_CHECKING:
     from edgevlm.compiler.to_torch import TorchPart
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["RecoverEncoder"]
 
 ROLE: Role = "vision"
-HELD = 4  # every fourth picture is held out
-LOOKS = 20
 
 
 class RecoverEncoderOptions(PassOptions):
@@ -59,7 +58,7 @@ class RecoverEncoder(Pass):
     after = ("narrow-encoder", "purify-units")
     since = ("purify-units", "narrow-encoder")
     Options = RecoverEncoderOptions
-    calibrated = True
+    calibrated = images_only = True
 
     def requires(self, model: ExportedModel) -> None:
         with torch_extra("recover-encoder trains weights"):
@@ -101,7 +100,7 @@ class RecoverEncoder(Pass):
         from edgevlm.passes.derive import distil
         from edgevlm.passes.derive.on_pictures import on_pictures
 
-        o, held = self.options, np.arange(len(pictures)) % HELD == HELD - 1
+        o, held = self.options, held_out(len(pictures))
         seen, fit, check = torch.from_numpy(pictures), *map(np.flatnonzero, (~held, held))
         with torch.no_grad():
             wanted = on_pictures(to_torch(self.original.parts[ROLE]), seen, np.arange(len(seen)))
@@ -112,7 +111,7 @@ class RecoverEncoder(Pass):
                 return distil.mse(wanted[fit[some]], said)
             return distil.place(wanted[fit[some]], said, o.group)
 
-        course = distil.Course(o.steps, o.batch, o.rate, o.seed, max(1, o.steps // LOOKS))
+        course = Course(o.steps, o.batch, o.rate, o.seed, every_look(o.steps))
         return distil.teach(
             [net.parameter(name) for name in names],
             loss,

@@ -3,7 +3,8 @@
 For what projections of heads read, and for hidden units, the sum of x x^T over all tokens, a 1
 behind x. Pictures are seen once, and sums over some pictures and over others add up to those over
 all. They are taken in front of any narrowing: behind heads that are narrower already the same units
-go (within 0.4 dB on fashion-vit, to either side), and every energy would want sums of its own.
+go (within 0.4 dB on fashion-vit, to either side), and every energy would want sums of its own. What
+was seen of one class serves every set that it is in.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from edgevlm.compiler.watch import watch
 from edgevlm.passes.derive.mlps import find_mlps
 from edgevlm.passes.derive.units import Moments
 
-__all__ = ["Seen", "see", "together"]
+__all__ = ["Seen", "bytes_of", "see", "together"]
 
 Seen = Mapping[str, Moments]  # by the name of a value
 
@@ -39,3 +40,7 @@ def see(part: ir.Model, signature: Signature, feeds: Sequence[Feeds]) -> Seen:
 def together(a: Seen, b: Seen) -> Seen:
     """Over the pictures of both."""
     return {name: total.plus(b[name]) for name, total in a.items()}
+
+
+def bytes_of(seen: Seen) -> int:
+    return sum(total.h.nbytes for total in seen.values())

@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.columns import MOVES, Way, trace, trace_heads
-from edgevlm.passes.derive.factors import Factors, Spread, factors
+from edgevlm.passes.derive.factors import Spread, factors
 
 __all__ = ["Columns", "Turned", "turn_heads"]
 
@@ -67,8 +67,9 @@ class Columns:
 class Projections:
     """One `Columns` for all ways from the same product: q, k and v may be columns of one matrix."""
 
-    moments: Mapping[ir.Value, np.ndarray]
+    moments: Mapping[str, np.ndarray]
     known: dict[tuple[ir.Node, ir.Node | None], Columns] = field(default_factory=dict)
+    spreads: dict[tuple[str, bool], Spread] = field(default_factory=dict)
 
     def of(self, maker: ir.Node, bias: Place | None = None) -> Columns:
         key = maker, bias and bias[0]
@@ -78,37 +79,38 @@ class Projections:
 
     def spread(self, way: Way, about_mean: bool = False) -> Spread | None:
         """Of what the projection reads."""
-        moments = self.moments.get(way.maker.inputs[0])
-        return None if moments is None else Spread.of(moments, about_mean)
+        key = str(way.maker.inputs[0].name), about_mean
+        if key[0] not in self.moments:
+            return None
+        if key not in self.spreads:
+            self.spreads[key] = Spread.of(self.moments[key[0]], about_mean)
+        return self.spreads[key]
 
 
 @dataclass(frozen=True)
 class Turned:
-    """What became of one Attention: the factors of its heads, or why there are none."""
+    """What became of one Attention: the energy of each head's channels, or why there is none."""
 
-    attention: ir.Node
-    scores: tuple[Factors, ...] | str
-    values: tuple[Factors, ...] | str
+    scores: tuple[np.ndarray, ...] | str  # [q] a head: share of 1, 2, ... channels
+    values: tuple[np.ndarray, ...] | str
 
 
-def turn_heads(
-    part: ir.Model, moments: Mapping[ir.Value, np.ndarray] | None = None
-) -> list[Turned]:
-    """Of every Attention of a part, in place; float32 stays float32.
+def turn_heads(part: ir.Model, moments: Mapping[str, np.ndarray] | None = None) -> list[Turned]:
+    """Of every Attention of a part, in its order and in place; float32 stays float32.
 
-    moments: sums of x x^T of what projections read, a 1 behind it [m+1,m+1]; none: as if all inputs
-    were alike.
+    moments: by the name of what projections read, the sum of x x^T, a 1 behind x [m+1,m+1]; none:
+    as if all inputs were alike.
     """
     known = Projections(moments or {})
     attentions = [node for node in part.graph if node.op_type == "Attention"]
-    found = [Turned(a, _turn_scores(a, known), _turn_values(a, known)) for a in attentions]
+    found = [Turned(_turn_scores(a, known), _turn_values(a, known)) for a in attentions]
     build = GraphBuilder(part, "turn")
     for columns in known.known.values():
         columns.store(build)
     return found
 
 
-def _turn_scores(attention: ir.Node, known: Projections) -> tuple[Factors, ...] | str:
+def _turn_scores(attention: ir.Node, known: Projections) -> tuple[np.ndarray, ...] | str:
     ways = [trace_heads(value) for value in attention.inputs[:2]]
     why = _why_not(ways, ("queries", "keys"))
     if why:
@@ -120,8 +122,9 @@ def _turn_scores(attention: ir.Node, known: Projections) -> tuple[Factors, ...] 
     for i, keys in enumerate(shared):
         mine = heads[group * i : group * (i + 1)]
         side_by_side = np.concatenate([query.rows(q, seen) for q in mine], axis=1)
-        found.append(factors(side_by_side, key.rows(keys, apart)))
-        queries, turned = found[-1].narrowed(len(keys))
+        product = factors(side_by_side, key.rows(keys, apart))
+        queries, turned = product.narrowed(len(keys))
+        found.append(product.energy)
         for q, rows in zip(mine, np.split(queries, group, axis=1), strict=True):
             query.turn(q, _whole(rows, len(q)), seen)
         key.turn(keys, _whole(turned, len(keys)), apart)
@@ -130,7 +133,7 @@ def _turn_scores(attention: ir.Node, known: Projections) -> tuple[Factors, ...] 
     return tuple(found)
 
 
-def _turn_values(attention: ir.Node, known: Projections) -> tuple[Factors, ...] | str:
+def _turn_values(attention: ir.Node, known: Projections) -> tuple[np.ndarray, ...] | str:
     way, product = trace_heads(attention.inputs[2]), _output_product(attention.outputs[0])
     why = _why_not([way], ("values",))
     if why:
@@ -145,8 +148,9 @@ def _turn_values(attention: ir.Node, known: Projections) -> tuple[Factors, ...] 
         rows = [np.flatnonzero(behind.columns == column) for column in mine]
         places = np.stack(rows)  # [width,group] of rows of the output matrix
         beside = np.concatenate(list(out.w[places].transpose(1, 0, 2)), axis=1)
-        found.append(factors(value.rows(mine, seen), beside))
-        less, more = (_whole(half, len(mine)) for half in found[-1].narrowed(len(mine)))
+        head = factors(value.rows(mine, seen), beside)
+        less, more = (_whole(half, len(mine)) for half in head.narrowed(len(mine)))
+        found.append(head.energy)
         value.turn(mine, less, seen)
         for j, one in enumerate(np.split(more, places.shape[1], axis=1)):
             out.w[places[:, j]] = one

@@ -13,6 +13,7 @@ from edgevlm.commands.part_clock import PartClock, Taken
 from edgevlm.compiler.axes import analyse
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.memo import Memo
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.compiler.structure import structure_digest
@@ -68,7 +69,12 @@ def settle(clean, tiny_probes, clock):
         step = Step("narrow-encoder", {"budget_ms": ms, "energy": 1.0, **options})
         recipe = Recipe("host-cpu", (step, *behind))
         made = settle_latency(
-            recipe, clean, find_runtime("ort"), inputs=tiny_probes[:4], probes=lambda m: tiny_probes
+            recipe,
+            clean,
+            find_runtime("ort"),
+            inputs=tiny_probes[:4],
+            probes=lambda m: tiny_probes,
+            memo=Memo(),
         )
         assert budget_step(made.recipe) is None
         return made

@@ -46,3 +46,12 @@ def test_what_fails_is_not_kept():
     with pytest.raises(ZeroDivisionError):
         memo.kept("a", lambda: 1 // 0)
     assert memo.kept("a", lambda: 7) == 7 and memo.made == 1
+
+
+def test_what_hangs_on_less_goes_into_the_memo_that_several_share():
+    shared = Memo(limit=100)
+    one, two = (Memo(limit=100, base=shared) for _ in range(2))
+    assert one.wider.kept("key", lambda: 1) == two.wider.kept("key", lambda: 2) == 1
+    assert one.kept("key", lambda: 3) == 3 and two.kept("key", lambda: 4) == 4
+    assert (shared.made, shared.found, one.made, one.found) == (1, 1, 1, 0)
+    assert shared.wider is shared

@@ -12,8 +12,8 @@ import pytest
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
-from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.compiler.reference import observe
+from edgevlm.compiler.pass_manager import Originals, apply_unchecked, run_passes
+from edgevlm.compiler.reference import Reference, observe
 
 
 class ScaleHead(Pass):
@@ -124,6 +124,22 @@ def test_a_pass_is_handed_what_the_model_in_hand_does(micro_model, micro_probes)
     assert {"vision", "connector", "prefill"} <= last.seen.feeds[0].keys()
 
 
+def test_a_pass_that_goes_by_images_alone_costs_no_run(micro_model, micro_probes, monkeypatch):
+    """It is given what a run would have fed the vision part."""
+    probes = [replace(p, truth="x", said=(3,)) for p in micro_probes]
+    wanted = observe(micro_model, probes).fed("vision")
+    look = Looks()
+    look.calibrated = look.images_only = True
+    known = Reference([], [], [])
+    monkeypatch.setattr(ReferenceParts, "call", lambda *_: pytest.fail("a part was run"))
+    run_passes(micro_model, [look], probes, calibration=probes, seen=known)
+    given = look.seen.fed("vision")
+    for mine, theirs in zip(given, wanted, strict=True):
+        assert mine.keys() == theirs.keys()
+        assert all(np.array_equal(mine[k], theirs[k]) for k in mine)
+    assert look.seen.truths == ["x"] * len(probes) and look.seen.said == [(3,)] * len(probes)
+
+
 def test_probes_may_be_made_for_each_model(micro_model, micro_probes):
     asked = []
 
@@ -144,8 +160,6 @@ def test_probes_of_another_size_are_told_apart_from_a_broken_graph(micro_model, 
 
 def test_a_pass_is_shown_what_an_earlier_one_was_given(micro_model, micro_probes):
     """The model in front of the first of those it names that the recipe has; None without one."""
-    from edgevlm.compiler.pass_manager import apply_unchecked
-
     seen = []
 
     class Look(Pass):
@@ -164,10 +178,17 @@ def test_a_pass_is_shown_what_an_earlier_one_was_given(micro_model, micro_probes
     class First(Second):
         name = "first-one"
 
+    def in_two(steps):
+        """As a compile does that has to stop and measure in between."""
+        originals = Originals(steps)
+        first, *_ = run_passes(micro_model, steps[:-1], micro_probes, originals=originals)
+        run_passes(first, steps[-1:], micro_probes, originals=originals)
+
     look = Look()
     for run in (
         lambda steps: run_passes(micro_model, steps, micro_probes),
         lambda steps: apply_unchecked(micro_model, steps),
+        in_two,
     ):
         run([look])
         run([Second(), look])

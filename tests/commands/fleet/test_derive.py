@@ -10,6 +10,7 @@ import pytest
 
 from edgevlm.commands import fleet_plan, fleet_work
 from edgevlm.compiler.bundle import check_bundle, open_bundle
+from edgevlm.passes import PASSES
 from edgevlm.passes.derive import narrowing
 from edgevlm.runtimes import find_runtime
 
@@ -43,6 +44,20 @@ def counted(monkeypatch):
         return calls
 
     return watch
+
+
+@pytest.fixture
+def afresh(derive, tmp_path):
+    """A call of a new process, with no bundle there."""
+
+    def call(sets: str):
+        shutil.rmtree(tmp_path / "fleet", ignore_errors=True)
+        fleet_work._base.cache_clear()
+        ended = derive(sets)
+        assert ended.status == 0, ended.err
+        return ended.json
+
+    return call
 
 
 def _flip(path):
@@ -98,27 +113,43 @@ def test_the_base_is_made_once_and_kept_for_the_next_run(derive, counted, tmp_pa
     assert kept["check"]["probes"] > 0 and kept["changed"]
 
 
-def test_a_second_budget_takes_less_of_the_class_set_stage(derive, counted, tmp_path):
+def test_a_second_budget_takes_less_of_the_class_set_stage(afresh, counted):
     _, small, large, _ = SETS.split("[[set]]")
     looks, orders = counted(narrowing, "see"), counted(narrowing, "eliminate")
-    assert derive("[[set]]" + large).status == 0
+    afresh("[[set]]" + large)
     alone = len(looks), len(orders)
     assert min(alone) > 0
-    shutil.rmtree(tmp_path / "fleet")
     looks.clear(), orders.clear()
-    ended = derive(f"[[set]]{large}[[set]]" + large.replace("large", "twin"))
-    assert ended.status == 0, ended.err
+    told = afresh(f"[[set]]{large}[[set]]" + large.replace("large", "twin"))
     assert (len(looks), len(orders)) == alone  # nothing at all for the same budget
-    twin = ended.json["sets"][1]["stages"]["class_set"]
+    twin = told["sets"][1]["stages"]["class_set"]
     assert twin["made"] == 0 and twin["reused"] > 0
-    shutil.rmtree(tmp_path / "fleet")
     looks.clear(), orders.clear()
-    assert derive(f"[[set]]{small}[[set]]{large}").status == 0
+    afresh(f"[[set]]{small}[[set]]{large}")
     both = len(looks), len(orders)
-    shutil.rmtree(tmp_path / "fleet")
     looks.clear(), orders.clear()
-    assert derive("[[set]]" + small).status == 0
-    assert both < (alone[0] + len(looks), alone[1] + len(orders))
+    afresh("[[set]]" + small)
+    assert both[0] == alone[0] and both[1] < alone[1] + len(orders)
+
+
+def test_another_set_looks_at_no_picture_of_a_class_again(afresh, counted):
+    """Two of its three classes were seen with the first set; the bundle is as if none had been."""
+    first, second = ("name = 'one'\nclasses = ['ant', 'bee']", "name = 'two'\nclasses = ")
+    second += "['bee', 'ant', 'dog']"
+    looks = counted(narrowing, "see")
+    told = afresh(f"[[set]]\n{first}\n[[set]]\n{second}")
+    assert len(looks) == 2 * 3  # of each class those held out and the others
+    one, two = (row["stages"]["pictures"] for row in told["sets"])
+    assert (one["made"], one["reused"], two["made"], two["reused"]) == (4, 0, 2, 4)
+    assert told["stages"]["pictures"]["made"] == 6 and one["seconds"] > 0
+    alone = afresh(f"[[set]]\n{second}")
+    assert alone["sets"][0]["digest"] == told["sets"][1]["digest"]
+
+
+def test_what_purifying_leaves_is_looked_at_anew():
+    steps = {name: PASSES[name]() for name in ("keep-classes", "purify-units", "narrow-encoder")}
+    assert fleet_work._as_the_base([steps["keep-classes"], steps["narrow-encoder"]])
+    assert not fleet_work._as_the_base([steps["purify-units"], steps["narrow-encoder"]])
 
 
 def test_what_is_there_is_kept_and_what_is_missing_made(derive, counted, tmp_path):
@@ -126,7 +157,7 @@ def test_what_is_there_is_kept_and_what_is_missing_made(derive, counted, tmp_pat
     assert first.status == 0, first.err
     record = json.loads((tmp_path / "fleet/other.edgevlm/record.json").read_text())
     assert record["fleet"]["set"] == "other" and set(record["stages"]) == {
-        "base", "class_set", "budget",
+        "base", "pictures", "class_set", "budget",
     }  # fmt: skip
     made = counted(fleet_work, "finish")
     again = derive(SETS)

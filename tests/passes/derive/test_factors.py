@@ -85,20 +85,21 @@ def test_numbers_that_are_none_are_refused(value):
 )
 def test_the_width_for_a_share_of_the_energy(share, multiple, width):
     """Of 32 channels of equal energy; rounded down to a multiple, never to none."""
-    head = factors(np.eye(32), np.eye(32))
+    head = factors(np.eye(32), np.eye(32)).energy
     assert width_for([head, head], share, multiple) == width
 
 
 def test_the_mean_over_heads_counts():
-    flat, steep = factors(np.eye(8), np.eye(8)), factors(np.diag([1.0] + [0] * 7), np.eye(8))
+    heads = np.eye(8), np.diag([1.0] + [0] * 7)
+    flat, steep = (factors(head, np.eye(8)).energy for head in heads)
     assert width_for([flat], 0.75, 1) == 6 and width_for([flat, steep], 0.75, 1) == 4
 
 
 def test_all_of_the_energy_is_all_of_the_channels():
     """20 is no multiple of 8, and 16 would not be the same function."""
-    head = factors(np.eye(20), np.eye(20))
+    head = factors(np.eye(20), np.eye(20)).energy
     assert width_for([head], 1.0, 8) == 20 and width_for([head], 0.95, 8) == 16
 
 
 def test_a_head_narrower_than_the_multiple_stays():
-    assert width_for([factors(np.eye(4), np.eye(4))], 0.5, 8) == 4
+    assert width_for([factors(np.eye(4), np.eye(4)).energy], 0.5, 8) == 4

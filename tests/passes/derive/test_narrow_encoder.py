@@ -10,7 +10,7 @@ from micro.tower import tower_part
 
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.reference import observe
+from edgevlm.compiler.reference import ProbeInput, observe, shown
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.narrow_units import TooWide, narrow_units
 from edgevlm.passes.derive.narrowing import SEVERAL
@@ -43,15 +43,15 @@ def error(said, base, model, probes):
 def test_the_chosen_energy_is_no_worse_than_any_on_what_it_was_chosen_by(
     classifier, fit, said, alpha
 ):
-    """Every fourth picture is held out of the search: fitted to the others, judged on those."""
-    held = fit[::SEVERAL]
-    rest = [p for i, p in enumerate(fit) if i % SEVERAL]
+    """Every fourth of a class is held out of the search: fitted to the others, judged on those."""
     step = NarrowEncoder(alpha=alpha, multiple=2)
     step.calibration = observe(classifier, fit)
     macs = step._budget(classifier)[1]
     found = step._narrowing(classifier)
     chosen = found.best(lambda _: macs)
-    rest = see(found.part, found.signature, observe(classifier, rest).fed("vision"))
+    rest = see(found.part, found.signature, [feed for each in found.images for feed in each.fit])
+    held = [ProbeInput(f["pixel_values"]) for each in found.images for f in each.held]
+    assert len(held) >= len(fit) / SEVERAL
     far = {}
     for energy in (chosen, 1.0, 0.95):
         clone = found.heads(energy)[0]
@@ -123,9 +123,7 @@ def test_a_tower_of_a_vlm_is_narrowed_as_well(make_micro, ort):
     model = replace(model, parts={**model.parts, "vision": part})
     feeds = [rng.normal(size=(1, 3, 8, 8)).astype(np.float32) for _ in range(8)]
     step = NarrowEncoder(alpha=0.3, multiple=2)
-    step.calibration = type(
-        "Seen", (), {"fed": lambda _, r: [{"pixel_values": x} for x in feeds]}
-    )()
+    step.calibration = shown(model, [ProbeInput(x) for x in feeds])
     made = step(model).model.parts["vision"]
     got = ort(made, pixel_values=feeds[0])["image_features"]
     assert got.shape == (1, 17, 16) and np.isfinite(got).all()

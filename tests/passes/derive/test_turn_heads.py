@@ -76,7 +76,7 @@ def test_whatever_inputs_look_like_the_function_is_the_same(
     x = seen[:ROWS].astype(np.float32)[None] / 30
     rows = np.concatenate([seen / 30, np.ones((400, 1))], axis=1)
     wanted = ort(part, x=x)["y"]
-    turn_heads(part, {part.graph.inputs[0]: rows.T @ rows})
+    turn_heads(part, {str(part.graph.inputs[0].name): rows.T @ rows})
     assert np.allclose(ort(part, x=x)["y"], wanted, atol=2e-3)
     some = RNG.normal(size=(1, ROWS, WIDTH)).astype(np.float32)
     same = ort(graph(text, **arrays), x=some)["y"]
@@ -88,7 +88,7 @@ def test_the_first_channels_carry_the_most(graph, ort):
     text, arrays = attention(3, 3, 8)
     part = graph(text, **arrays)
     (done,) = turn_heads(part)
-    before = [factor.energy[3] for factor in done.values]
+    before = [energy[3] for energy in done.values]
     wv, bv, wo = (constant(part, name) for name in ("pv", "bv_", "y"))
     for head, energy in enumerate(before):
         here = slice(8 * head, 8 * head + 8)
@@ -148,5 +148,5 @@ def test_what_others_read_of_a_shared_bias_stays(graph, ort):
     moments[:, -1] = 1
     x = RNG.normal(size=(1, ROWS, WIDTH)).astype(np.float32)
     wanted = ort(part, x=x)["y"]
-    turn_heads(part, {part.graph.inputs[0]: moments.T @ moments})
+    turn_heads(part, {str(part.graph.inputs[0].name): moments.T @ moments})
     assert np.allclose(ort(part, x=x)["y"], wanted, atol=2e-4)

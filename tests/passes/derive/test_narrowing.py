@@ -1,0 +1,100 @@
+"""Images are held out class by class, and what was seen of a class serves every set with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevlm.compiler.memo import ROOM, Memo
+from edgevlm.compiler.reference import shown
+from edgevlm.passes.derive import narrowing
+from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
+from edgevlm.passes.derive.narrowing import SEVERAL, images_of
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=60))
+def test_every_fourth_of_each_class_is_held_out(labels):
+    feeds = [{"x": np.array([i])} for i in range(len(labels))]
+    found = images_of(feeds, labels)
+    each = [[int(f["x"][0]) for f in (*some.held, *some.fit)] for some in found]
+    assert sorted(i for numbers in each for i in numbers) == list(range(len(labels)))
+    several = {label for label, n in Counter(labels).items() if n >= SEVERAL}
+    assert len(found) == len(several) + (len(several) < len(set(labels)))
+    for some, numbers in zip(found, each, strict=True):
+        mine = {labels[i] for i in numbers}
+        assert len(mine) == 1 or not mine & several
+        assert len(some.held) == -(-len(numbers) // SEVERAL)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """Images of each look, as they are taken."""
+    real, taken = narrowing.see, []
+
+    def see(part, signature, feeds):
+        taken.append(len(feeds))
+        return real(part, signature, feeds)
+
+    monkeypatch.setattr(narrowing, "see", see)
+    return taken
+
+
+@pytest.fixture(scope="module")
+def by_class(pictures):
+    """64 pictures by the class that the micro chooser takes them for: three have several."""
+    found: dict[str, list] = {}
+    for probe in pictures(64):
+        found.setdefault(probe.truth, []).append(probe)
+    return {name: some for name, some in found.items() if len(some) >= SEVERAL}
+
+
+def derived(model, probes, memo=None, **options):
+    step = NarrowEncoder(**{"alpha": 0.3, "multiple": 2} | options)
+    step.calibration = shown(model, probes)
+    step.memo = memo or Memo()
+    return step(model)
+
+
+def weights(model):
+    graph = model.parts["vision"].graph
+    return {name: value.const_value.numpy() for name, value in graph.initializers.items()}
+
+
+def test_sets_that_share_a_class_look_at_it_once_and_nothing_else_changes(
+    classifier, by_class, looks
+):
+    a, b, c, *_ = by_class
+    shared = Memo(ROOM)
+    found, alone = [], []
+    for names, new in (((a, b), (a, b)), ((b, c), (c,)), ((c, a), ())):
+        probes = [probe for name in names for probe in by_class[name]]
+        looks.clear()
+        found.append(weights(derived(classifier, probes, Memo(ROOM, base=shared)).model))
+        assert sum(looks) == sum(len(by_class[name]) for name in new)
+        looks.clear()
+        alone.append(weights(derived(classifier, probes).model))
+        assert sum(looks) == len(probes)  # with no memo each is looked at once all the same
+    for mine, theirs in zip(found, alone, strict=True):
+        assert mine.keys() == theirs.keys()
+        assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_other_pictures_of_a_class_are_looked_at(classifier, by_class, looks):
+    name = max(by_class, key=lambda name: len(by_class[name]))
+    some, shared = by_class[name], Memo(ROOM)
+    derived(classifier, some, Memo(ROOM, base=shared))
+    looks.clear()
+    derived(classifier, some[1:], Memo(ROOM, base=shared))
+    assert sum(looks) == len(some) - 1
+
+
+def test_answers_of_a_vlm_are_no_classes(tiny_model, tiny_probes, looks):
+    """As many looks as there are shares of one class, whatever was answered."""
+    some = [replace(p, truth=f"answer {i % 2}") for i, p in enumerate(tiny_probes[:8])]
+    derived(tiny_model, some, alpha=0.1, energy=1.0)
+    assert looks == [6, 2]
