@@ -48,7 +48,9 @@ def compile_model(
     progress("read source")
     original = open_source(source, options.source)
     if recipe is None:
-        recipe = compose(device.id, device.runtime, options.flags, original)
+        recipe = compose(
+            device.id, device.runtime, options.flags, original, device.matrices.channels
+        )
         passes = make_passes(recipe)
     check_timed_here(recipe, device)
     asked_for = options.flags.derived

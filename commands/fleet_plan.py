@@ -163,7 +163,7 @@ def _plan(
 ) -> Plan:
     options = each.options
     device, flags = find_device(options.target), options.flags
-    recipe = compose(device.id, device.runtime, flags, model)
+    recipe = compose(device.id, device.runtime, flags, model, device.matrices.channels)
     passes = make_passes(recipe)
     for step in passes:
         if step.name in DERIVE_STEPS:

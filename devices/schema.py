@@ -92,12 +92,31 @@ TeraOpsPerSecond = Annotated[Fact, _in("Top/s")]
 Watts = Annotated[Fact, _in("W")]
 
 
+def _whole(fact: Fact) -> Fact:
+    if not (fact.value.is_integer() and fact.value <= 256):
+        raise ValueError("a whole number, 256 at most")
+    return fact
+
+
+Channels = Annotated[Fact, _in("channels"), AfterValidator(_whole)]
+
+
 class Memory(_Strict):
     """What a model must fit in and how fast it is read."""
 
     dram: Gigabytes | None = None
     bandwidth: GigabytesPerSecond | None = None
     sram: Kibibytes | None = None
+
+
+class Matrices(_Strict):
+    """What products run well at: passes that make them narrower round widths to `multiple`."""
+
+    multiple: Channels | None = None
+
+    @property
+    def channels(self) -> int | None:
+        return None if self.multiple is None else int(self.multiple.value)
 
 
 class DtypeRate(_Strict):
@@ -165,6 +184,7 @@ class Device(_Strict):
     toolchain: dict[Kebab, Specifiers] = {}
     memory: Memory = Memory()
     dtypes: dict[Dtype, DtypeRate] = {}
+    matrices: Matrices = Matrices()
     power_modes: tuple[PowerMode, ...] = ()
     rails: tuple[Rail, ...] = ()
     traps: dict[Key, Trap] = {}
@@ -180,7 +200,7 @@ class Device(_Strict):
             raise ValueError("power_modes: a name is given twice")
         claims = [
             key
-            for key in ("memory", "dtypes", "power_modes", "rails", "measured")
+            for key in ("memory", "dtypes", "matrices", "power_modes", "rails", "measured")
             if getattr(self, key) != type(self).model_fields[key].default
         ]
         if self.host and claims:

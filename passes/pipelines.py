@@ -83,10 +83,17 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
 PIPELINES["openvino"] = PIPELINES["ort"]
 
 
-def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None = None) -> Recipe:
+def compose(
+    target: str,
+    runtime: str,
+    flags: Flags,
+    model: ExportedModel | None = None,
+    multiple: int | None = None,
+) -> Recipe:
     """The recipe for a target's runtime and flags. Raises EV202, EV203, EV209.
 
-    model: needed where tokens are dropped, since sites and budgets are the model's.
+    model: needed where tokens are dropped, since sites and budgets are the model's. multiple: of
+    channels, where the target's device file says one.
     """
     asked: dict[str, list[dict[str, object]]] = {
         "resize-image": [],
@@ -111,7 +118,8 @@ def compose(target: str, runtime: str, flags: Flags, model: ExportedModel | None
         other = step.name == "quantize-activations" and runtime != "ort"
         asked[step.name].append(step.options | ({"form": runtime} if other else {}))
     for step in flags.derived.steps(kind) if flags.derived else ():
-        asked[step.name].append(step.options)
+        widths = {"multiple": multiple} if multiple and step.name == "narrow-encoder" else {}
+        asked[step.name].append(step.options | widths)
     if flags.reduction:
         for step in flags.reduction.steps(model, runtime):
             asked[step.name].append(step.options)

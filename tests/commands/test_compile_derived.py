@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgevlm.commands import compile
 from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.exported_model import load_model
+from edgevlm.compiler.recipe import Recipe
+from edgevlm.devices.schema import Fact, Matrices
 from edgevlm.models.answer import Viewer
 from edgevlm.models.onnx.frontend import import_onnx
 from edgevlm.models.processing.image import load_image
@@ -61,6 +64,17 @@ def test_the_three_accuracies_are_those_of_three_models(
     assert found["accuracy"] == {k: round(v / 6, 4) for k, v in right.items()}
     assert found["macs"]["derived"] <= 0.8 * found["macs"]["base"]
     assert manifest.processor.class_names == MINE and manifest.contract.vocabulary == 3
+
+
+def test_widths_are_multiples_of_what_the_device_file_says(derive, monkeypatch, tmp_path):
+    plain = compile.find_device("cpu")
+    fact = Fact(value=4.0, source="https://example.org/sheet", confidence="B")
+    made = plain.model_copy(update={"matrices": Matrices(multiple=fact)})
+    monkeypatch.setattr(compile, "find_device", lambda _: made)
+    assert derive("--classes", "fox,dog,bee", "--alpha", "0.2").status == 0
+    steps = Recipe.read(tmp_path / "d.edgevlm" / "recipe.toml").steps
+    (options,) = [step.options for step in steps if step.name == "narrow-encoder"]
+    assert options["multiple"] == 4
 
 
 def test_purify_and_recover_are_steps_of_the_bundle(derive, tmp_path):

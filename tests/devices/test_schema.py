@@ -22,6 +22,9 @@ aliases = ["board"]
 family = "jetson"
 runtime = "tensorrt"
 
+[matrices]
+multiple = {{value = 16, {SOURCED}}}
+
 [toolchain]
 jetpack = ">=6.1,<8"
 
@@ -79,6 +82,7 @@ def test_a_full_file_is_read_with_units_filled_in():
     assert device.power_modes[0].watts.unit == "W"
     assert device.measured[0].date.isoformat() == "2026-01-31"
     assert "fp16" not in device.dtypes
+    assert device.matrices.channels == 16 and device.matrices.multiple.unit == "channels"
 
 
 def test_a_device_cannot_be_changed():
@@ -116,6 +120,9 @@ def test_a_device_cannot_be_changed():
         ),
         ("value = 33", "value = 68", "dtypes.int8", "swapped"),
         ("[dtypes.int8]", "[dtypes.int7]", "dtypes.int7", "int8"),
+        ("{value = 16,", "{value = 16.5,", "matrices.multiple", "a whole number"),
+        ("{value = 16,", "{value = 512,", "matrices.multiple", "256 at most"),
+        ("{value = 16,", "{value = 0,", "matrices.multiple", "above zero"),
         ('id = "board-8"', 'id = "Board_8"', "id", "pattern"),
         ('id = "board-8"', 'id = "board-9"', "id", "board-9.toml"),
         ('aliases = ["board"]', 'aliases = ["board-8"]', "file as a whole", "repeats the id"),
@@ -130,7 +137,7 @@ def test_a_device_cannot_be_changed():
             'runtime = "tensorrt"',
             'runtime = "tensorrt"\nhost = true',
             "file as a whole",
-            "memory, dtypes, power_modes, rails, measured must go",
+            "memory, dtypes, matrices, power_modes, rails, measured must go",
         ),
     ],
 )
@@ -157,7 +164,12 @@ def test_the_host_is_found_by_id_alias_and_any_case_and_claims_nothing():
     for name in ("host-cpu", "cpu", "host", " CPU "):
         device = find_device(name)
         assert (device.id, device.runtime, device.host) == ("host-cpu", "ort", True)
-    assert device.memory.dram is None and not device.dtypes and not device.measured
+    assert (
+        device.matrices.channels is None
+        and device.memory.dram is None
+        and not device.dtypes
+        and not device.measured
+    )
 
 
 def test_an_unknown_target_names_what_is_near():

@@ -43,6 +43,15 @@ def test_a_recipe_has_them_in_the_order_of_the_pipeline(micro_model):
     assert {s.options.get("by") for s in recipe.steps if s.name == "purify-units"} == {"features"}
 
 
+def test_widths_are_rounded_to_what_the_device_file_says(micro_model):
+    flags = Flags(derived=asked(alpha=0.6, recover=70))
+    for multiple, options in ((None, {"alpha": 0.6}), (16, {"alpha": 0.6, "multiple": 16})):
+        recipe = compose("host-cpu", "ort", flags, micro_model, multiple)
+        (narrow,) = [s.options for s in recipe.steps if s.name == "narrow-encoder"]
+        assert narrow == options
+        assert not any("multiple" in s.options for s in recipe.steps if s.name != "narrow-encoder")
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
