@@ -129,13 +129,16 @@ def run_passes(
 
 
 def apply_unchecked(
-    model: ExportedModel, passes: Sequence[Pass], probes: Sequence[ProbeInput] = ()
+    model: ExportedModel,
+    passes: Sequence[Pass],
+    probes: Sequence[ProbeInput] = (),
+    originals: Originals | None = None,
 ) -> ExportedModel:
     """The model behind the passes and nothing proved: for what is compared with one that is.
 
-    probes: what passes that fit numbers to inputs look at.
+    probes: what passes that fit numbers to inputs look at. originals: as for `run_passes`.
     """
-    originals = Originals(passes)
+    originals = originals or Originals(passes)
     for step in passes:
         originals.show(step, model)
         if step.calibrated:

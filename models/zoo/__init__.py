@@ -11,6 +11,7 @@ __all__ = ["BUNDLED", "bundled_folder"]
 BUNDLED: dict[str, str] = {
     "easyvqa-tiny": "easyvqa/exported",
     "scenes-tiny": "scenes/exported",
+    "fashion-vit": "fashion_mnist/exported",
 }
 
 

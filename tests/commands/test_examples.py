@@ -17,7 +17,7 @@ import pytest
 
 from edgevlm.cli import cli
 from edgevlm.models.datasets.fashion_mnist import FOLDER, INSTALL
-from edgevlm.models.zoo import BUNDLED, bundled_folder
+from edgevlm.models.zoo import bundled_folder
 
 CHECKPOINT = bundled_folder("easyvqa-tiny").parent / "checkpoint"
 TORCH = importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")
@@ -47,8 +47,6 @@ def test_example(call, tmp_path, bundle, picture):
         pytest.skip("a Hugging Face checkpoint needs: pip install 'edgevlm[torch]'")
     if "easy-vqa" in call and not DATA:
         pytest.skip("the test images need: pip install 'edgevlm[data]'")
-    if "fashion-vit" in call and "fashion-vit" not in BUNDLED:
-        pytest.skip("fashion-vit is in training; it is not bundled yet")
     if "fashion-mnist" in call and not FOLDER.is_dir():
         pytest.skip(f"the pictures need: {INSTALL}")
     if "ray://" in call:
