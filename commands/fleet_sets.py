@@ -19,6 +19,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgevlm.compiler.errors import EdgeError, UsageFault
+from edgevlm.compiler.texts import read_small
 
 __all__ = ["ClassSet", "of_set", "read_sets"]
 
@@ -51,11 +52,7 @@ class _File(BaseModel):
 def read_sets(path: Path) -> tuple[ClassSet, ...]:
     """Raises EV222: the file cannot be read or followed, or two sets have one name."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would block
-            raise OSError("it is not a file")
-        if path.stat().st_size > MAX_BYTES:
-            raise OSError(f"larger than {MAX_BYTES} bytes")
-        sets = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).set
+        sets = _File.model_validate(tomllib.loads(read_small(path, MAX_BYTES))).set
     except ValidationError as error:
         raise _bad(path, _first(error, path)) from error
     except (OSError, ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -24,6 +24,7 @@ from edgevlm.compiler.contract import Role
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.executor import Feeds, PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.groups import groups_within
 from edgevlm.runtimes.base import Runtime
 
 __all__ = ["PartClock", "Taken", "in_turns"]
@@ -61,7 +62,8 @@ class PartClock:
 
     def measure(self, parts: Iterable[ir.Model]) -> list[Taken]:
         """In turns, as many together as may be open at once."""
-        return [taken for group in _groups(parts) for taken in self._together(group)]
+        groups = groups_within(HELD_BYTES, parts, lambda part: count(part).weight_bytes)
+        return [taken for group in groups for taken in self._together(group)]
 
     def beside(self, finished: PartCaller, part: ir.Model) -> list[Taken]:
         """Of a finished artifact, and of another part in turns with it."""
@@ -111,17 +113,3 @@ def _ms(run: Run, clock: Callable[[], float]) -> float:
     start = clock()
     run()
     return 1000 * (clock() - start)
-
-
-def _groups(parts: Iterable[ir.Model]) -> Iterator[list[ir.Model]]:
-    group: list[ir.Model] = []
-    held = 0
-    for part in parts:
-        size = count(part).weight_bytes
-        if group and held + size > HELD_BYTES:
-            yield group
-            group, held = [], 0
-        group.append(part)
-        held += size
-    if group:
-        yield group

@@ -19,6 +19,7 @@ from typing import Any
 import tomli_w
 
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.texts import read_small
 
 __all__ = ["Recipe", "Step"]
 
@@ -72,11 +73,7 @@ class Recipe:
     @classmethod
     def read(cls, path: Path) -> Recipe:
         try:
-            if path.exists() and not path.is_file():  # a pipe would block
-                raise OSError("it is not a file")
-            if path.stat().st_size > MAX_BYTES:
-                raise OSError(f"larger than {MAX_BYTES} bytes")
-            text = path.read_text(encoding="utf-8")
+            text = read_small(path, MAX_BYTES)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageFault(
                 "EV205",

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.executor import Feeds, open_session
+from edgevlm.compiler.groups import groups_within
 
 __all__ = ["watch"]
 
@@ -21,7 +22,7 @@ def watch(
     see: Callable[[ir.Value, np.ndarray, int], None],
 ) -> None:
     """Calls `see` with each value, what it was in a run, and which; each run is let go then."""
-    for batch in _batches(values):
+    for batch in groups_within(WATCHED_BYTES, values, _bytes):
         inner = [v for v in batch if not v.is_graph_input()]
         session = open_session(part, outputs=tuple(inner)) if inner else None
         for i, feed in enumerate(feeds):
@@ -33,15 +34,6 @@ def watch(
                     see(value, feed[str(value.name)], i)
 
 
-def _batches(values: Sequence[ir.Value]) -> list[list[ir.Value]]:
-    """As many values together as may be held at once."""
-    batches: list[list[ir.Value]] = [[]]
-    held = 0
-    for value in values:
-        size = 4 * int(np.prod([int(d) for d in value.shape]))
-        if batches[-1] and held + size > WATCHED_BYTES:
-            batches.append([])
-            held = 0
-        batches[-1].append(value)
-        held += size
-    return batches
+def _bytes(value: ir.Value) -> int:
+    """Of float32."""
+    return 4 * int(np.prod([int(d) for d in value.shape]))

@@ -13,21 +13,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from edgevlm.compiler.class_names import find
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel, Probe
-from edgevlm.models.answer import image_processor
 from edgevlm.models.datasets import CLASSIFIED, DATASETS, Dataset, few, load_dataset
 from edgevlm.models.picture_folders import (
-    MOST,
     CalibrationSet,
     class_folders,
     flat_folder,
     in_turns,
     of_class_folders,
 )
+from edgevlm.models.strangers import MOST, shrinking
 
 __all__ = [
     "by_class",
@@ -111,14 +108,7 @@ def _of_folder(folder: Path, model: ExportedModel) -> CalibrationSet:
     """Sub-folders mean something to a classifier alone."""
     if model.contract.kind != "classifier" or not class_folders(folder):
         return flat_folder(folder)
-    images = image_processor(model.contract, model.processor)
-
-    def shrink(rgb: np.ndarray) -> np.ndarray:
-        """Thousands of photographs do not fit into memory; what the model sees of them does."""
-        small = images.resized(rgb)
-        return small if small.size < rgb.size else rgb
-
-    return of_class_folders(folder, model.processor.class_names, shrink)
+    return of_class_folders(folder, model.processor.class_names, shrinking(model))
 
 
 def _asked_in_turn(probes: Iterable[Probe], model: ExportedModel) -> tuple[Probe, ...]:

@@ -10,18 +10,17 @@ left out with its rows and counted, up to one in twenty; nothing outside the fol
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgevlm.compiler.errors import EdgeError, JobFault, UsageFault
 from edgevlm.compiler.exported_model import ExportedModel, Probe
-from edgevlm.models.answer import image_processor
 from edgevlm.models.calibration import calibration_set, dataset_asked
 from edgevlm.models.datasets import CLASSIFIED
-from edgevlm.models.picture_folders import MOST, UNREADABLE, CalibrationSet
+from edgevlm.models.picture_folders import CalibrationSet
 from edgevlm.models.processing.image import load_image
+from edgevlm.models.strangers import MOST, check_readable, leads_out, named, shrinking
 
 __all__ = ["ROWS", "domain_set"]
 
@@ -77,27 +76,17 @@ def domain_set(asked: str, model: ExportedModel) -> CalibrationSet:
 
 def _of_folder(folder: Path, model: ExportedModel) -> CalibrationSet:
     rows = _rows(folder)
-    images = image_processor(model.contract, model.processor)
+    shrink = shrinking(model)
     wanted, seen, broken = rows[:MOST], {}, []
     for number, row in wanted:
         if row.image in seen:
             continue
         path, seen[row.image] = _inside(folder, number, row.image), None
         try:
-            rgb = load_image(path)
-            small = images.resized(rgb)  # thousands of photographs do not fit into memory
+            seen[row.image] = shrink(load_image(path))
         except EdgeError as fault:
             broken.append((row.image, fault))
-            continue
-        seen[row.image] = small if small.size < rgb.size else rgb
-    if len(broken) * UNREADABLE > len(seen):
-        first, fault = broken[0]
-        raise JobFault(
-            "EV138",
-            f"{len(broken)} of {len(seen)} pictures of {_named(folder)} cannot be read",
-            f"one in {UNREADABLE} may be left out; the first is {first[:120]}: {fault.why}",
-            fault.fix,
-        )
+    check_readable(folder, broken, len(seen))
     notes = []
     if len(wanted) < len(rows):
         notes.append(f"of {len(rows)} rows of the domain the first {MOST} were looked at")
@@ -120,11 +109,11 @@ def _rows(folder: Path) -> list[tuple[int, _Row]]:
     if not file.is_file():
         raise JobFault(
             "EV131",
-            f"domain {_named(folder)}",
+            f"domain {named(folder)}",
             f"it has no file {ROWS}",
             f"a line a question: {SAMPLE}",
         )
-    _stays(folder, file, f"{ROWS} of {_named(folder)}")
+    _stays(folder, file, f"{ROWS} of {named(folder)}")
     try:
         if file.stat().st_size > MAX_BYTES:
             raise _broken(folder, None, f"it is bigger than {MAX_BYTES // 2**20} MB")
@@ -151,7 +140,7 @@ def _rows(folder: Path) -> list[tuple[int, _Row]]:
 def _inside(folder: Path, number: int, name: str) -> Path:
     """A picture of a row. Raises EV133 where it is not there, or lies elsewhere."""
     path = folder / name
-    what = f"line {number} of {ROWS} in {_named(folder)}"
+    what = f"line {number} of {ROWS} in {named(folder)}"
     if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise _elsewhere(what, name, "leads out of the folder")
     _stays(folder, path, what)
@@ -161,7 +150,7 @@ def _inside(folder: Path, number: int, name: str) -> Path:
 
 
 def _stays(folder: Path, path: Path, what: str) -> None:
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+    if leads_out(folder, path):
         raise _elsewhere(what, path.name, "is a link that leads out of the folder")
 
 
@@ -173,8 +162,4 @@ def _elsewhere(what: str, name: str, why: str) -> JobFault:
 def _broken(folder: Path, number: int | None, why: str) -> JobFault:
     line = "" if number is None else f"line {number} of "
     fix = f"a line a question: {SAMPLE}"
-    return JobFault("EV133", f"{line}{ROWS} in {_named(folder)}", why, fix)
-
-
-def _named(path: Path) -> str:
-    return (path.name or str(path))[:120]
+    return JobFault("EV133", f"{line}{ROWS} in {named(folder)}", why, fix)

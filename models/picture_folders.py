@@ -10,7 +10,6 @@ nothing is read that a link has outside.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -20,15 +19,13 @@ from typing import Any
 import numpy as np
 
 from edgevlm.compiler.class_names import find, nearest
-from edgevlm.compiler.errors import EdgeError, JobFault, UsageFault
+from edgevlm.compiler.errors import EdgeError, UsageFault
 from edgevlm.compiler.exported_model import Probe
 from edgevlm.models.probes import MAX_PROBES, QUESTIONS, SUFFIXES
 from edgevlm.models.processing.image import load_image
+from edgevlm.models.strangers import MOST, check_readable, leads_out, named
 
-__all__ = ["MOST", "CalibrationSet", "class_folders", "flat_folder", "in_turns", "of_class_folders"]
-
-MOST = 4096  # pictures of all classes together
-UNREADABLE = 20  # one in so many may be
+__all__ = ["CalibrationSet", "class_folders", "flat_folder", "in_turns", "of_class_folders"]
 
 
 @dataclass(frozen=True)
@@ -61,14 +58,14 @@ def of_class_folders(
     if not names:
         raise UsageFault(
             "EV137",
-            f"{_named(folder)} has sub-folders",
+            f"{named(folder)} has sub-folders",
             "the model has no class names, so there is no telling what they are",
             "labels = [...] in the sidecar of its ONNX file, or a folder of pictures alone",
         )
     if loose := _pictures(folder):
         raise UsageFault(
             "EV137",
-            f"{_named(folder)} has sub-folders and {_named(loose[0])} beside them",
+            f"{named(folder)} has sub-folders and {named(loose[0])} beside them",
             "a picture beside the sub-folders has no class",
             "put it into the sub-folder of its class, or elsewhere",
         )
@@ -89,7 +86,7 @@ def _class(sub: Path, names: Sequence[str]) -> int:
     near = nearest(names, sub.name)
     raise UsageFault(
         "EV137",
-        f"sub-folder {_named(sub)} of {_named(sub.parent)}",
+        f"sub-folder {named(sub)} of {named(sub.parent)}",
         f"{len(at)} classes of the model have this name"
         if at
         else "the model has no class of this name"
@@ -109,12 +106,11 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _inside(root: Path, sub: Path) -> list[Path]:
     """The pictures of a sub-folder. Raises EV137 where it, or one of them, lies elsewhere."""
-    home = os.path.realpath(root)
     for path in (sub, *(found := _pictures(sub))):
-        if not Path(os.path.realpath(path)).is_relative_to(home):
+        if leads_out(root, path):
             raise UsageFault(
                 "EV137",
-                f"{path.relative_to(root)} of {_named(root)}"[:200],
+                f"{path.relative_to(root)} of {named(root)}"[:200],
                 "it is a link that leads out of the folder",
                 "copy the pictures into the folder",
             )
@@ -131,7 +127,7 @@ def _read(
     if not wanted:
         raise UsageFault(
             "EV134",
-            f"calibration folder {_named(folder)}",
+            f"calibration folder {named(folder)}",
             f"it has no {', '.join(SUFFIXES)} file",
             "give a folder of pictures, or one with a sub-folder of pictures for each class",
         )
@@ -143,14 +139,7 @@ def _read(
             broken.append((str(path.relative_to(folder)), fault))
             continue
         probes.append(Probe(image=image, question=QUESTIONS[0], answer=name))
-    if len(broken) * UNREADABLE > len(wanted):
-        first, fault = broken[0]
-        raise JobFault(
-            "EV138",
-            f"{len(broken)} of {len(wanted)} pictures of {_named(folder)} cannot be read",
-            f"one in {UNREADABLE} may be left out; the first is {first[:120]}: {fault.why}",
-            fault.fix,
-        )
+    check_readable(folder, broken, len(wanted))
     return CalibrationSet(tuple(probes), tuple(_notes(len(wanted), total, [b for b, _ in broken])))
 
 
@@ -164,7 +153,3 @@ def _notes(tried: int, total: int, broken: Sequence[str]) -> list[str]:
             f"first: {broken[0][:120]}"
         )
     return notes
-
-
-def _named(path: Path) -> str:
-    return (path.name or str(path))[:120]

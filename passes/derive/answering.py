@@ -20,6 +20,7 @@ from torch import Tensor
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.reference import Reference
 from edgevlm.compiler.to_torch import TorchPart, to_torch
+from edgevlm.passes.derive.through import Judged
 
 __all__ = ["Answering"]
 
@@ -27,7 +28,7 @@ TOGETHER = 16  # rows that are looked at in one go
 PLAIN = ("inputs_embeds", "position_ids", "last_index")  # of a prefill that drops no tokens
 
 
-class Answering:
+class Answering(Judged):
     """Rows of an observation, some of them; every row has a first answer token."""
 
     def __init__(
@@ -52,17 +53,9 @@ class Answering:
     def loss(self, masks: Sequence[Tensor], some: np.ndarray) -> Tensor:
         return F.cross_entropy(self.logits(masks, some), self.first[some])
 
-    def whole(self, masks: Sequence[Tensor]) -> float:
-        """The loss over all rows."""
-        with torch.no_grad():
-            return float(self.loss(masks, np.arange(len(self.pictures))))
-
     def logits(self, masks: Sequence[Tensor], some: np.ndarray) -> Tensor:
         """[len(some),V] of the first answer token."""
-        taps = {
-            name: (lambda value, mask=mask: value * mask)
-            for name, mask in zip(self.hidden, masks, strict=False)
-        }
+        taps = self.taps(masks)
 
         def one(picture: Tensor, start: Tensor, fed: dict[str, Tensor]) -> Tensor:
             seen = self.net({"pixel_values": picture}, taps=taps)

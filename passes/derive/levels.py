@@ -21,9 +21,8 @@ from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import JobFault
 from edgevlm.passes.derive.mlps import find_mlps
 from edgevlm.passes.derive.narrow_heads import narrow_heads
-from edgevlm.passes.derive.narrow_units import TooWide
+from edgevlm.passes.derive.narrow_units import TooWide, widths_for
 from edgevlm.passes.derive.turn_heads import turn_heads
-from edgevlm.passes.derive.units import levelled
 
 __all__ = ["head_levels", "spent", "unit_levels", "with_units"]
 
@@ -73,9 +72,7 @@ def _cut(part: ir.Model, signature: Signature, macs: int, multiple: int) -> ir.M
     clone = part.clone()
     axes, build = analyse(clone.graph, signature), GraphBuilder(clone, "cut")
     mlps = find_mlps(axes)
-    prices = [mlp.macs_a_unit for mlp in mlps]
-    over = count(clone).macs - macs
-    widths = levelled([mlp.width for mlp in mlps], prices, over, multiple)
+    widths, _ = widths_for(mlps, count(clone).macs, macs, multiple)
     for mlp, width in zip(mlps, widths, strict=True):
         if width == mlp.width:
             continue

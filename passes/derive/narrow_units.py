@@ -13,7 +13,7 @@ cutting, so gated MLPs (SwiGLU) are cut as plain ones are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +30,7 @@ from edgevlm.passes.derive.narrow_heads import Cut
 from edgevlm.passes.derive.sums import Seen
 from edgevlm.passes.derive.units import Moments, Refit, levelled, refit
 
-__all__ = ["TooWide", "Units", "narrow_units"]
+__all__ = ["TooWide", "Units", "narrow_units", "widths_for"]
 
 #: (name of hidden units, weights behind them, their Gram matrix) -> their order
 Ordered = Callable[[str, np.ndarray, np.ndarray], Order]
@@ -70,11 +70,9 @@ def narrow_units(
     axes = analyse(part.graph, signature)
     mlps = find_mlps(axes)
     before = [mlp.width for mlp in mlps]
-    prices, over = [mlp.macs_a_unit for mlp in mlps], count(part).macs - macs
-    widths = levelled(before, prices, over, how.multiple)
-    saved = sum((w - f) * p for w, f, p in zip(before, widths, prices, strict=True))
-    if saved < over:
-        raise TooWide(macs + over - saved)
+    widths, least = widths_for(mlps, count(part).macs, macs, how.multiple)
+    if least > macs:
+        raise TooWide(least)
     build, left = GraphBuilder(part, "narrow"), {}
     for mlp, width in zip(mlps, widths, strict=True):
         if width == mlp.width:
@@ -84,6 +82,14 @@ def narrow_units(
         except JobFault as fault:
             left[str(mlp.down.name)] = fault.why
     return [(old, mlp.width) for old, mlp in zip(before, mlps, strict=True)], left
+
+
+def widths_for(mlps: Sequence[Mlp], have: int, macs: int, multiple: int) -> tuple[list[int], int]:
+    """Of the MLPs of a part that takes `have` multiplications, to make it `macs`; what it takes."""
+    before, prices = [mlp.width for mlp in mlps], [mlp.macs_a_unit for mlp in mlps]
+    widths = levelled(before, prices, have - macs, multiple)
+    saved = sum((w - f) * p for w, f, p in zip(before, widths, prices, strict=True))
+    return widths, have - saved
 
 
 def _fitted(

@@ -76,7 +76,7 @@ class Narrowing:
             self._sums[which] = (
                 together(self.seen("fit"), self.seen("held"))
                 if which == "all" and any(each.fit for each in self.images)
-                else reduce(together, (self._look(share) for share in shares if share))
+                else reduce(together, map(self._look, [s for s in shares if s] or [[]]))
             )
         return self._sums[which]
 

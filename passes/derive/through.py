@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,10 +13,33 @@ from torch import Tensor
 from edgevlm.compiler.to_torch import TorchPart
 from edgevlm.passes.derive.on_pictures import on_pictures
 
-__all__ = ["Objective"]
+__all__ = ["Judged", "Objective"]
 
 
-class Objective:
+class Judged(ABC):
+    """Pictures, and what masks of hidden units do to them."""
+
+    hidden: tuple[str, ...]  # names of what masks are of, in their order
+    pictures: Tensor
+
+    @abstractmethod
+    def loss(self, masks: Sequence[Tensor], some: np.ndarray) -> Tensor:
+        """Over pictures of these numbers."""
+
+    def whole(self, masks: Sequence[Tensor]) -> float:
+        """The loss over all pictures."""
+        with torch.no_grad():
+            return float(self.loss(masks, np.arange(len(self.pictures))))
+
+    def taps(self, masks: Sequence[Tensor]) -> dict[str, Callable[[Tensor], Tensor]]:
+        """What a TorchPart does with hidden units as they come; no masks: nothing."""
+        return {
+            name: (lambda value, mask=mask: value * mask)
+            for name, mask in zip(self.hidden, masks, strict=False)
+        }
+
+
+class Objective(Judged):
     """Classes told apart where they are known, else the output of the part matched."""
 
     def __init__(
@@ -41,14 +65,5 @@ class Objective:
         wanted = self.wanted[some]
         return (found - wanted).square().sum() / wanted.square().sum()
 
-    def whole(self, masks: Sequence[Tensor]) -> float:
-        """The loss over all pictures."""
-        with torch.no_grad():
-            return float(self.loss(masks, np.arange(len(self.pictures))))
-
     def _outputs(self, masks: Sequence[Tensor], some: np.ndarray) -> Tensor:
-        taps = {
-            name: (lambda value, mask=mask: value * mask)
-            for name, mask in zip(self.hidden, masks, strict=False)
-        }
-        return on_pictures(self.net, self.pictures, some, taps)
+        return on_pictures(self.net, self.pictures, some, self.taps(masks))

@@ -8,6 +8,7 @@ import pytest
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.pass_manager import apply_unchecked, run_passes
+from edgevlm.compiler.reference import shown
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.pipelines import Flags, compose
@@ -91,13 +92,6 @@ TEXT = """(float[1,3,6,6] pixel_values) => (float[1,9,16] logits) {
     logits = MatMul(o, p) }"""
 
 
-class Seen:
-    """Nothing at all: by its weights alone."""
-
-    def fed(self, role):
-        return []
-
-
 def test_columns_of_one_matrix_get_one_width(graph, solo, ort):
     """q, k and v of the same product and reshape, as many exporters have it."""
     rng = np.random.default_rng(0)
@@ -111,7 +105,7 @@ def test_columns_of_one_matrix_get_one_width(graph, solo, ort):
     }  # fmt: skip
     model = solo(graph(TEXT, **arrays))
     step = NarrowEncoder(alpha=0, energy=0.999, multiple=4, by="weights")
-    step.calibration = Seen()
+    step.calibration = shown(model, [])  # nothing at all: by its weights alone
     result = step(model)
     x = rng.normal(size=(1, 3, 6, 6)).astype(np.float32)
     wanted = ort(model.parts["vision"], pixel_values=x)["logits"]
