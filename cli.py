@@ -110,14 +110,15 @@ def eval_(speaker: Speaker, bundle: Path, dataset: str, split: str, **chosen: An
 @click.option("-n", type=int, default=100, show_default=True, help="Timed requests.")
 @click.option("--warmup", type=int, default=10, show_default=True, help="Untimed requests first.")
 @click.option("--power", default="auto", show_default=True, help="Energy meter: auto, rapl, none.")
-@click.option("--image", type=ANY, help="Profile on this picture (with --prompt).")
-@click.option("--prompt", help="Profile with this question (with --image).")
+@click.option("--image", type=ANY, help="Profile on this picture.")
+@click.option("--prompt", help="Profile with this question about --image.")
 @click.option("--ops", is_flag=True, help="Time by op as well.")
 @speaks
 def profile(speaker: Speaker, bundle: Path, **how: Any) -> None:
     """Measure BUNDLE here: milliseconds a stage, fps, tokens a second, joules an answer.
 
-    The requests are the bundle's golden questions in turn, or one picture and prompt of yours.
+    The requests are the bundle's golden questions in turn, or one picture and prompt of yours; a
+    bundle without words is shown pictures alone.
     """
     from edgevlm.commands.payoff_table import payoff_table
     from edgevlm.commands.profile import profile_bundle

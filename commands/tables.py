@@ -134,11 +134,14 @@ def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
         rows,
     )
     energy = report["energy_j_per_answer"]
-    speaker.say(
-        f"{_number(report['fps'])} images/s, first token after "
-        f"{_number(report['ttft_ms'], '.2f')} ms, {_number(report['tokens_per_s'])} tokens/s, "
-        f"{_number(report['answers_per_s'])} answers/s, peak {report['peak_rss_mb']:.0f} MB"
-    )
+    figures = [f"{_number(report['fps'])} images/s"]
+    if "prefill" in report["stages"]:
+        figures += [
+            f"first token after {_number(report['ttft_ms'], '.2f')} ms",
+            f"{_number(report['tokens_per_s'])} tokens/s",
+            f"{_number(report['answers_per_s'])} answers/s",
+        ]
+    speaker.say(", ".join([*figures, f"peak {report['peak_rss_mb']:.0f} MB"]))
     speaker.say(
         f"energy: {energy:.4f} J an answer"
         if energy is not None

@@ -113,7 +113,14 @@ def test_a_classifier_goes_the_same_way(edgevlm, classifier, tmp_path, picture):
     assert edgevlm("inspect", out, "--axes").status == 0
     ended = edgevlm("run", out, "--image", picture, "--prompt", "what is it?")
     assert (ended.status, ended.code) == (1, "EV323") and "it answers no questions" in ended.err
-    assert edgevlm("profile", out, "-n", "1").code == "EV323"
+    assert edgevlm("profile", out, "-n", "2", "--prompt", "what is it?").code == "EV220"
+    for shown in ((), ("--image", picture)):
+        told = edgevlm("profile", out, "-n", "2", "--warmup", "0", *shown, "--json")
+        assert told.status == 0 and list(told.json["stages"]) == [
+            "preprocess", "vision", "end_to_end",
+        ]  # fmt: skip
+        assert told.json["fps"] > 0 and told.json["ttft_ms"] is None
+        assert told.json["requests"] == (1 if shown else 3)
 
 
 def test_a_classifier_that_answers_otherwise_is_found(edgevlm, classifier, tmp_path, resign):

@@ -1,0 +1,108 @@
+"""A hundred class sets in one call of `edgevlm derive`: seconds by stage, throughput, memory.
+
+    apt-get install dataset-fashion-mnist
+    python benchmarks/bench_fleet.py         writes results/fleet.json      (about 20 minutes)
+
+Every set is 2 to 5 of fashion-vit's classes, at alpha 0.6, drawn by chance, no two alike. Once with
+one process, once with one a core, each with a cache of its own, so that both begin with nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+from results import write_result
+
+from edgevlm.models.datasets.fashion_mnist import CLASSES
+
+SETS, SIZES, SEED = 100, (2, 3, 4, 5), 0
+PICTURES = 1000  # of all ten classes; a fifth of them held out
+ALPHA = 0.6
+
+
+def drawn() -> list[list[str]]:
+    """Names of classes, no two sets alike; as many of each size."""
+    rng, found = np.random.default_rng(SEED), []
+    while len(found) < SETS:
+        size = SIZES[len(found) % len(SIZES)]
+        some = sorted(CLASSES[i] for i in rng.choice(len(CLASSES), size, replace=False))
+        if some not in found:
+            found.append(some)
+    return found
+
+
+def derived(sets: list[list[str]], jobs: int, folder: Path) -> dict[str, Any]:
+    """The JSON of one call."""
+    rows = [f'[[set]]\nname = "s{i}"\nclasses = {json.dumps(s)}\n' for i, s in enumerate(sets)]
+    (folder / "sets.toml").write_text("\n".join(rows))
+    options = {
+        "class-sets": "sets.toml",
+        "targets": "cpu",
+        "alpha": ALPHA,
+        "calib": f"fashion-mnist:{PICTURES}",
+        "jobs": jobs,
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    call = [Path(sys.executable).parent / "edgevlm", "derive", "fashion-vit", *words]
+    env = {**os.environ, "EDGEVLM_CACHE": str(folder / "cache")}
+    said = subprocess.run(
+        [*call, "-o", "fleet", "--json", "--quiet"], cwd=folder, env=env, check=True, text=True,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    return json.loads(said.stdout)
+
+
+def facts(told: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a call."""
+    rows = told["sets"]
+    gained = [r["accuracy"]["derived"] - r["accuracy"]["base_head_mask"] for r in rows]
+    kept = ("jobs", "done", "failed", "seconds", "stages", "throughput", "peak_rss_mb")
+    return {
+        **{key: told[key] for key in (*kept, "worker_peak_rss_mb")},
+        "gain": {"mean": mean(gained), "least": min(gained)},
+        "macs": mean(r["macs"] for r in rows),
+        "bytes": mean(r["bytes"] for r in rows),
+    }
+
+
+def second(told: dict[str, Any]) -> dict[str, Any]:
+    """What the first set of one process took, base included, and what later ones did."""
+    first, *later = told["sets"]
+    whole = told["stages"]["base"]["seconds"] + first["seconds"]
+    known = [r for r in later if not r["stages"]["pictures"]["made"]]
+    named = ("pictures", "class_set", "budget")
+    return {
+        "first_seconds": whole,
+        "known_classes": {
+            "n": len(known),
+            "seconds": median(r["seconds"] for r in known),
+            "share_of_first": median(r["seconds"] for r in known) / whole,
+            **{name: median(r["stages"][name]["seconds"] for r in known) for name in named},
+        },
+        "looked": sum(len(r["classes"]) for r in told["sets"]),
+        "looks": told["stages"]["pictures"]["made"],
+        "seconds_a_look": told["stages"]["pictures"]["seconds"]
+        / max(1, told["stages"]["pictures"]["made"]),
+    }
+
+
+def main() -> None:
+    sets, runs = drawn(), {}
+    for jobs in sorted({1, os.cpu_count() or 1}):
+        with tempfile.TemporaryDirectory() as folder:
+            runs[jobs] = derived(sets, jobs, Path(folder))
+    data = {"model": "fashion-vit", "sets": SETS, "sizes": SIZES, "alpha": ALPHA, "seed": SEED}
+    rows = [facts(told) for told in runs.values()]
+    write_result("fleet", {**data, "calib": PICTURES, "runs": rows, "second": second(runs[1])})
+
+
+if __name__ == "__main__":
+    main()
