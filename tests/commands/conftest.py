@@ -14,28 +14,22 @@ vit, pictures                 an ONNX file of a tiny ViT, and a folder of pictur
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import os
 import shutil
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from micro.calls import call_apart, call_here, call_shell
 from micro.chooser import labelled, micro_chooser
 from micro.fleet import class_pictures, vit_file
 from micro.model import micro_vlm
 from micro.shades import shade_classifier, shade_files
 from PIL import Image
 
-from edgevlm.commands.calling import call
 from edgevlm.commands.compile import compile_model
 from edgevlm.commands.compile_options import options_of
 from edgevlm.compiler.bundle import write_sums
@@ -43,69 +37,7 @@ from edgevlm.compiler.exported_model import save_model
 from edgevlm.models.datasets.fashion_mnist import CLASSES
 from edgevlm.models.zoo import bundled_folder
 
-PROGRAM = Path(sys.executable).with_name("edgevlm")
 QUESTION = "what color is the shape?"  # of the picture below; its answer is "teal"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a call ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """stdout is one JSON value without NaN, and nothing else."""
-
-        def refuse(name: str) -> None:
-            raise AssertionError(f"{name} in JSON")
-
-        return json.loads(self.out, parse_constant=refuse)
-
-    @property
-    def code(self) -> str:
-        """The EV code of an error that is told in exactly three lines."""
-        lines = self.err.splitlines()[-3:]
-        assert len(lines) == 3, self.err
-        assert lines[0].startswith("error EV"), self.err
-        assert lines[1].startswith("  why:  ") and lines[2].startswith("  next: "), self.err
-        assert "Traceback" not in self.err
-        return lines[0].split()[1].rstrip(":")
-
-
-def call_here(*args: object) -> Ended:
-    from edgevlm.cli import cli
-
-    out, err = io.StringIO(), io.StringIO()
-    before = sys.argv
-    sys.argv = ["edgevlm", *map(str, args)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = call(cli)
-    finally:
-        sys.argv = before
-    return Ended(status, out.getvalue(), err.getvalue())
-
-
-def call_apart(*args: object, env: dict[str, str] | None = None, **options: Any) -> Ended:
-    command = list(map(str, args))
-    if not command or command[0] != sys.executable:
-        command = [str(PROGRAM), *command]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=300,
-        **options,
-    )  # fmt: skip
-    return Ended(done.returncode, done.stdout, done.stderr)
-
-
-def call_shell(command: str, **options: Any) -> Ended:
-    path = os.pathsep.join((str(PROGRAM.parent), os.environ["PATH"]))
-    return call_apart(sys.executable, "-c", SHELL, command, env={"PATH": path}, **options)
-
-
-SHELL = "import subprocess, sys; sys.exit(subprocess.run(['bash', '-c', sys.argv[1]]).returncode)"
 
 
 @pytest.fixture(scope="session")
