@@ -8,6 +8,7 @@ once, with the first of them (compiler/memo.py). One bundle that fails does not 
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -98,4 +99,6 @@ def _counted(memo: Memo) -> Callable[[], dict[str, Any]]:
 
 @functools.lru_cache(maxsize=1)
 def _base(folder: Path) -> tuple[Begun, Memo]:
-    return load_begun(folder), Memo(ROOM)
+    begun = load_begun(folder)
+    gc.freeze()  # what is there stays: no collection between passes need look at it again
+    return begun, Memo(ROOM)
