@@ -41,6 +41,7 @@ from edgevlm.passes.derive.asked import Derived
 from edgevlm.passes.derive.keep_classes import KeepClasses
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.purify_units import PurifyUnits
+from edgevlm.passes.derive.recover_encoder import RecoverEncoder
 from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.tokens.schedule import parse_asked
 from edgevlm.runtimes import find_runtime
@@ -159,6 +160,8 @@ def cases(size: int) -> Iterator[tuple[str, dict[str, Any]]]:
             for mask in (False, True):
                 told = {"alpha": 0.6, "purify": purify, "closed": closed, "mask": mask}
                 yield f"ablation purify={purify} closed={closed} mask={mask}", told
+    for loss in ("lift", "mse"):
+        yield f"recover {loss} 0.8", {"alpha": 0.8, "recover": loss}
     for name, alpha, flags in (
         ("half the tokens", None, {"tokens": "50%"}),
         ("w8a8", None, {"quant": "w8a8"}),
@@ -187,7 +190,8 @@ def steps_of(task: Task, told: dict[str, Any]) -> list[Pass]:
         options |= {"energy": rho(told["alpha"]), "by": "weights", "order": "sum"}
     if not told.get("closed", True):
         options |= {"order": "sum", "refit": False}
-    return [*found, NarrowEncoder(**options)]
+    behind = [RecoverEncoder(loss=told["recover"])] if "recover" in told else []
+    return [*found, NarrowEncoder(**options), *behind]
 
 
 def run(task: Task, size: int, seed: int, store: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import tables_default
+import tables_derive
 import tables_kv
 import tables_llava
 import tables_ocr
@@ -135,6 +136,7 @@ def page() -> str:
         tables_quant.encoder_map(),
         tables_quant.perplexity(),
         tables_kv.section(),
+        tables_derive.section(),
         tables_ocr.section(),
         tables_openvino.section(),
     ]
