@@ -11,9 +11,15 @@ __all__ = ["torch_extra"]
 
 
 @contextmanager
-def torch_extra(what: str) -> Iterator[None]:
-    """Around the imports of what needs torch; `what`: the whole first line. Raises EV190."""
+def torch_extra(what: str, otherwise: str = "") -> Iterator[None]:
+    """Around the imports of what needs torch. Raises EV190.
+
+    what: the whole first line of the error. otherwise: how it goes without.
+    """
+    install = "pip install 'edgevlm[torch]'"
     try:
         yield
     except ImportError as error:
-        raise JobFault("EV190", what, str(error), "pip install 'edgevlm[torch]'") from error
+        raise JobFault(
+            "EV190", what, str(error), install + (otherwise and f", or {otherwise}")
+        ) from error

@@ -74,7 +74,8 @@ class PurifyUnits(Pass):
         return self.options.by != "lm"
 
     def requires(self, model: ExportedModel) -> None:
-        with torch_extra("purify-units trains masks"):
+        alone = "leave --purify out: closed forms alone need no torch"
+        with torch_extra("purify-units trains masks", alone):
             import torch  # noqa: F401  (told before anything takes time)
 
     def run(self, model: ExportedModel) -> PassResult:

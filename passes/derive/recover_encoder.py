@@ -61,7 +61,8 @@ class RecoverEncoder(Pass):
     calibrated = images_only = True
 
     def requires(self, model: ExportedModel) -> None:
-        with torch_extra("recover-encoder trains weights"):
+        alone = "leave --recover out: closed forms alone need no torch"
+        with torch_extra("recover-encoder trains weights", alone):
             import torch  # noqa: F401  (told before anything takes time)
 
     def run(self, model: ExportedModel) -> PassResult:
