@@ -145,6 +145,8 @@ def _options(
         tokens=None if each.tokens is None else str(each.tokens),
         prune=each.prune,
         quant=each.quant,
+        purify=each.purify,
+        recover=each.recover,
         classes=",".join(each.classes),
         alpha=budget,
         latency_budget=each.latency_budget,

@@ -41,6 +41,8 @@ class ClassSet(BaseModel):
     quant: Text | None = None
     tokens: Text | int | None = None
     prune: Text | None = None
+    purify: int | None = Field(None, ge=1, le=1_000_000)  # steps of training
+    recover: int | None = Field(None, ge=1, le=1_000_000)
 
 
 class _File(BaseModel):

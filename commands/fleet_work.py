@@ -46,14 +46,18 @@ class Group:
 def derive_group(group: Group) -> Iterator[dict[str, Any]]:
     """A row of the report for each item, as soon as its bundle is written."""
     memo = Memo(ROOM)
-    for item in group.items:
-        start = perf_counter()
-        try:
-            yield _derive(group, item, memo, start)
-        except Exception as error:
-            if os.environ.get(DEBUG):
-                traceback.print_exception(error)
-            yield failed(item, fault_of(error), perf_counter() - start)
+    gc.freeze()  # what is there stays: no collection behind a pass need look at it again
+    try:
+        for item in group.items:
+            start = perf_counter()
+            try:
+                yield _derive(group, item, memo, start)
+            except Exception as error:
+                if os.environ.get(DEBUG):
+                    traceback.print_exception(error)
+                yield failed(item, fault_of(error), perf_counter() - start)
+    finally:
+        gc.unfreeze()
 
 
 def _derive(group: Group, item: Item, memo: Memo, start: float) -> dict[str, Any]:
@@ -61,11 +65,11 @@ def _derive(group: Group, item: Item, memo: Memo, start: float) -> dict[str, Any
     base = base.for_classes(item.options.flags.derived)
     loaded = perf_counter() - start
     passes = make_passes(item.recipe)
-    memo.base = looks if _as_the_base(passes[len(base.applied) :]) else Memo(ROOM)
+    memo.base = looks if _as_the_base(passes[len(base.applied) :]) else None
     for step in passes:
         if step.name == FITTED:
             step.memo = memo
-    looking, fitting = _counted(memo.base), _counted(memo)
+    looking, fitting = _counted(looks), _counted(memo)
 
     def record() -> dict[str, Any]:
         stages = {
@@ -99,6 +103,4 @@ def _counted(memo: Memo) -> Callable[[], dict[str, Any]]:
 
 @functools.lru_cache(maxsize=1)
 def _base(folder: Path) -> tuple[Begun, Memo]:
-    begun = load_begun(folder)
-    gc.freeze()  # what is there stays: no collection between passes need look at it again
-    return begun, Memo(ROOM)
+    return load_begun(folder), Memo(ROOM)

@@ -146,6 +146,22 @@ def test_another_set_looks_at_no_picture_of_a_class_again(afresh, counted):
     assert alone["sets"][0]["digest"] == told["sets"][1]["digest"]
 
 
+def test_a_set_may_be_purified_and_recovered(afresh, edgevlm, vit, pictures, tmp_path):
+    """As a compile does it; what its sums are of is its own."""
+    pytest.importorskip("torch", reason="both train: pip install 'edgevlm[torch]'")
+    small = "name = 'x'\nclasses = ['ant', 'bee']\npurify = 8\nrecover = 8"
+    told = afresh(f"[[set]]\n{small}")
+    stages = told["sets"][0]["stages"]
+    assert stages["pictures"]["made"] == 0 and stages["class_set"]["made"] > 0
+    call = ("compile", vit, "--target", "cpu", "--classes", "ant,bee", "--alpha", "0.45")
+    train = ("--purify", "8", "--recover", "8", "--calib", pictures)
+    alone = edgevlm(*call, *train, "-o", tmp_path / "alone", "--json")
+    assert alone.status == 0, alone.err
+    recipes = [tmp_path / "fleet/x.edgevlm/recipe.toml", tmp_path / "alone/recipe.toml"]
+    assert len({path.read_bytes() for path in recipes}) == 1
+    assert b"recover-encoder" in recipes[0].read_bytes()
+
+
 def test_what_purifying_leaves_is_looked_at_anew():
     steps = {name: PASSES[name]() for name in ("keep-classes", "purify-units", "narrow-encoder")}
     assert fleet_work._as_the_base([steps["keep-classes"], steps["narrow-encoder"]])

@@ -33,6 +33,8 @@ def nothing_is_made(monkeypatch, tmp_path):
         (one('alhpa = 0.5'), "number 2: unknown key 'alhpa'; known: name, classes, alpha,"),
         (one("alpha = 'half'"), "number 2: alpha: "),
         (one("quant = 8"), "number 2: quant: "),
+        (one("recover = 0"), "number 2: recover: "),
+        (one("purify = true"), "number 2: purify: "),
         ('[[set]]\nclasses = ["ant", "bee"]', "number 1: name: Field required"),
         ('[[set]]\nname = "a"', "number 1: classes: Field required"),
         (one(classes="[]"), "number 2: classes: "),
