@@ -23,7 +23,6 @@ from edgevlm.commands.sweep_verb import sweep
 __all__ = ["cli", "main"]
 
 ANY = click.Path(path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.group(
@@ -83,7 +82,7 @@ def run(speaker: Speaker, bundle: Path, image: Path, prompt: str | None, **how: 
 @click.option("--dataset", required=True, help="easy-vqa, easy-scenes, scenes; fashion-mnist.")
 @click.option("--split", default="test", show_default=True, help="Which part of the dataset.")
 @click.option("--limit", type=int, help="Evenly spread rows to ask; all by default.")
-@click.option("--data", "data_dir", type=FOLDER, help="Folder of the dataset, if not installed.")
+@click.option("--data", "data_dir", type=ANY, help="Folder of the dataset, if not installed.")
 @click.option("--classes", help="Of a classifier: rows of these only, with and without the others.")
 @speaks
 def eval_(speaker: Speaker, bundle: Path, dataset: str, split: str, **chosen: Any) -> None:

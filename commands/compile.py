@@ -56,11 +56,11 @@ def compile_model(
     asked_for = options.flags.derived
     if options.recipe and options.calib:
         asked_for = derived_of(recipe.steps)  # the same pictures are held out
-    calibration = calibration_inputs(options.calib, original, passes, asked_for)
-    check_limit(options.max_drop, rounds=first_of(passes, QUANT_STEPS) < len(passes))
     for step in passes:
         if step.name in DERIVE_STEPS:
             step.requires(original)
+    calibration = calibration_inputs(options.calib, original, passes, asked_for)
+    check_limit(options.max_drop, rounds=first_of(passes, QUANT_STEPS) < len(passes))
     original = with_probes_of(original, asked_for)
     progress("probe source")
     first = observe(original, inputs_of(original))

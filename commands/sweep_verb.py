@@ -32,7 +32,7 @@ __all__ = ["sweep"]
 @click.option(
     "--data",
     "data_dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Folder of the dataset, if not installed.",
 )
 @click.option(

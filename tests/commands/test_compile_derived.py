@@ -176,8 +176,9 @@ def test_models_that_have_no_classes(derive, edgevlm, tower_folder, tmp_path):
     flat = tmp_path / "flat"
     flat.mkdir()
     Image.new("RGB", (8, 8)).save(flat / "a.png")
-    error = derive("--classes", "cat,dog", "--alpha", "0.1", model=tower_folder, calib=flat).json
-    assert error["error"]["code"] == "EV250" and "--domain FOLDER" in error["error"]["next"]
+    for alpha in (("--alpha", "0.1"), ()):
+        error = derive("--classes", "cat,dog", *alpha, model=tower_folder, calib=flat).json
+        assert error["error"]["code"] == "EV250" and "--domain FOLDER" in error["error"]["next"]
 
 
 def test_a_classifier_without_an_encoder_says_what_is_left(derive, tmp_path, spoilt):

@@ -159,9 +159,10 @@ def test_models_and_data_sets_that_do_not_go_together(
 
 
 def test_data_that_is_not_there(edgevlm, shade_bundle, tmp_path):
-    ended = edgevlm("eval", shade_bundle, "--dataset", "fashion-mnist", "--data", tmp_path)
-    assert (ended.status, ended.code) == (1, "EV131")
-    assert "next: apt-get install dataset-fashion-mnist" in ended.err
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        ended = edgevlm("eval", shade_bundle, "--dataset", "fashion-mnist", "--data", folder)
+        assert (ended.status, ended.code) == (1, "EV131")
+        assert "next: apt-get install dataset-fashion-mnist" in ended.err
 
 
 def test_what_is_classified_has_classes_for_answers_and_no_question(shade_data):
