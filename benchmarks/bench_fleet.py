@@ -97,7 +97,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             runs[jobs] = derived(sets, jobs, Path(folder))
     pairs = [second(seed) for seed in range(SEEDS)]
-    data = {"model": "fashion-vit", "sets": SETS, "sizes": SIZES, "alpha": ALPHA, "seed": SEED}
+    data = {"model": "fashion-vit", "n": SETS, "sizes": SIZES, "alpha": ALPHA, "seed": SEED}
     rows = [facts(told) for told in runs.values()]
     write_result("fleet", {**data, "calib": PICTURES, "runs": rows, "second": pairs})
 

@@ -127,7 +127,7 @@ def _fleet() -> str:
     gain = result["runs"][0]["gain"]
     return "\n\n".join(
         [
-            f"### {result['sets']} sets of classes in one call",
+            f"### {result['n']} sets of classes in one call",
             f"`edgevlm derive {result['model']}`: sets of {result['sizes'][0]} to "
             f"{result['sizes'][-1]} classes drawn by chance, alpha {result['alpha']}, fitted to "
             f"four fifths of {result['calib'] // 10} training pictures a class, one thread each. "
