@@ -9,6 +9,7 @@ next word to it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -36,11 +37,23 @@ GRACE_S = 10  # to remove a draft
 def run_local(groups: Sequence[Group], jobs: int, cores: int) -> Iterator[dict[str, Any]]:
     """Rows as they come. With one job the work is done in this process."""
     if jobs == 1:
-        for group in groups:
-            yield from derive_group(group)
+        with _heap_at_rest():
+            for group in groups:
+                yield from derive_group(group)
         return
     with _Pool(min(jobs, len(groups)), max(1, cores // jobs)) as pool:
         yield from pool.run(list(groups))
+
+
+@contextlib.contextmanager
+def _heap_at_rest() -> Iterator[None]:
+    """Modules and what else is there now: no collection behind a pass need look at it again."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @dataclass
@@ -144,9 +157,10 @@ def _serve(pipe: Connection) -> None:
         if not os.environ.get(DEBUG):
             warnings.simplefilter("ignore")
             logging.lastResort = logging.NullHandler()
-        while True:
-            for row in derive_group(pipe.recv()):
-                pipe.send(row)
-            pipe.send(None)
+        with _heap_at_rest():
+            while True:
+                for row in derive_group(pipe.recv()):
+                    pipe.send(row)
+                pipe.send(None)
     except (Stopped, EOFError, BrokenPipeError):
         return

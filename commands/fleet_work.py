@@ -8,7 +8,6 @@ once, with the first of them (compiler/memo.py). One bundle that fails does not 
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -46,18 +45,14 @@ class Group:
 def derive_group(group: Group) -> Iterator[dict[str, Any]]:
     """A row of the report for each item, as soon as its bundle is written."""
     memo = Memo(ROOM)
-    gc.freeze()  # what is there stays: no collection behind a pass need look at it again
-    try:
-        for item in group.items:
-            start = perf_counter()
-            try:
-                yield _derive(group, item, memo, start)
-            except Exception as error:
-                if os.environ.get(DEBUG):
-                    traceback.print_exception(error)
-                yield failed(item, fault_of(error), perf_counter() - start)
-    finally:
-        gc.unfreeze()
+    for item in group.items:
+        start = perf_counter()
+        try:
+            yield _derive(group, item, memo, start)
+        except Exception as error:
+            if os.environ.get(DEBUG):
+                traceback.print_exception(error)
+            yield failed(item, fault_of(error), perf_counter() - start)
 
 
 def _derive(group: Group, item: Item, memo: Memo, start: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 
@@ -130,6 +131,20 @@ def test_a_second_budget_takes_less_of_the_class_set_stage(afresh, counted):
     looks.clear(), orders.clear()
     afresh("[[set]]" + small)
     assert both[0] == alone[0] and both[1] < alone[1] + len(orders)
+
+
+def test_the_heap_is_at_rest_while_bundles_are_made_and_not_behind(derive):
+    """Groups do not freeze what the ones before them left: that would never be collected."""
+    seen, real = [], fleet_work.finish
+
+    def finish(*args, **kwargs):
+        seen.append(gc.get_freeze_count())
+        return real(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fleet_work, "finish", finish)
+        assert derive(SETS).status == 0
+    assert len(seen) == 3 and max(seen) <= seen[0] > 0 == gc.get_freeze_count()
 
 
 def test_another_set_looks_at_no_picture_of_a_class_again(afresh, counted):
