@@ -24,7 +24,7 @@ from edgevlm.compiler.drift import measure
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, generate
 from edgevlm.compiler.pass_manager import run_passes
-from edgevlm.models.answer import Answerer, probe_inputs
+from edgevlm.models.answer import Answerer, inputs_of
 from edgevlm.models.calibration import calibration_probes
 from edgevlm.models.datasets import Dataset, load_dataset
 from edgevlm.models.source import SourceOptions, open_source
@@ -65,10 +65,7 @@ def _case(
     source: ExportedModel, asked: Dataset, calibration: Any, tokens: str | None, quant: str
 ) -> dict[str, Any]:
     reduction = parse_asked(tokens, "dart", SITE) if tokens else None
-    inputs = [
-        probe_inputs(source.contract, source.processor, source.tokenizer, probes)
-        for probes in (source.probes, calibration)
-    ]
+    inputs = [inputs_of(source, probes) for probes in (source.probes, calibration)]
     models, drift = {}, {}
     for kv in ("float", "int8"):
         passes = make_passes(compose("host-cpu", "ort", Flags(reduction, quant, kv), source))
@@ -126,10 +123,9 @@ def _decode(sides: dict[str, Answerer], asked: Dataset) -> dict[str, list[float]
 
 
 def _speak(side: Answerer, row: Any, steps: int, **how: Any) -> Any:
-    rgb = row.rgb
     prompt = side.prompt(row.question)
     words = (prompt.before, prompt.after, ())
-    return generate(side.contract, side.parts, side.look(rgb), *words, max_new=steps, **how)
+    return generate(side.contract, side.parts, side.look(row.rgb), *words, max_new=steps, **how)
 
 
 if __name__ == "__main__":

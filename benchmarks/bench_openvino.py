@@ -39,7 +39,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.compiler.reference import ProbeInput, observe
-from edgevlm.models.answer import image_processor, probe_inputs
+from edgevlm.models.answer import image_processor, inputs_of
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
@@ -90,7 +90,7 @@ def _apart(probes: list[ProbeInput]) -> tuple[list[ProbeInput], list[ProbeInput]
 
 
 def _probes(model: ExportedModel) -> list[ProbeInput]:
-    return probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+    return inputs_of(model)
 
 
 def compiled(

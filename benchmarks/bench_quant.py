@@ -29,7 +29,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.quantised import check_symmetric
 from edgevlm.compiler.reference import Reference, observe
-from edgevlm.models.answer import Answerer, probe_inputs
+from edgevlm.models.answer import Answerer, inputs_of
 from edgevlm.models.calibration import calibration_probes
 from edgevlm.models.datasets import Dataset, load_dataset
 from edgevlm.models.datasets.scoring import Score
@@ -50,10 +50,7 @@ def compiled(
     source: ExportedModel, quant: str, kv: str, calib: str
 ) -> tuple[ExportedModel, dict[str, Any]]:
     """As `compile` makes it, and what is known of its layers."""
-    inputs = [
-        probe_inputs(source.contract, source.processor, source.tokenizer, p)
-        for p in (source.probes, calibration_probes(calib, source))
-    ]
+    inputs = [inputs_of(source, p) for p in (source.probes, calibration_probes(calib, source))]
     steps = make_passes(compose("host-cpu", "ort", Flags(quant=quant, kv=kv), source))
     first = next((i for i, s in enumerate(steps) if s.name.startswith("quantize-")), len(steps))
     base, _, before = run_passes(source, steps[:first], inputs[0], calibration=inputs[1])
@@ -99,7 +96,7 @@ def cases(source: ExportedModel, dataset: Dataset) -> list[dict[str, Any]]:
 
 def _calibration(model: ExportedModel, calib: str) -> list[Any]:
     found = calibration_probes(calib, model)
-    return probe_inputs(model.contract, model.processor, model.tokenizer, found)
+    return inputs_of(model, found)
 
 
 def _theirs(base: ExportedModel, seen: Reference, way: str, dataset: Dataset) -> dict[str, Any]:

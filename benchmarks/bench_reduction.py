@@ -33,7 +33,7 @@ from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.compiler.reference import Reference, observe
-from edgevlm.models.answer import Answerer, probe_inputs
+from edgevlm.models.answer import Answerer, inputs_of
 from edgevlm.models.datasets import Dataset, load_dataset
 from edgevlm.models.datasets.scoring import Score, exact_match
 from edgevlm.models.source import open_source
@@ -137,9 +137,7 @@ def reduced(
 
 
 def on_its_probes(source: ExportedModel) -> Reference:
-    return observe(
-        source, probe_inputs(source.contract, source.processor, source.tokenizer, source.probes)
-    )
+    return observe(source, inputs_of(source))
 
 
 def asked(model: ExportedModel, dataset: Dataset) -> np.ndarray:

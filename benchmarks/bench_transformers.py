@@ -23,6 +23,7 @@ from results import write_result
 from edgevlm.commands.compile import compile_model
 from edgevlm.commands.compile_options import CompileOptions
 from edgevlm.commands.session import open_for_answers
+from edgevlm.compiler.bundle import open_bundle
 from edgevlm.devices.stats import summarise
 from edgevlm.models.datasets import load_dataset
 from edgevlm.models.datasets.scoring import Tally
@@ -73,7 +74,7 @@ def main() -> None:
             built[name] = compile_model(
                 "easyvqa-tiny", CompileOptions("cpu", path, flags, payoff="none")
             )
-            opened = open_for_answers(path).answerer
+            opened = open_for_answers(open_bundle(path)).answerer
             answerers[name] = lambda rgb, q, opened=opened: opened.answer(rgb, q).text
         rows = load_dataset("easy-vqa", "test", limit=n).rows
         seconds = {name: [] for name in answerers}

@@ -52,8 +52,7 @@ def look(answerer: Answerer, dataset: Dataset) -> Asked:
     for row in dataset.rows:
         key = row.image if isinstance(row.image, Path) else id(row.image)
         if key not in seen:
-            rgb = row.rgb
-            seen[key] = answerer.look(rgb)
+            seen[key] = answerer.look(row.rgb)
         found.append((seen[key], row.question))
     return found
 

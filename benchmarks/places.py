@@ -25,9 +25,8 @@ def position_bias(answerer: Answerer, dataset: Dataset) -> dict[str, float | int
     total = answerer.contract.image_tokens
     counts, n = np.zeros(total), 0
     for row in dataset.rows[:: max(1, len(dataset.rows) // ASKED)][:ASKED]:
-        rgb = row.rgb
         trace = Trace()
-        image = answerer.look(rgb)
+        image = answerer.look(row.rgb)
         tuple(answerer.stream(image, row.question, max_new=1, trace=trace))
         counts[_kept(answerer, image, trace)] += 1
         n += 1

@@ -48,7 +48,7 @@ def evaluate_bundle(
         metric = "top-1"
     else:
         rows = load_dataset(dataset, split, limit=limit, data_dir=data_dir)
-        answerer = open_for_answers(path).answerer
+        answerer = open_for_answers(bundle).answerer
         start = perf_counter()
         found = {"n": len(rows.rows), **score(answerer, rows, advance)}
         found["seconds"] = round(perf_counter() - start, 2)

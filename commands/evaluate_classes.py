@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
+from edgevlm.commands.session import open_for_looks
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.class_names import chosen, find, nearest
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.models.answer import Viewer
 from edgevlm.models.datasets import Dataset, few
 from edgevlm.models.datasets.scoring import Tally
-from edgevlm.runtimes import find_runtime
 
 __all__ = ["measure_classes", "names_in", "score_classes"]
 
@@ -41,8 +41,7 @@ def measure_classes(
     wanted = {known[i] for i in (range(len(names)) if among is None else among)}
     every = few(dataset, None, wanted)
     rows = few(every, limit)
-    parts = find_runtime(manifest.target.runtime).open(bundle)
-    viewer = Viewer(manifest.contract, manifest.processor, parts)
+    viewer = open_for_looks(bundle)
     start = perf_counter()
     base, masked = score_classes(viewer, rows, known, among, advance)
     return {
@@ -73,8 +72,7 @@ def score_classes(
     """
     base, masked = Tally(), Tally()
     for done, row in enumerate(dataset.rows):
-        rgb = row.rgb
-        logits = viewer.look(rgb)[0]
+        logits = viewer.look(row.rgb)[0]
         base.add(known[int(logits.argmax())], row.answer, row.kind)
         if among is not None:
             masked.add(known[among[int(logits[list(among)].argmax())]], row.answer, row.kind)

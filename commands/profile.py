@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgevlm.commands.payoff_table import stored_payoff
-from edgevlm.commands.session import open_for_answers
+from edgevlm.commands.session import open_for_answers, open_for_looks
 from edgevlm.compiler.bundle import Bundle, open_bundle
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import UsageFault
@@ -22,7 +22,6 @@ from edgevlm.compiler.generate import Trace
 from edgevlm.devices.host import tool_versions
 from edgevlm.devices.power import find_meter
 from edgevlm.devices.profiler import profile
-from edgevlm.models.answer import Viewer
 from edgevlm.models.processing.image import load_image
 from edgevlm.runtimes import find_runtime
 
@@ -63,7 +62,7 @@ def profile_bundle(
     words = bundle.manifest.contract.kind == "vlm"
     _check_request(path, words, image, prompt)
     requests = _requests(path, bundle.manifest, image, prompt)
-    once = _answers(path) if words else _looks(bundle)
+    once = (_answers if words else _looks)(bundle)
     meter, reason = find_meter(power)
     result = profile(
         lambda i: once(*requests[i % len(requests)]),
@@ -94,15 +93,13 @@ def profile_bundle(
     return report
 
 
-def _answers(path: Path) -> Once:
-    answerer = open_for_answers(path).answerer
+def _answers(bundle: Bundle) -> Once:
+    answerer = open_for_answers(bundle).answerer
     return lambda rgb, question: answerer.answer(rgb, question).seconds
 
 
 def _looks(bundle: Bundle) -> Once:
-    manifest = bundle.manifest
-    parts = find_runtime(manifest.target.runtime).open(bundle)
-    viewer = Viewer(manifest.contract, manifest.processor, parts)
+    viewer = open_for_looks(bundle)
 
     def look(rgb: np.ndarray, _: str) -> Seconds:
         trace = Trace()

@@ -37,9 +37,10 @@ def run_bundle(
     Raises EV110-EV114 (image), EV120-EV123 (prompt), EV220 (options that do nothing), EV3xx.
     """
     rgb = load_image(image)
-    if prompt is None and open_bundle(path).manifest.contract.kind != "vlm":
-        return see_picture(path, rgb, save_map=save_map)
-    opened = open_for_answers(path)
+    bundle = open_bundle(path)
+    if prompt is None and bundle.manifest.contract.kind != "vlm":
+        return see_picture(bundle, rgb, save_map=save_map)
+    opened = open_for_answers(bundle)
     if save_map is not None:
         raise UsageFault(
             "EV220",

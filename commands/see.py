@@ -15,30 +15,27 @@ from typing import Any
 
 import numpy as np
 
+from edgevlm.commands.session import open_for_looks
 from edgevlm.compiler.atomic import atomic_file
-from edgevlm.compiler.bundle import open_bundle
+from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.generate import Trace
-from edgevlm.models.answer import Viewer
-from edgevlm.runtimes import find_runtime
 
 __all__ = ["see_picture"]
 
 SHOWN = 5  # classes that are told
 
 
-def see_picture(path: Path, rgb: np.ndarray, *, save_map: Path | None = None) -> dict[str, Any]:
+def see_picture(bundle: Bundle, rgb: np.ndarray, *, save_map: Path | None = None) -> dict[str, Any]:
     """The JSON of `edgevlm run --json` for a classifier or a dense model.
 
     rgb: uint8 [H,W,3]. Raises EV220 (a map of a classifier), EV310 (the PNG exists), EV3xx.
     """
-    bundle = open_bundle(path)
-    manifest = bundle.manifest
+    path, manifest = bundle.folder, bundle.manifest
     dense = manifest.contract.kind == "dense"
     if save_map is not None:
         _check_place(path, save_map, dense)
-    parts = find_runtime(manifest.target.runtime).open(bundle)
-    viewer, trace = Viewer(manifest.contract, manifest.processor, parts), Trace()
+    viewer, trace = open_for_looks(bundle), Trace()
     start = perf_counter()
     seen = viewer.look(rgb, trace)
     total = perf_counter() - start

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
-from edgevlm.compiler.bundle import Bundle, open_bundle
+from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.manifest import TOKENIZER
-from edgevlm.models.answer import Answerer
+from edgevlm.models.answer import Answerer, Viewer
 from edgevlm.runtimes import find_runtime
 
-__all__ = ["Opened", "open_for_answers"]
+__all__ = ["Opened", "open_for_answers", "open_for_looks"]
 
 MAX_TOKENIZER_BYTES = 64 * 2**20
 
@@ -28,10 +27,9 @@ class Opened:
         return self.bundle.manifest.contract
 
 
-def open_for_answers(path: Path) -> Opened:
-    """Raises EV320-EV323, EV330 (bundle), EV302 (runtime), EV304 (artifact), EV103-EV106."""
-    bundle = open_bundle(path)
-    manifest = bundle.manifest
+def open_for_answers(bundle: Bundle) -> Opened:
+    """Raises EV322, EV323 (bundle), EV302 (runtime), EV304 (artifact), EV103-EV106."""
+    path, manifest = bundle.folder, bundle.manifest
     if manifest.contract.kind != "vlm":
         raise JobFault(
             "EV323",
@@ -49,3 +47,10 @@ def open_for_answers(path: Path) -> Opened:
     parts = find_runtime(manifest.target.runtime).open(bundle)
     tokenizer = (path / TOKENIZER).read_bytes()
     return Opened(Answerer(manifest.contract, manifest.processor, tokenizer, parts), bundle)
+
+
+def open_for_looks(bundle: Bundle) -> Viewer:
+    """Of a bundle without words. Raises EV302 (runtime), EV304 (artifact)."""
+    manifest = bundle.manifest
+    parts = find_runtime(manifest.target.runtime).open(bundle)
+    return Viewer(manifest.contract, manifest.processor, parts)

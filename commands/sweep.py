@@ -103,4 +103,4 @@ def _reopen(folder: SweepFolder, baseline: Point, bench: Bench) -> None:
     if not whole:
         bench.speaker.say("the baseline again, to be timed beside the others", "bold")
         bench.compile(baseline, out)
-    bench.other = open_for_answers(out).answerer
+    bench.other = open_for_answers(open_bundle(out)).answerer

@@ -22,6 +22,7 @@ from edgevlm.commands.session import Opened, open_for_answers
 from edgevlm.commands.sweep_grid import Point
 from edgevlm.commands.sweep_record import Cell, Fault, Share, Size, Timing
 from edgevlm.commands.sweep_timing import Ask, turn_about
+from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import EdgeError, UsageFault
 from edgevlm.devices.host import describe_host
@@ -92,7 +93,7 @@ class Bench:
         seconds = found["seconds"] = {}
         with _timed(seconds, "compile"):
             report = self.compile(point, out)
-        opened = open_for_answers(out)
+        opened = open_for_answers(open_bundle(out))
         tokens = image_tokens(opened.contract)
         found["digest"] = report["digest"]
         found["size"] = Size(
@@ -117,7 +118,7 @@ class Bench:
     ) -> Timing:
         """The baseline is timed beside itself, opened twice: how far from 1 is noise."""
         if point.baseline:
-            self.other = open_for_answers(out).answerer
+            self.other = open_for_answers(open_bundle(out)).answerer
         ask = self._ask(opened.answerer)
         other = None if self.other is None else self._ask(self.other)
         own, base, ratio = turn_about(ask, other, n=self.n, warmup=self.warmup, advance=advance)

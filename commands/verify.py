@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgevlm.commands.session import open_for_answers
+from edgevlm.commands.session import open_for_answers, open_for_looks
 from edgevlm.compiler.bundle import SUMS, Bundle, check_bundle, open_bundle, read_manifest
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.manifest import Golden
 from edgevlm.compiler.reference import MAX_ANSWER
-from edgevlm.models.answer import Viewer, map_samples, same_samples
+from edgevlm.models.answer import map_samples, same_samples
 from edgevlm.models.processing.image import load_image
-from edgevlm.runtimes import find_runtime
 
 __all__ = ["verify_bundle"]
 
@@ -74,8 +73,7 @@ def _asker(bundle: Bundle) -> Callable[[Golden], tuple[bool, str]]:
     """golden -> (whether the bundle says the same; what it says: words, a class, a map)."""
     manifest = bundle.manifest
     if manifest.contract.kind != "vlm":
-        parts = find_runtime(manifest.target.runtime).open(bundle)
-        viewer = Viewer(manifest.contract, manifest.processor, parts)
+        viewer = open_for_looks(bundle)
 
         def see(golden: Golden) -> tuple[bool, str]:
             seen = viewer.look(load_image(bundle.folder / golden.image))
@@ -86,7 +84,7 @@ def _asker(bundle: Bundle) -> Callable[[Golden], tuple[bool, str]]:
             return (best,) == golden.token_ids, str(best)
 
         return see
-    answerer = open_for_answers(bundle.folder).answerer
+    answerer = open_for_answers(bundle).answerer
 
     def answer(golden: Golden) -> tuple[bool, str]:
         found = answerer.answer(

@@ -5,7 +5,7 @@ A model without words gets a picture alone, and gives classes or a map.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -207,7 +207,7 @@ def probe_inputs(
     ]
 
 
-def inputs_of(model: ExportedModel, probes: tuple[Probe, ...] | None = None) -> list[ProbeInput]:
+def inputs_of(model: ExportedModel, probes: Sequence[Probe] | None = None) -> list[ProbeInput]:
     """For a model: its own probes, or others."""
     shown = model.probes if probes is None else probes
     return probe_inputs(model.contract, model.processor, model.tokenizer, shown)

@@ -30,7 +30,7 @@ from hypothesis import settings
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel, load_model
 from edgevlm.compiler.reference import ProbeInput
-from edgevlm.models.answer import probe_inputs
+from edgevlm.models.answer import inputs_of
 from edgevlm.models.zoo import bundled_folder
 
 
@@ -53,7 +53,7 @@ def run_part(part: ir.Model, **feeds: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _inputs(model: ExportedModel) -> list[ProbeInput]:
-    return probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+    return inputs_of(model)
 
 
 def pytest_configure() -> None:

@@ -135,7 +135,7 @@ class NarrowEncoder(Pass):
         return Narrowing(
             model.parts[ROLE],
             model.contract.signature(ROLE),
-            images_of(self.observed.fed(ROLE), labels),
+            images_of(seen.fed(ROLE), labels),
             Units(o.order, o.refit, o.multiple),
             o.by == "inputs",
             self.memo,

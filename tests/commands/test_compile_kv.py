@@ -123,13 +123,11 @@ def test_a_recipe_may_name_it(made, edgevlm, tmp_path):
 def test_an_exported_model_keeps_its_int8_caches(made, edgevlm, tmp_path, tiny_model):
     """The type is part of the contract, so a folder carries it."""
     from edgevlm.compiler.reference import observe
-    from edgevlm.models.answer import probe_inputs
+    from edgevlm.models.answer import inputs_of
     from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 
     step = QuantizeKv()
-    probes = probe_inputs(
-        tiny_model.contract, tiny_model.processor, tiny_model.tokenizer, tiny_model.probes
-    )
+    probes = inputs_of(tiny_model)
     step.calibration = observe(tiny_model, probes)
     folder, out = tmp_path / "model", tmp_path / "b.edgevlm"
     folder.mkdir()

@@ -10,6 +10,7 @@ import pytest
 
 from edgevlm.commands.evaluate import score
 from edgevlm.commands.session import open_for_answers
+from edgevlm.compiler.bundle import open_bundle
 from edgevlm.models.datasets import load_dataset
 
 STAGES = ("preprocess", "vision", "connector", "prefill", "decode", "end_to_end")
@@ -45,7 +46,7 @@ def test_the_accuracy_of_the_issue(edgevlm, bundle):
 def test_the_accuracy_is_that_of_asking_one_by_one(bundle):
     """Images are encoded once for all their questions; that must not change an answer."""
     rows = load_dataset("easy-scenes", "test", limit=60)
-    answerer = open_for_answers(bundle).answerer
+    answerer = open_for_answers(open_bundle(bundle)).answerer
     right = sum(answerer.answer(row.image, row.question).text == row.answer for row in rows.rows)
     assert score(answerer, rows)["overall"]["correct"] == right < 60  # it is not perfect on scenes
 

@@ -8,7 +8,7 @@ import pytest
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.generate import Trace
-from edgevlm.models.answer import Answerer, image_processor, probe_inputs, text_processor
+from edgevlm.models.answer import Answerer, image_processor, inputs_of, probe_inputs, text_processor
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +121,7 @@ def test_token_ids_beyond_the_vocabulary_are_refused(tiny_model):
 
 
 def test_probes_become_tensors_and_ids(tiny_model):
-    inputs = probe_inputs(
-        tiny_model.contract, tiny_model.processor, tiny_model.tokenizer, tiny_model.probes
-    )
+    inputs = inputs_of(tiny_model)
     assert len(inputs) == 12
     for probe in inputs:
         assert probe.pixel_values.shape == (1, 3, 64, 64)

@@ -11,7 +11,7 @@ from edgevlm.compiler.pass_manager import apply_unchecked  # noqa: E402
 from edgevlm.compiler.reference import observe  # noqa: E402
 from edgevlm.compiler.to_torch import to_torch  # noqa: E402
 from edgevlm.compiler.to_torch.ops import OPS  # noqa: E402
-from edgevlm.models.answer import probe_inputs  # noqa: E402
+from edgevlm.models.answer import inputs_of  # noqa: E402
 from edgevlm.passes import make_passes  # noqa: E402
 from edgevlm.passes.pipelines import Flags, compose  # noqa: E402
 from edgevlm.passes.tokens.methods import METHODS  # noqa: E402
@@ -139,7 +139,7 @@ def test_every_gradient_of_a_pruned_model_is_a_number(method, tiny_model, tiny_p
     budget = None if METHODS[method].as_pass == "merge-attention" else "24"
     recipe = compose("host-cpu", "ort", Flags(parse_asked(budget, method, None)), tiny_model)
     model = apply_unchecked(tiny_model, make_passes(recipe), tiny_probes[:2])
-    probes = probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+    probes = inputs_of(model)
     fed = observe(model, probes[:1]).feeds[0]
     for role in ("vision", "connector", "prefill"):
         net = to_torch(model.parts[role]).requires_grad_()

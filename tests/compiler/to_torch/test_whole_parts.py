@@ -14,7 +14,7 @@ from edgevlm.compiler.exported_model import load_model  # noqa: E402
 from edgevlm.compiler.pass_manager import apply_unchecked  # noqa: E402
 from edgevlm.compiler.reference import observe  # noqa: E402
 from edgevlm.compiler.to_torch import to_torch  # noqa: E402
-from edgevlm.models.answer import probe_inputs  # noqa: E402
+from edgevlm.models.answer import inputs_of  # noqa: E402
 from edgevlm.models.zoo import bundled_folder  # noqa: E402
 from edgevlm.passes import make_passes  # noqa: E402
 from edgevlm.passes.pipelines import Flags, compose  # noqa: E402
@@ -26,7 +26,7 @@ ROLES = {"vision", "connector", "embed", "prefill", "decode"}
 
 def seen_by(model, noise=0.0):
     """What every part is given on a picture and a question."""
-    probes = probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+    probes = inputs_of(model)
     pixels = probes[0].pixel_values
     grain = noise * np.random.default_rng(0).normal(size=pixels.shape).astype(np.float32)
     return observe(model, [replace(probes[0], pixel_values=pixels + grain)]).feeds[0]

@@ -9,7 +9,7 @@ from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import load_model
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.reference import observe
-from edgevlm.models.answer import probe_inputs
+from edgevlm.models.answer import inputs_of
 from edgevlm.models.zoo import bundled_folder
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.purify_units import PurifyUnits
@@ -50,7 +50,7 @@ def answering(clean, seen, mlps):
 def test_an_answer_begins_with_the_token_that_the_model_says(name):
     """Of every probe that the model answers right, by its own greedy answer."""
     model = load_model(bundled_folder(name))
-    probes = probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+    probes = inputs_of(model)
     found = observe(model, probes)
     right = [i for i, (a, b) in enumerate(zip(found.answers, found.said, strict=True)) if a == b]
     assert len(right) >= 0.8 * len(probes)

@@ -17,7 +17,7 @@ from edgevlm.compiler.int8_cache import cache_scales, float_sides
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.reference import Reference, observe
 from edgevlm.compiler.verify import compare_parts
-from edgevlm.models.answer import probe_inputs
+from edgevlm.models.answer import inputs_of
 from edgevlm.passes.quantize.places import agreed, divide, find_places
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
@@ -159,7 +159,7 @@ def test_a_cache_is_scaled_in_both_parts_or_in_none(micro_model):
 @pytest.mark.parametrize("options", [{"equalise": True}, {"equalise": True, "how": "repq"}])
 def test_a_whole_model_is_the_same_with_other_numbers_in_its_caches(make_micro, options, ort):
     model = make_micro(layers=2, heads=4, kv_heads=2, width=16, tower=2)
-    probes = probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+    probes = inputs_of(model)
     made, record, seen = run_passes(model, [SmoothActivations(**options)], probes)
     check = record[0].check
     assert check.agree == len(probes) and min(d.sqnr_db for d in check.drift.values()) > 80

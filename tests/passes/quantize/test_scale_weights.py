@@ -10,7 +10,7 @@ import pytest
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.reference import Reference, observe
-from edgevlm.models.answer import probe_inputs
+from edgevlm.models.answer import inputs_of
 from edgevlm.passes.quantize import scale_weights
 from edgevlm.passes.quantize.compensation.smoothing import awq_scale
 from edgevlm.passes.quantize.grids import Grid
@@ -151,7 +151,7 @@ def test_a_sample_is_at_most_some_hundreds_of_all_rows():
 @pytest.mark.parametrize("options", [{}, {"tokens": "qig", "special": False}])
 def test_a_whole_model_is_the_same_and_shares_its_weights(make_micro, options):
     model = make_micro(layers=2, heads=4, kv_heads=2, width=16, tower=2)
-    probes = probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+    probes = inputs_of(model)
     step = ScaleWeights(equalise=True, bits=3, block=0, **options)
     made, record, _ = run_passes(model, [step], probes)
     assert min(d.sqnr_db for d in record[0].check.drift.values()) > 80

@@ -17,7 +17,7 @@ import onnxruntime
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.reference import Reference, observe
-from edgevlm.models.answer import probe_inputs
+from edgevlm.models.answer import inputs_of
 from edgevlm.passes.tokens.forms import FORMS, Form
 from edgevlm.passes.tokens.method import Method
 from edgevlm.passes.tokens.methods import METHODS
@@ -126,9 +126,7 @@ class Placed:
 
 def observed(model: ExportedModel) -> Reference:
     """What a model does on its probes, as the pass manager hands it to passes."""
-    return observe(
-        model, probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
-    )
+    return observe(model, inputs_of(model))
 
 
 def put(

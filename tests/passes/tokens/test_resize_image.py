@@ -16,7 +16,7 @@ from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.generate import encode_image
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.recipe import Step
-from edgevlm.models.answer import image_processor, probe_inputs
+from edgevlm.models.answer import image_processor, inputs_of
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.tokens.bicubic import bicubic
@@ -35,7 +35,7 @@ def refused(call, code="EV230"):
 
 
 def inputs(model):
-    return probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+    return inputs_of(model)
 
 
 def fits(model):

@@ -19,7 +19,7 @@ from edgevlm.compiler.generate import encode_image
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.reference import observe
 from edgevlm.compiler.validate import validate
-from edgevlm.models.answer import probe_inputs
+from edgevlm.models.answer import inputs_of
 from edgevlm.passes.tokens.connector_view import ConnectorView
 from edgevlm.passes.tokens.forms import FORMS
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
@@ -51,7 +51,7 @@ def refused(model, schedule, code):
 @pytest.fixture(scope="module")
 def probes(small):
     model = small()
-    return probe_inputs(model.contract, model.processor, model.tokenizer, model.probes)
+    return inputs_of(model)
 
 
 @pytest.mark.parametrize("method", ["dart", "stride", "divprune"])
