@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, partial, reduce
 from typing import Literal
 
 import numpy as np
@@ -21,10 +21,11 @@ from edgevlm.passes.derive.narrow_units import TooWide, Units, narrow_units
 from edgevlm.passes.derive.sums import Seen, bytes_of, see, together
 from edgevlm.passes.derive.turn_heads import Turned, turn_heads
 
-__all__ = ["ENERGIES", "Afford", "Images", "Narrowing", "images_of"]
+__all__ = ["ENERGIES", "Afford", "Images", "Narrowing", "images_of", "peak"]
 
-#: tried where none is given; 1 leaves heads whole
+#: to choose from where none is given; 1 leaves heads whole
 ENERGIES = (1.0, 0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.95)
+FIRST = ENERGIES.index(0.995)  # tried; most budgets end here or beside it
 TRIED = 96  # images at most, to look at while energies are tried
 SEVERAL = 4  # images of a class: every fourth is held out then
 
@@ -98,43 +99,48 @@ class Narrowing:
     ) -> tuple[ir.Model, list[Cut], list[Cut], dict[str, str]]:
         """Heads and then units of a clone: widths of both, and why some stay. Raises TooWide.
 
-        which: images to fit hidden units to.
+        which: images to fit hidden units to. Their order is that of the trials whatever these
+        are: it takes longer than all else, and on all images it is as good (docs/derivation.md).
         """
-        seen = self.seen(which)
+        seen, tried = self.seen(which), self.seen(self._tried)
         clone, heads, why = self.heads(energy)
 
-        def ordered(name: str, weights: np.ndarray, gram: np.ndarray) -> Order:
-            key = f"order {which} {name}"
-            if key not in self._orders:
-                self._orders[key] = self.memo.kept(key, lambda: eliminate(weights, gram))
-            return self._orders[key]
+        def ordered(name: str, weights: np.ndarray, like: np.ndarray) -> Order:
+            if name not in self._orders:
+                gram = tried[name].h[: len(like), : len(like)]
+                make = partial(eliminate, weights, gram)
+                self._orders[name] = self.memo.kept(f"order {name}", make)
+            return self._orders[name]
 
         macs = afford(clone)
         units, more = narrow_units(clone, self.signature, seen, macs, self.how, ordered)
         return clone, heads, units, why | more
 
     def best(self, afford: Afford) -> float:
-        """The energy that strays least on held-out images, walking down until it gets worse.
+        """The energy that strays less on held-out images than the next ones do to either side.
 
         Raises TooWide where none is afforded.
         """
         held = [feed for each in self.images for feed in each.held]
         held = held[:: -(-len(held) // TRIED)]
         wanted = self.memo.kept("wanted", lambda: _outputs(self.part, held))
-        which: Which = "fit" if any(each.fit for each in self.images) else "all"
-        best, found = -np.inf, 0.0
-        for energy in ENERGIES:
+
+        def sqnr_db(i: int) -> float:
             try:
-                clone = self.narrowed(afford, energy, which)[0]
+                clone = self.narrowed(afford, ENERGIES[i], self._tried)[0]
             except TooWide:
-                if not found and energy == ENERGIES[-1]:
-                    raise
-                continue
-            db = measure(wanted, _outputs(clone, held), "").sqnr_db
-            if db < best:
-                break
-            best, found = db, energy
-        return found
+                return -np.inf
+            return measure(wanted, _outputs(clone, held), "").sqnr_db
+
+        at = peak(sqnr_db, FIRST, len(ENERGIES))
+        if at is None:
+            self.narrowed(afford, ENERGIES[-1], self._tried)  # says how wide it is
+        return ENERGIES[-1 if at is None else at]
+
+    @property
+    def _tried(self) -> Which:
+        """Images that trials are fitted to."""
+        return "fit" if any(each.fit for each in self.images) else "all"
 
     def _turn(self, seen: Seen) -> tuple[ir.Model, list[Turned]]:
         clone = self.part.clone()
@@ -145,6 +151,23 @@ class Narrowing:
         return self.memo.wider.kept(
             f"sums {_digest(some)}", lambda: see(self.part, self.signature, some), bytes_of
         )
+
+
+def peak(height: Callable[[int], float], first: int, count: int) -> int | None:
+    """Of 0 to count - 1 one that is not lower than those beside it, uphill from `first`.
+
+    Where that is -inf, from the next one behind it that is not; None where there is none.
+    """
+
+    @cache
+    def known(i: int) -> float:
+        return height(i) if 0 <= i < count else -np.inf
+
+    at = next((i for i in range(first, count) if known(i) > -np.inf), None)
+    for step in (1, -1):
+        while at is not None and known(at + step) > known(at):
+            at += step
+    return at
 
 
 def _split(some: Sequence[Feeds]) -> Images:

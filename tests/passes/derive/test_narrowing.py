@@ -14,7 +14,7 @@ from edgevlm.compiler.memo import ROOM, Memo
 from edgevlm.compiler.reference import shown
 from edgevlm.passes.derive import narrowing
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
-from edgevlm.passes.derive.narrowing import SEVERAL, images_of
+from edgevlm.passes.derive.narrowing import SEVERAL, images_of, peak
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=60))
@@ -29,6 +29,30 @@ def test_every_fourth_of_each_class_is_held_out(labels):
         mine = {labels[i] for i in numbers}
         assert len(mine) == 1 or not mine & several
         assert len(some.held) == -(-len(numbers) // SEVERAL)
+
+
+HEIGHTS = st.lists(st.sampled_from([-np.inf, 1.0, 2.0, 3.0, 4.0]), min_size=1, max_size=9)
+
+
+@given(HEIGHTS, st.data())
+def test_a_peak_is_not_lower_than_what_is_beside_it(heights, data):
+    first = data.draw(st.integers(0, len(heights) - 1))
+    asked: list[int] = []
+    at = peak(lambda i: asked.append(i) or heights[i], first, len(heights))
+    assert len(asked) == len(set(asked))
+    if at is None:
+        assert set(heights[first:]) == {-np.inf}
+        return
+    assert heights[at] == max(heights[max(0, at - 1) : at + 2]) > -np.inf
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9, unique=True), st.data())
+def test_of_one_hill_the_top_is_found(heights, data):
+    top = data.draw(st.integers(0, len(heights)))
+    rising = sorted(heights)
+    hill = sorted(rising[:top]) + sorted(rising[top:], reverse=True)
+    first = data.draw(st.integers(0, len(hill) - 1))
+    assert hill[peak(hill.__getitem__, first, len(hill))] == max(hill)
 
 
 @pytest.fixture
