@@ -8,11 +8,12 @@ passes.json   what these passes did, with their checks
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgevlm.commands.derived import with_probes_of
 from edgevlm.compiler.exported_model import ExportedModel, load_model, save_model
+from edgevlm.compiler.memo import Memo
 from edgevlm.compiler.pass_manager import Applied
 from edgevlm.compiler.reference import Reference, observe
 from edgevlm.models.answer import inputs_of
@@ -32,6 +33,8 @@ class Begun:
     applied: tuple[Applied, ...]
     first: Reference  # of the original
     seen: Reference  # of the model
+    looks: Memo = field(default_factory=Memo)  # what it makes of calibration pictures
+    said: Memo = field(default_factory=Memo)  # of pictures that are held out, to compare with
 
     def for_classes(self, asked: Derived | None) -> Begun:
         """With the probes of these classes alone, as a compile for them has."""

@@ -7,6 +7,7 @@ for, which costs nothing and is the fair baseline; and the artifacts say what th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel, Probe
+from edgevlm.compiler.memo import Memo
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.models.answer import Viewer
@@ -87,11 +89,11 @@ def saying_no_more(model: ExportedModel, passes: Sequence[Pass]) -> ExportedMode
 
 
 def compare_derived(
-    original: ExportedModel, model: ExportedModel, parts: PartCaller, split: Split
+    original: ExportedModel, model: ExportedModel, parts: PartCaller, split: Split, said: Memo
 ) -> dict[str, Any] | None:
     """The three side by side; None where no picture was held out.
 
-    original: the same compile, without what derives.
+    original: the same compile, without what derives. said: what it said of pictures before.
     """
     if not split.held:
         return None
@@ -100,7 +102,12 @@ def compare_derived(
     base = Viewer(original.contract, original.processor, ReferenceParts(original.parts))
     made = Viewer(model.contract, model.processor, parts)
     truth = np.array([mine.index(probe.answer) for probe in split.held])
-    logits = np.concatenate([base.look(probe.image) for probe in split.held])
+
+    def base_says(image: np.ndarray) -> np.ndarray:
+        key = f"{image.shape} {hashlib.sha256(np.ascontiguousarray(image)).hexdigest()}"
+        return said.kept(key, lambda: base.look(image), lambda logits: logits.nbytes)
+
+    logits = np.concatenate([base_says(probe.image) for probe in split.held])
     derived = np.concatenate([made.look(probe.image) for probe in split.held])
     right = {
         "base": logits.argmax(1) == np.array(among)[truth],

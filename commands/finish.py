@@ -150,9 +150,11 @@ def finish(
         derived = None
         if asked_for and calibration:
             progress("compare with the base")
-            domain = asked_for.domain
-            compare = functools.partial(compare_domain, domain) if domain else compare_derived
-            derived = compare(whole, model, parts, calibration.split)
+            sides = (whole, model, parts, calibration.split)
+            if asked_for.domain:
+                derived = compare_domain(asked_for.domain, *sides)
+            else:
+                derived = compare_derived(*sides, begun.said if whole is begun.model else Memo())
         if latency:
             progress("time the vision part")
             derived = (derived or {}) | {"latency": latency.report(parts)}
@@ -165,6 +167,7 @@ def finish(
             "passes": [a.as_json() for a in applied],
             "host": describe_host().as_json(),
             **more(),
+            "seconds": round(perf_counter() - start, 2),
         }
         (draft / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         write_sums(draft)

@@ -23,14 +23,13 @@ from typing import Any
 
 from edgevlm.commands.calling import DEBUG, Stopped
 from edgevlm.commands.fleet_report import failed
-from edgevlm.commands.fleet_work import Group, derive_group
+from edgevlm.commands.fleet_work import THREADS, Group, derive_group
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.signals import signals_wait
 
 __all__ = ["run_local"]
 
 PARENTS = {signal.SIGINT, signal.SIGHUP}
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 GRACE_S = 10  # to remove a draft
 
 

@@ -11,7 +11,7 @@ import functools
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,14 +22,19 @@ from edgevlm.commands.compile_inputs import CalibrationInputs
 from edgevlm.commands.finish import Given, finish
 from edgevlm.commands.fleet_report import Item, failed, summary
 from edgevlm.compiler.bundle import open_bundle
+from edgevlm.compiler.cache import cache_root
 from edgevlm.compiler.memo import ROOM, Memo
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.pass_manager import first_of
+from edgevlm.compiler.shelf import Shelf
+from edgevlm.devices.host import describe_host
 from edgevlm.passes import make_passes
 
-__all__ = ["FITTED", "Group", "derive_group"]
+__all__ = ["FITTED", "THREADS", "Group", "derive_group"]
 
 FITTED = "narrow-encoder"  # the pass whose budgets have something in common
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # numpy's
+DISK = 2 << 30  # bytes of what pictures made of bases, kept for later calls
 HARMLESS = {"keep-classes"}  # in front of that: hidden units of the base do what they did
 
 
@@ -56,11 +61,11 @@ def derive_group(group: Group) -> Iterator[dict[str, Any]]:
 
 
 def _derive(group: Group, item: Item, memo: Memo, start: float) -> dict[str, Any]:
-    base, looks = _base(group.base)
-    base = base.for_classes(item.options.flags.derived)
+    base = _base(group.base).for_classes(item.options.flags.derived)
     loaded = perf_counter() - start
     passes = make_passes(item.recipe)
-    memo.base = looks if _as_the_base(passes[len(base.applied) :]) else None
+    same, looks = _as_the_base(passes[len(base.applied) :]), base.looks
+    memo.base, memo.shelf = (looks, looks.shelf) if same else (None, None)
     for step in passes:
         if step.name == FITTED:
             step.memo = memo
@@ -97,5 +102,12 @@ def _counted(memo: Memo) -> Callable[[], dict[str, Any]]:
 
 
 @functools.lru_cache(maxsize=1)
-def _base(folder: Path) -> tuple[Begun, Memo]:
-    return load_begun(folder), Memo(ROOM)
+def _base(folder: Path) -> Begun:
+    shelf = Shelf(cache_root() / "looks", f"{folder.name} {_rounding()}", DISK)
+    return replace(load_begun(folder), looks=Memo(ROOM, shelf=shelf), said=Memo(ROOM))
+
+
+def _rounding() -> str:
+    """What the last bits of sums over pictures hang on."""
+    host, threads = describe_host(), [os.environ.get(name) for name in THREADS]
+    return f"{host.cpu_model} {host.cpu_flags} {host.cores} {threads}"

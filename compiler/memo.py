@@ -5,15 +5,18 @@ than once on one model with one calibration hands all of them one memo; it count
 were spent on what is kept, and how often that was asked for again. What would take it over `limit`
 is made anew each time, so that memory stays bounded: slower, and the same numbers. What hangs on
 less, and is the same for other calibrations too, goes into the `wider` memo, under a key that says
-what it is of.
+what it is of. With a shelf, arrays outlive the process as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, TypeVar
+
+from edgevlm.compiler.shelf import Arrays, Shelf, bytes_of
 
 __all__ = ["ROOM", "Memo"]
 
@@ -30,6 +33,7 @@ class Memo:
     made: int = 0
     found: int = 0
     base: Memo | None = None
+    shelf: Shelf | None = None  # for `arrays`
     _values: dict[str, Any] = field(default_factory=dict)
     _making: bool = False
 
@@ -38,21 +42,44 @@ class Memo:
         """Of whoever shares one with other memos; itself where nobody does."""
         return self.base or self
 
+    def arrays(self, key: str, make: Callable[[], Arrays]) -> Arrays:
+        """As `kept`, and looked for on the shelf first; what is there was made before."""
+        if key in self._values or self.shelf is None:
+            return self.kept(key, make, bytes_of)
+        with self._timed():
+            found = self.shelf.read(key)
+        if found is not None:
+            self.found += 1
+            self._hold(key, found, bytes_of(found))
+            return found
+        made = self.kept(key, make, bytes_of)
+        with self._timed():
+            self.shelf.write(key, made)
+        return made
+
     def kept(self, key: str, make: Callable[[], T], bytes_: Callable[[T], int] = lambda _: 0) -> T:
         """The value of `key`, made if it is not there. bytes_: what keeping it takes."""
         if key in self._values:
             self.found += 1
             return self._values[key]
+        with self._timed():
+            value = make()
+        self.made += 1
+        self._hold(key, value, bytes_(value))
+        return value
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Once, where what is made asks for other things that are kept."""
         outer, self._making = self._making, True
         start = perf_counter()
         try:
-            value = make()
+            yield
         finally:
             self._making = outer
             self.seconds += 0.0 if outer else perf_counter() - start
-        self.made += 1
-        size = bytes_(value)
+
+    def _hold(self, key: str, value: Any, size: int) -> None:
         if self.limit > 0 and self.held + size <= self.limit:
             self._values[key] = value
             self.held += size
-        return value

@@ -26,7 +26,7 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.passes.derive.factors import rounded_down, width_for
 from edgevlm.passes.derive.turn_heads import Turned
 
-__all__ = ["Cut", "narrow_heads"]
+__all__ = ["Cut", "head_widths", "narrow_heads"]
 
 SCORES, VALUES = 0, 2  # inputs of Attention whose channels are cut
 Cut = tuple[int, int]  # channels or units before, and after
@@ -65,6 +65,16 @@ def narrow_heads(
         if reasons:
             left[name] = "; ".join(reasons)
     return cuts, left
+
+
+def head_widths(turned: Sequence[Turned], energy: float, multiple: int) -> list[int]:
+    """What `narrow_heads` goes by; energies with the same widths make the same heads."""
+    return [
+        width_for(list(found), energy, multiple)
+        for heads in turned
+        for found in (heads.scores, heads.values)
+        if not isinstance(found, str)
+    ]
 
 
 def _narrow(

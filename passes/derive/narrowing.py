@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial, reduce
+from functools import cache, cached_property, reduce
 from typing import Literal
 
 import numpy as np
@@ -16,17 +16,17 @@ from edgevlm.compiler.drift import measure
 from edgevlm.compiler.executor import Feeds, open_session
 from edgevlm.compiler.memo import Memo
 from edgevlm.passes.derive.eliminate import Order, eliminate
-from edgevlm.passes.derive.narrow_heads import Cut, narrow_heads
+from edgevlm.passes.derive.narrow_heads import Cut, head_widths, narrow_heads
 from edgevlm.passes.derive.narrow_units import TooWide, Units, narrow_units
-from edgevlm.passes.derive.sums import Seen, bytes_of, see, together
+from edgevlm.passes.derive.sums import Seen, arrays_of, see, seen_of, together
 from edgevlm.passes.derive.turn_heads import Turned, turn_heads
 
 __all__ = ["ENERGIES", "Afford", "Images", "Narrowing", "images_of", "peak"]
 
 #: to choose from where none is given; 1 leaves heads whole
 ENERGIES = (1.0, 0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.95)
-FIRST = ENERGIES.index(0.995)  # tried; most budgets end here or beside it
-TRIED = 96  # images at most, to look at while energies are tried
+FIRST = 0.995  # tried first: most budgets end here or beside it
+TRIED = 32  # images at most, to look at while energies are tried; 96 chose the same
 SEVERAL = 4  # images of a class: every fourth is held out then
 
 Which = Literal["fit", "held", "all"]  # of the calibration images
@@ -68,7 +68,6 @@ class Narrowing:
         self.how, self.by_inputs, self.memo = how, by_inputs, memo
         self._sums: dict[Which, Seen] = {}
         self._orders: dict[str, Order] = {}
-        self._turned: tuple[ir.Model, list[Turned]] | None = None
 
     def seen(self, which: Which) -> Seen:
         """What images make of the part."""
@@ -85,11 +84,6 @@ class Narrowing:
         """A clone with narrower heads, their widths, and why some stay."""
         if energy == 1:
             return self.part.clone(), [], {}
-        if self._turned is None:
-            seen = self.seen("all") if self.by_inputs else {}
-            self._turned = self.memo.kept(
-                f"turned {self.by_inputs}", lambda: self._turn(seen), lambda made: _bytes(made[0])
-            )
         part, turned = self._turned
         clone = part.clone()
         return clone, *narrow_heads(clone, self.signature, turned, energy, self.how.multiple)
@@ -108,8 +102,10 @@ class Narrowing:
         def ordered(name: str, weights: np.ndarray, like: np.ndarray) -> Order:
             if name not in self._orders:
                 gram = tried[name].h[: len(like), : len(like)]
-                make = partial(eliminate, weights, gram)
-                self._orders[name] = self.memo.kept(f"order {name}", make)
+                found = self.memo.arrays(
+                    f"order {name} {self._tried_on}", lambda: vars(eliminate(weights, gram))
+                )
+                self._orders[name] = Order(**found)
             return self._orders[name]
 
         macs = afford(clone)
@@ -125,31 +121,57 @@ class Narrowing:
         held = held[:: -(-len(held) // TRIED)]
         wanted = self.memo.kept("wanted", lambda: _outputs(self.part, held))
 
+        tried = self._energies
+        first = max(i for i, energy in enumerate(tried) if energy >= FIRST)
+
         def sqnr_db(i: int) -> float:
             try:
-                clone = self.narrowed(afford, ENERGIES[i], self._tried)[0]
+                clone = self.narrowed(afford, tried[i], self._tried)[0]
             except TooWide:
                 return -np.inf
             return measure(wanted, _outputs(clone, held), "").sqnr_db
 
-        at = peak(sqnr_db, FIRST, len(ENERGIES))
+        at = peak(sqnr_db, first, len(tried))
         if at is None:
-            self.narrowed(afford, ENERGIES[-1], self._tried)  # says how wide it is
-        return ENERGIES[-1 if at is None else at]
+            self.narrowed(afford, tried[-1], self._tried)  # says how wide it is
+        return tried[-1 if at is None else at]
 
     @property
     def _tried(self) -> Which:
         """Images that trials are fitted to."""
         return "fit" if any(each.fit for each in self.images) else "all"
 
-    def _turn(self, seen: Seen) -> tuple[ir.Model, list[Turned]]:
-        clone = self.part.clone()
-        return clone, turn_heads(clone, {name: total.h for name, total in seen.items()})
+    @cached_property
+    def _tried_on(self) -> str:
+        shares = [each.fit if self._tried == "fit" else each.held for each in self.images]
+        return _digest([feed for share in shares for feed in share])
+
+    @cached_property
+    def _energies(self) -> list[float]:
+        """Of those that make the same heads the largest."""
+        found: dict[tuple[int, ...], float] = {}
+        for energy in ENERGIES:
+            widths = head_widths(self._turned[1], energy, self.how.multiple)
+            found.setdefault(tuple(widths), energy)
+        return list(found.values())
+
+    @cached_property
+    def _turned(self) -> tuple[ir.Model, list[Turned]]:
+        """A clone with all channels turned, and what they carry."""
+        seen = self.seen("all") if self.by_inputs else {}  # whose seconds are a stage of their own
+
+        def turn() -> tuple[ir.Model, list[Turned]]:
+            clone = self.part.clone()
+            return clone, turn_heads(clone, {name: total.h for name, total in seen.items()})
+
+        return self.memo.kept(f"turned {self.by_inputs}", turn, lambda made: _bytes(made[0]))
 
     def _look(self, some: Sequence[Feeds]) -> Seen:
         """Of another set of classes with these very images it may be known already."""
-        return self.memo.wider.kept(
-            f"sums {_digest(some)}", lambda: see(self.part, self.signature, some), bytes_of
+        return seen_of(
+            self.memo.wider.arrays(
+                f"sums {_digest(some)}", lambda: arrays_of(see(self.part, self.signature, some))
+            )
         )
 
 

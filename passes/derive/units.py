@@ -33,15 +33,20 @@ class Moments(Gram):
     def __init__(self, width: int) -> None:
         super().__init__(width + 1)
 
+    @classmethod
+    def of(cls, h: np.ndarray) -> Moments:
+        """As they were added up before."""
+        made = cls(len(h) - 1)
+        made.h, made.tokens = h, int(h[-1, -1])
+        return made
+
     def see(self, x: np.ndarray) -> None:
         """Raises ValueError for numbers that are not finite."""
         self.add(np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1))
 
     def plus(self, other: Moments) -> Moments:
         """Over the rows of both."""
-        both = Moments(self.width - 1)
-        both.h, both.tokens = self.h + other.h, self.tokens + other.tokens
-        return both
+        return Moments.of(self.h + other.h)
 
     def largest(self, count: int) -> np.ndarray:
         """Numbers, rising, of the units whose activations add up to the most either way."""

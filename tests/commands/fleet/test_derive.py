@@ -9,8 +9,10 @@ import shutil
 import numpy as np
 import pytest
 
-from edgevlm.commands import fleet_plan, fleet_work
+from edgevlm.commands import derived, fleet_plan, fleet_work
 from edgevlm.compiler.bundle import check_bundle, open_bundle
+from edgevlm.compiler.cache import cache_root
+from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.passes import PASSES
 from edgevlm.passes.derive import narrowing
 from edgevlm.runtimes import find_runtime
@@ -49,10 +51,12 @@ def counted(monkeypatch):
 
 @pytest.fixture
 def afresh(derive, tmp_path):
-    """A call of a new process, with no bundle there."""
+    """A call of a new process, with no bundle there, and by default nothing that was looked at."""
 
-    def call(sets: str):
+    def call(sets: str, looks: bool = False):
         shutil.rmtree(tmp_path / "fleet", ignore_errors=True)
+        if not looks:
+            shutil.rmtree(cache_root() / "looks", ignore_errors=True)
         fleet_work._base.cache_clear()
         ended = derive(sets)
         assert ended.status == 0, ended.err
@@ -159,6 +163,45 @@ def test_another_set_looks_at_no_picture_of_a_class_again(afresh, counted):
     assert told["stages"]["pictures"]["made"] == 6 and one["seconds"] > 0
     alone = afresh(f"[[set]]\n{second}")
     assert alone["sets"][0]["digest"] == told["sets"][1]["digest"]
+
+
+def test_a_later_call_looks_at_no_picture_again(afresh, counted):
+    """Nor does it find the order of units of the same classes; bundles are the same to the bit."""
+    sets = "[[set]]\nname = 'one'\nclasses = ['ant', 'bee']\n[[set]]\nname = 'two'\n"
+    first = afresh(sets + "classes = ['bee', 'ant', 'dog']")
+    looks, orders = counted(narrowing, "see"), counted(narrowing, "eliminate")
+    again = afresh(sets + "classes = ['bee', 'ant', 'dog']", looks=True)
+    assert (looks, orders) == ([], []) and again["stages"]["pictures"]["made"] == 0
+    assert again["stages"]["pictures"]["reused"] == first["stages"]["pictures"]["made"] + 4
+    assert [r["digest"] for r in again["sets"]] == [r["digest"] for r in first["sets"]]
+    afresh(sets + "classes = ['bee', 'dog']\nalpha = 0.4", looks=True)
+    assert looks == [] and orders
+    told = afresh(sets + "classes = ['bee', 'cat']", looks=True)
+    assert len(looks) == 2 == told["stages"]["pictures"]["made"]
+
+
+def test_what_purifying_leaves_is_not_kept_for_later_calls(afresh, counted):
+    pytest.importorskip("torch", reason="masks are trained: pip install 'edgevlm[torch]'")
+    small = "[[set]]\nname = 'x'\nclasses = ['ant', 'bee']\npurify = 8"
+    looks, orders = counted(narrowing, "see"), counted(narrowing, "eliminate")
+    afresh(small)
+    once = len(looks), len(orders)
+    afresh(small, looks=True)
+    assert min(once) > 0 and (len(looks), len(orders)) == (2 * once[0], 2 * once[1])
+
+
+def test_what_the_base_says_of_pictures_held_out_is_asked_once(afresh, monkeypatch):
+    real, asked = derived.Viewer.look, []
+
+    def look(self, rgb, trace=None):
+        asked.append(isinstance(self.parts, ReferenceParts))
+        return real(self, rgb, trace)
+
+    monkeypatch.setattr(derived.Viewer, "look", look)
+    sets = "[[set]]\nname = 'one'\nclasses = ['ant', 'bee']\n[[set]]\nname = 'two'\nclasses = "
+    rows = afresh(sets + "['bee', 'ant', 'dog']")["sets"]
+    one, two = (row["held_out"] for row in rows)
+    assert one < two and asked.count(True) == two and asked.count(False) == one + two
 
 
 def test_a_set_may_be_purified_and_recovered(afresh, edgevlm, vit, pictures, tmp_path):

@@ -14,7 +14,7 @@ from edgevlm.passes import make_passes
 from edgevlm.passes.derive.levels import head_levels, spent, unit_levels, with_units
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.narrow_units import TooWide
-from edgevlm.passes.derive.narrowing import ENERGIES, FIRST
+from edgevlm.passes.derive.narrowing import FIRST
 from edgevlm.passes.pipelines import Flags, compose
 
 
@@ -91,6 +91,6 @@ def test_the_budget_sees_heads_that_are_narrowed_already(clean, tiny_probes):
     step = NarrowEncoder(multiple=1)
     step.calibration = observe(clean, tiny_probes[:4])
     settled = step.settle(clean, afford)
-    assert settled.energy < ENERGIES[FIRST] and asked[-1] < asked[0]
+    assert settled.energy < FIRST and asked[-1] < asked[0]
     with pytest.raises(TooWide):
         step.settle(clean, lambda part: 0)
