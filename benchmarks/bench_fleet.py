@@ -5,7 +5,8 @@
 
 Every set is 2 to 5 of fashion-vit's classes, at alpha 0.6, drawn by chance, no two alike. Once with
 one process, once with one a core, each with a cache of its own, so that both begin with nothing.
-Then what a second set costs: of classes that the first one had, and of others.
+Then what a second set costs: of classes that the first one had, with some pictures and with more,
+in the same call and in a later one; and of other classes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from results import write_result
 from edgevlm.models.datasets.fashion_mnist import CLASSES
 
 SETS, SIZES, SEED, SEEDS = 100, (2, 3, 4, 5), 0, 3
-PICTURES = 1000  # of all ten classes; a fifth of them held out
+PICTURES, MORE = 1000, 4000  # of all ten classes; a fifth of them held out
 ALPHA = 0.6
 
 
@@ -40,7 +41,9 @@ def drawn() -> list[list[str]]:
     return found
 
 
-def derived(sets: list[list[str]], jobs: int, folder: Path) -> dict[str, Any]:
+def derived(
+    sets: list[list[str]], jobs: int, folder: Path, calib: int = PICTURES, out: str = "fleet"
+) -> dict[str, Any]:
     """The JSON of one call."""
     rows = [f'[[set]]\nname = "s{i}"\nclasses = {json.dumps(s)}\n' for i, s in enumerate(sets)]
     (folder / "sets.toml").write_text("\n".join(rows))
@@ -48,14 +51,14 @@ def derived(sets: list[list[str]], jobs: int, folder: Path) -> dict[str, Any]:
         "class-sets": "sets.toml",
         "targets": "cpu",
         "alpha": ALPHA,
-        "calib": f"fashion-mnist:{PICTURES}",
+        "calib": f"fashion-mnist:{calib}",
         "jobs": jobs,
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     call = [Path(sys.executable).parent / "edgevlm", "derive", "fashion-vit", *words]
     env = {**os.environ, "EDGEVLM_CACHE": str(folder / "cache")}
     said = subprocess.run(
-        [*call, "-o", "fleet", "--json", "--quiet"], cwd=folder, env=env, check=True, text=True,
+        [*call, "-o", out, "--json", "--quiet"], cwd=folder, env=env, check=True, text=True,
         stdout=subprocess.PIPE,
     )  # fmt: skip
     return json.loads(said.stdout)
@@ -75,18 +78,30 @@ def facts(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def second(seed: int) -> dict[str, Any]:
-    """Two calls that begin with nothing: three classes, then two of these, or three others."""
+    """Each begins with nothing: three classes, then two of these, or three others."""
     names = [CLASSES[i] for i in np.random.default_rng((SEED, seed)).permutation(len(CLASSES))]
-    first, found = sorted(names[:3]), {}
-    for case, classes in (("known", sorted(names[:2])), ("new", sorted(names[3:6]))):
+    first, some, others = sorted(names[:3]), sorted(names[:2]), sorted(names[3:6])
+    found = {}
+    for case, classes, calib in (
+        ("known", some, PICTURES),
+        ("known, more pictures", some, MORE),
+        ("known, later call", some, PICTURES),
+        ("new", others, PICTURES),
+    ):
         with tempfile.TemporaryDirectory() as folder:
-            told = derived([first, classes], 1, Path(folder))
-        whole = told["stages"]["base"]["seconds"] + told["sets"][0]["seconds"]
+            later = case.endswith("call")
+            told = [derived([first] if later else [first, classes], 1, Path(folder), calib)]
+            if later:
+                told.append(derived([classes], 1, Path(folder), calib, "later"))
+        one, two = told[0]["sets"][0], told[-1]["sets"][-1]
+        whole = told[0]["stages"]["base"]["seconds"] + one["seconds"]
+        seconds = two["seconds"] + (told[1]["stages"]["base"]["seconds"] if later else 0)
         found[case] = {
+            "calib": calib,
             "first_seconds": whole,
-            "seconds": told["sets"][1]["seconds"],
-            "share": told["sets"][1]["seconds"] / whole,
-            "stages": {k: v["seconds"] for k, v in told["sets"][1]["stages"].items()},
+            "seconds": seconds,
+            "share": seconds / whole,
+            "stages": {k: v["seconds"] for k, v in two["stages"].items()},
         }
     return found
 

@@ -24,6 +24,7 @@ __all__ = ["Moments", "Refit", "levelled", "refit"]
 
 Refit = tuple[np.ndarray, np.ndarray | None]  # weights [d,r], bias [d]
 
+SOUND = 1e-8  # of the largest pivot of G: nothing is small then
 SMALL = 1e-10  # of the largest eigenvalue: directions of G below it are noise
 
 
@@ -63,10 +64,21 @@ def refit(weights: np.ndarray, bias: np.ndarray | None, sums: Moments, keep: np.
     else:
         wide = np.concatenate([whole, np.asarray(bias, np.float64)[:, None]], axis=1)
         kept = np.append(kept, len(gram) - 1)
-    found = wide @ gram[:, kept] @ np.linalg.pinv(gram[np.ix_(kept, kept)], SMALL, hermitian=True)
+    found = _divided(wide @ gram[:, kept], gram[np.ix_(kept, kept)])
     if bias is None:
         return found, None
     return found[:, :-1], found[:, -1]
+
+
+def _divided(rows: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """rows G^+; without eigenvalues, which take three times as long, where none is near nought."""
+    try:
+        pivots = np.diagonal(np.linalg.cholesky(gram)) ** 2
+    except np.linalg.LinAlgError:
+        pivots = np.zeros(1)
+    if pivots.min() > SOUND * pivots.max():
+        return np.linalg.solve(gram, rows.T).T
+    return rows @ np.linalg.pinv(gram, SMALL, hermitian=True)
 
 
 def levelled(

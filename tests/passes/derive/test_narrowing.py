@@ -15,6 +15,7 @@ from edgevlm.compiler.reference import shown
 from edgevlm.passes.derive import narrowing
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.narrowing import SEVERAL, images_of, peak
+from edgevlm.passes.derive.sums import see
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=60))
@@ -115,6 +116,52 @@ def test_other_pictures_of_a_class_are_looked_at(classifier, by_class, looks):
     looks.clear()
     derived(classifier, some[1:], Memo(ROOM, base=shared))
     assert sum(looks) == len(some) - 1
+
+
+def test_energies_that_make_the_same_heads_are_tried_once(classifier, by_class, monkeypatch):
+    """On a plateau neither neighbour is better, and the hill would not be seen."""
+    step = NarrowEncoder(alpha=0.2, multiple=2)
+    step.calibration = shown(classifier, [probe for some in by_class.values() for probe in some])
+    found, tried = step._narrowing(classifier), []
+    real = narrowing.Narrowing.heads
+
+    def heads(self, energy):
+        made = real(self, energy)
+        tried.append((energy, tuple(new for _, new in made[1])))
+        return made
+
+    monkeypatch.setattr(narrowing.Narrowing, "heads", heads)
+    found.best(lambda _: 10**9)
+    assert len({widths for _, widths in tried}) == len(tried) == len({e for e, _ in tried}) > 1
+    whole = [found.heads(energy)[1] for energy in narrowing.ENERGIES]
+    assert len({tuple(new for _, new in cuts) for cuts in whole}) < len(whole)
+
+
+def test_the_order_of_units_is_that_of_the_trials(classifier, by_class, monkeypatch):
+    """Found once, on images that no trial is judged by, also where no trial is made."""
+    real, grams = narrowing.eliminate, []
+
+    def eliminate(weights, gram):
+        grams.append(gram)
+        return real(weights, gram)
+
+    monkeypatch.setattr(narrowing, "eliminate", eliminate)
+    probes = [probe for some in by_class.values() for probe in some]
+    step = NarrowEncoder(alpha=0.3, multiple=2)
+    step.calibration = shown(classifier, probes)
+    found, macs = step._narrowing(classifier), step._budget(classifier)[1]
+    energy = found.best(lambda _: macs)
+    fit = [feed for each in found.images for feed in each.fit]
+    sums = see(found.part, found.signature, fit)
+    for gram in grams:
+        n = len(gram)
+        assert any(np.allclose(gram, s.h[:n, :n]) for s in sums.values() if len(s.h) >= n)
+    tried = len(grams)
+    searched = weights(step(classifier).model)
+    assert tried and len(grams) == 2 * tried
+    told = weights(derived(classifier, probes, energy=energy).model)
+    assert searched.keys() == told.keys() and len(grams) == 3 * tried
+    assert all(np.array_equal(searched[name], told[name]) for name in told)
 
 
 def test_answers_of_a_vlm_are_no_classes(tiny_model, tiny_probes, looks):

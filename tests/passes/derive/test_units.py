@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevlm.passes.derive.units import Moments, levelled, refit
+from edgevlm.passes.derive.units import SMALL, Moments, _divided, levelled, refit
 
 
 def sums_of(hidden, pieces=1):
@@ -39,6 +39,22 @@ def test_it_is_least_squares(seed, units, kept):
     best = np.linalg.lstsq(ones, hidden @ weights.T + bias, rcond=None)[0]
     got = hidden[:, keep] @ shifted.T + moved
     assert np.allclose(got, ones @ best, atol=1e-6 * np.abs(got).max())
+
+
+@given(seed=st.integers(0, 500), wide=st.integers(1, 12), spread=st.floats(0, 14))
+def test_with_and_without_eigenvalues_it_is_the_same(seed, wide, spread):
+    """From Gram matrices that a solver is safe for to those without an inverse."""
+    rng = np.random.default_rng(seed)
+    turn = np.linalg.qr(rng.normal(size=(wide, wide)))[0]
+    gram = (turn * np.logspace(0, -spread, wide)) @ turn.T
+    rows = rng.normal(size=(3, wide)) @ gram
+    best = rows @ np.linalg.pinv(gram, SMALL, hermitian=True)
+    assert np.allclose(_divided(rows, gram) @ gram, best @ gram, atol=1e-7 * np.abs(rows).max())
+
+
+def test_twins_are_no_reason_to_fail():
+    gram = np.ones((2, 2))
+    assert np.allclose(_divided(np.ones((1, 2)), gram), [[0.5, 0.5]])
 
 
 def test_the_bias_makes_up_for_the_mean_of_what_is_dropped():
