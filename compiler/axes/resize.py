@@ -101,7 +101,8 @@ def resize(
             edit.exchange(node, position, array)
     edit.renew()
     for value, dims in found.terms.items():
-        value.shape = ir.Shape([size_of(t) for t in dims])
+        if value.shape is None or any(each.root in above for term in dims for each in term):
+            value.shape = ir.Shape([size_of(t) for t in dims])
     return edit.log
 
 
