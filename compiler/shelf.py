@@ -39,9 +39,9 @@ class Shelf:
                 if sum(each.file_size for each in found.infolist()) > self.limit:
                     return None
             with np.load(file, allow_pickle=False) as found:
-                arrays = {name: found[name] for name in found.files}
+                arrays = {str(name): found[f"arr_{i}"] for i, name in enumerate(found["names"])}
             os.utime(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         return arrays
 
@@ -53,7 +53,7 @@ class Shelf:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._room_for(bytes_of(arrays)):
                 with draft.open("xb") as out:
-                    np.savez(out, **arrays)
+                    np.savez(out, *arrays.values(), names=np.array(list(arrays)))
                 draft.replace(file)
         except OSError:
             pass  # full, or not ours: made anew the next time

@@ -148,12 +148,12 @@ class Narrowing:
 
     @cached_property
     def _energies(self) -> list[float]:
-        """Of those that make the same heads the largest."""
+        """Of those that make the same heads the largest; with 1 they stay as they are."""
         found: dict[tuple[int, ...], float] = {}
-        for energy in ENERGIES:
+        for energy in ENERGIES[1:]:
             widths = head_widths(self._turned[1], energy, self.how.multiple)
             found.setdefault(tuple(widths), energy)
-        return list(found.values())
+        return [ENERGIES[0], *found.values()]
 
     @cached_property
     def _turned(self) -> tuple[ir.Model, list[Turned]]:

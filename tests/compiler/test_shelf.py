@@ -17,7 +17,8 @@ KIB = 1024
 
 def some(seed=0, size=100):
     rng = np.random.default_rng(seed)
-    return {"/a/b.c": rng.normal(size=(size, 2)), "..": rng.integers(0, 9, size)}
+    named = {"..": rng.integers(0, 9, size), "file": np.ones(1), "names": np.zeros(2)}
+    return {"/a/b.c": rng.normal(size=(size, 2)), **named}
 
 
 @pytest.fixture
@@ -40,6 +41,14 @@ def test_what_was_made_of_another_model_is_not_found(shelf):
     assert shelf.read("yek") is None
 
 
+def test_another_archive_is_as_if_it_were_not_there(shelf):
+    shelf.write("key", some())
+    (file,) = shelf.folder.iterdir()
+    for arrays in ({"a": np.ones(2)}, {"names": np.array(["a"])}):
+        np.savez(file, **arrays)
+        assert shelf.read("key") is None
+
+
 @pytest.mark.parametrize("at", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("how", ["cut", "flipped"])
 def test_a_broken_file_is_as_if_it_were_not_there(shelf, at, how):
@@ -57,14 +66,14 @@ def test_a_broken_file_is_as_if_it_were_not_there(shelf, at, how):
 def test_no_pickle_is_opened(shelf):
     shelf.write("key", some())
     (file,) = shelf.folder.iterdir()
-    np.savez(file, a=np.array([{"an": "object"}], dtype=object))
+    np.savez(file, np.array([{"an": "object"}], dtype=object), names=np.array(["a"]))
     assert shelf.read("key") is None
 
 
 def test_a_file_that_says_it_is_larger_than_all_is_not_opened(shelf):
     shelf.write("key", some())
     (file,) = shelf.folder.iterdir()
-    np.savez_compressed(file, a=np.zeros(shelf.limit))
+    np.savez_compressed(file, np.zeros(shelf.limit), names=np.array(["a"]))
     assert file.stat().st_size < shelf.limit and shelf.read("key") is None
 
 

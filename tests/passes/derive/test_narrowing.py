@@ -137,6 +137,16 @@ def test_energies_that_make_the_same_heads_are_tried_once(classifier, by_class, 
     assert len({tuple(new for _, new in cuts) for cuts in whole}) < len(whole)
 
 
+def test_heads_that_need_few_channels_for_everything_are_tried_whole_as_well(
+    classifier, by_class, monkeypatch
+):
+    """Of a head of low rank all energies ask for the same width, and 1 for none to go."""
+    step = NarrowEncoder(alpha=0.2, multiple=2)
+    step.calibration = shown(classifier, [probe for some in by_class.values() for probe in some])
+    monkeypatch.setattr(narrowing, "head_widths", lambda *_: [2, 2])
+    assert step._narrowing(classifier)._energies == [1.0, narrowing.ENERGIES[1]]
+
+
 def test_the_order_of_units_is_that_of_the_trials(classifier, by_class, monkeypatch):
     """Found once, on images that no trial is judged by, also where no trial is made."""
     real, grams = narrowing.eliminate, []
