@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevlm.devices import find_device, list_devices
 from edgevlm.devices.host import describe_host
+from edgevlm.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,8 +23,15 @@ _IDENTITY = ("id", "name", "aliases", "family", "runtime")
 
 
 def list_rows() -> list[dict[str, Any]]:
-    """One row a device, sorted by id. Raises JobFault EV401 for a broken device file."""
-    return [device.model_dump(mode="json", include=set(_IDENTITY)) for device in list_devices()]
+    """One row a device, sorted by id; `compiles`: whether this version has its runtime.
+
+    Raises JobFault EV401 for a broken device file.
+    """
+    return [
+        device.model_dump(mode="json", include=set(_IDENTITY))
+        | {"compiles": device.runtime in RUNTIMES}
+        for device in list_devices()
+    ]
 
 
 def show(name: str) -> dict[str, Any]:
@@ -41,9 +49,10 @@ def show(name: str) -> dict[str, Any]:
 
 def render_rows(rows: list[dict[str, Any]], console: Console | None = None) -> None:
     """Print `list_rows()` as a table."""
-    table = _table("devices", "id", "aliases", "runtime", "family", "name")
+    table = _table("devices", "id", "aliases", "runtime", "compiles", "family", "name")
     for row in rows:
-        _add(table, row["id"], row["aliases"], row["runtime"], row["family"], row["name"])
+        said = "yes" if row["compiles"] else "not yet"
+        _add(table, row["id"], row["aliases"], row["runtime"], said, row["family"], row["name"])
     _console(console).print(table)
 
 
@@ -55,9 +64,10 @@ def render_device(shown: Mapping[str, Any], console: Console | None = None) -> N
     for package, versions in shown["toolchain"].items():
         _add(identity, "toolchain", f"{package} {versions}")
 
-    claims = _table("claimed", "what", "value", "unit", "confidence", "source")
+    claims = _table("claimed", "what", "value", "unit", "confidence", "source", "note")
     for what, fact in _facts(shown):
-        _add(claims, what, fact.get("value"), fact.get("unit"), fact["confidence"], fact["source"])
+        cells = ("value", "unit", "confidence", "source", "note")
+        _add(claims, what, *(fact.get(key) for key in cells))
 
     measured = _table("measured", "what", "value", "unit", "n", "how", "date", "method")
     for item in shown["measured"]:
@@ -86,10 +96,14 @@ def _facts(shown: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Mappin
                 continue
             where = f"{place} {item['name']}" if "name" in item else place
             if "confidence" in item:
-                saying = item.get("text") or item.get("covers")
+                saying = item.get("text") or item.get("covers") or _takes(item)
                 yield (f"{where}: {saying}" if saying else where), item
-            else:
-                yield from _facts(item, f"{where}.")
+            yield from _facts(item, f"{where}.")
+
+
+def _takes(item: Mapping[str, Any]) -> str | None:
+    """What a unit is, and the dtypes that it computes with, at a rate that is known or not."""
+    return f"{item['kind']}, {' '.join(item['dtypes'])}" if "kind" in item else None
 
 
 def _add(table: Table, *cells: object) -> None:

@@ -59,6 +59,7 @@ def doctor(device: str = "cpu") -> Report:
     except Exception as error:
         found.append(_broken("device files", error))
     for name, check in (
+        ("runtime", lambda: checks.runtime(runtime)),
         ("python", checks.python),
         ("packages", lambda: checks.packages(runtime)),
         ("machine", checks.machine),

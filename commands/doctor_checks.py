@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgevlm.compiler.cache import cache_root
 
-__all__ = ["Check", "disk", "machine", "meters", "packages", "programs", "python"]
+__all__ = ["Check", "disk", "machine", "meters", "packages", "programs", "python", "runtime"]
 
 # Extra of setup.cfg -> what asks for it. An extra named like a runtime is needed by its devices.
 _EXTRAS = {
@@ -67,6 +67,20 @@ def python() -> Iterator[Check]:
         "everything",
         None if ok else f"make a virtual environment with Python {wanted}",
     )
+
+
+def runtime(name: str) -> Iterator[Check]:
+    """Whether this version can compile for the device at all; "": its file could not be read."""
+    from edgevlm.runtimes import RUNTIMES
+
+    if name:
+        yield Check(
+            f"runtime {name}",
+            name in RUNTIMES,
+            "part of this edgevlm" if name in RUNTIMES else "not part of this edgevlm yet",
+            "compiling for the device",
+            None if name in RUNTIMES else "--target cpu, until a later version has it",
+        )
 
 
 def packages(runtime: str) -> Iterator[Check]:

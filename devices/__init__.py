@@ -7,6 +7,7 @@ imported here, so that `edgevlm devices list` answers at once.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -36,7 +37,8 @@ def read_devices(folder: Traversable) -> tuple[Device, ...]:
         (item for item in folder.iterdir() if item.name.endswith(".toml")),
         key=lambda item: item.name,
     )
-    devices = tuple(parse_device(_text(file), file.name) for file in files)
+    found = (parse_device(_text(file), file.name) for file in files)
+    devices = tuple(sorted(found, key=lambda device: _natural(device.id)))
     owner: dict[str, str] = {}
     for device in devices:
         for name in (device.id, *device.aliases):
@@ -64,6 +66,11 @@ def _find(name: str, devices: Iterable[Device]) -> Device:
         f"no device file has this id or alias{guess}",
         "edgevlm devices list",
     )
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """To sort by: runs of digits count as numbers, so that 32 comes before 128."""
+    return [(text, int(part or 0)) for text, part in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _text(file: Traversable) -> str:

@@ -3,7 +3,7 @@
 A device is data (`devices/data/<id>.toml`), never code. The file is read as hostile input: an
 unknown key, a missing source or a unit that does not fit is EV401 with the file and the field. A
 number that nobody published is left out, so absence reads as "unknown" and never as zero. What
-somebody claims (`memory`, `dtypes`, `power_modes`) and what we measured (`measured`) never mix.
+somebody claims (`memory`, `units`, `power_modes`) and what we measured (`measured`) never mix.
 """
 
 from __future__ import annotations
@@ -14,94 +14,46 @@ import re
 import tomllib
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.devices.facts import (
+    Channels,
+    Count,
+    Dtype,
+    Fact,
+    Gigabytes,
+    GigabytesPerSecond,
+    Kebab,
+    Key,
+    Kibibytes,
+    Megahertz,
+    Number,
+    Source,
+    Sourced,
+    Specifiers,
+    Strict,
+    TeraOpsPerSecond,
+    Text,
+    Watts,
+)
 
 __all__ = [
-    "THIS_MACHINE",
     "Device",
     "DtypeRate",
+    "Fabric",
     "Fact",
     "Measured",
     "Memory",
     "PowerMode",
     "Rail",
     "Trap",
+    "Unit",
     "parse_device",
 ]
 
-THIS_MACHINE = "this machine"
 
-Kebab = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
-Key = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=600)]
-Source = Annotated[str, StringConstraints(pattern=rf"^(https?://[^\s/]+\S*|{THIS_MACHINE})$")]
-# A: read in a primary source.  B: a secondary page, or derived from A.  C: unverified; must be
-# flagged wherever it is printed.
-Confidence = Literal["A", "B", "C"]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Dtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "nvfp4", "int16", "int8", "int4"]
-Specifiers = Annotated[
-    str, StringConstraints(pattern=r"^(==|!=|>=|<=|>|<|~=)[^\s,]+(,(==|!=|>=|<=|>|<|~=)[^\s,]+)*$")
-]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _Sourced(_Strict):
-    source: Source
-    confidence: Confidence
-
-
-class Fact(_Sourced):
-    """One number somebody stands for. `unit` is filled in where the field fixes it."""
-
-    value: Number
-    unit: Text | None = None
-    note: Text | None = None
-
-
-def _in(unit: str) -> AfterValidator:
-    """A positive fact whose unit the field decides; another unit in the file is refused."""
-
-    def fits(fact: Fact) -> Fact:
-        if fact.unit not in (None, unit):
-            raise ValueError(f"the unit here is {unit}, not {fact.unit}")
-        if fact.value <= 0:
-            raise ValueError("must be above zero; leave the field out when it is not published")
-        return fact.model_copy(update={"unit": unit})
-
-    return AfterValidator(fits)
-
-
-Gigabytes = Annotated[Fact, _in("GB")]
-GigabytesPerSecond = Annotated[Fact, _in("GB/s")]
-Kibibytes = Annotated[Fact, _in("KiB")]
-TeraOpsPerSecond = Annotated[Fact, _in("Top/s")]
-Watts = Annotated[Fact, _in("W")]
-
-
-def _whole(fact: Fact) -> Fact:
-    if not (fact.value.is_integer() and fact.value <= 256):
-        raise ValueError("a whole number, 256 at most")
-    return fact
-
-
-Channels = Annotated[Fact, _in("channels"), AfterValidator(_whole)]
-
-
-class Memory(_Strict):
+class Memory(Strict):
     """What a model must fit in and how fast it is read."""
 
     dram: Gigabytes | None = None
@@ -109,7 +61,7 @@ class Memory(_Strict):
     sram: Kibibytes | None = None
 
 
-class Matrices(_Strict):
+class Matrices(Strict):
     """What products run well at: passes that make them narrower round widths to `multiple`."""
 
     multiple: Channels | None = None
@@ -119,7 +71,7 @@ class Matrices(_Strict):
         return None if self.multiple is None else int(self.multiple.value)
 
 
-class DtypeRate(_Strict):
+class DtypeRate(Strict):
     """Peak rate of one dtype in 1e12 operations a second; a multiply-add counts as two."""
 
     dense: TeraOpsPerSecond | None = None
@@ -132,7 +84,28 @@ class DtypeRate(_Strict):
         return self
 
 
-class PowerMode(_Strict):
+class Unit(Sourced):
+    """Something that computes. Of a dtype that it takes and whose rate nobody published the entry
+    is empty; one that it does not take has no entry."""
+
+    name: Text
+    kind: Literal["cpu", "gpu", "npu", "dla", "aie", "fabric"]
+    dtypes: dict[Dtype, DtypeRate] = {}
+    clock: Megahertz | None = None  # that the rates are for
+    sram: Kibibytes | None = None  # of its own: L2, VTCM, buffers
+
+
+class Fabric(Strict):
+    """What there is of an FPGA to build with."""
+
+    lut: Count
+    ff: Count
+    bram36: Count  # blocks of 36 kbit
+    uram: Count | None = None  # blocks of 288 kbit; None: it has none
+    dsp: Count
+
+
+class PowerMode(Strict):
     """A mode by the name the vendor's tool prints, with its cap and how it is set."""
 
     name: Text
@@ -140,7 +113,7 @@ class PowerMode(_Strict):
     command: Text | None = None  # run on the device
 
 
-class Rail(_Sourced):
+class Rail(Sourced):
     """A supply rail a meter can read. `total` rails hold the whole board: never add the others."""
 
     name: Text
@@ -148,7 +121,7 @@ class Rail(_Sourced):
     total: bool = False
 
 
-class Trap(_Sourced):
+class Trap(Sourced):
     """Something that bites on this device; `value` and `unit` when it is a limit."""
 
     text: Text
@@ -156,7 +129,7 @@ class Trap(_Sourced):
     unit: Text | None = None
 
 
-class Measured(_Strict):
+class Measured(Strict):
     """One figure we measured, with what is needed to measure it again."""
 
     what: Text
@@ -170,7 +143,11 @@ class Measured(_Strict):
     power_mode: Text | None = None
 
 
-class Device(_Strict):
+#: that vary from machine to machine where the device is the one the command runs on
+_CLAIMS = ("memory", "units", "fabric", "matrices", "power_modes", "rails", "measured")
+
+
+class Device(Strict):
     """One device file. `host = true` is the machine the command runs on: its facts are read at
     run time by `devices/host.py`, so the file may claim none."""
 
@@ -180,10 +157,12 @@ class Device(_Strict):
     family: Kebab
     runtime: Literal["ort", "openvino", "tensorrt", "coreml", "coreai", "executorch", "fpga"]
     host: bool = False
+    sources: dict[Kebab, Source] = {}  # what facts cite by a short name
     # Distribution or SDK name -> the versions known to work, as pip writes a range.
     toolchain: dict[Kebab, Specifiers] = {}
     memory: Memory = Memory()
-    dtypes: dict[Dtype, DtypeRate] = {}
+    units: tuple[Unit, ...] = ()  # the first one is what models are lowered to
+    fabric: Fabric | None = None
     matrices: Matrices = Matrices()
     power_modes: tuple[PowerMode, ...] = ()
     rails: tuple[Rail, ...] = ()
@@ -195,13 +174,12 @@ class Device(_Strict):
         names = [self.id, *self.aliases]
         if len(set(names)) < len(names):
             raise ValueError("an alias is given twice, or repeats the id")
-        modes = [mode.name for mode in self.power_modes]
-        if len(set(modes)) < len(modes):
-            raise ValueError("power_modes: a name is given twice")
+        for field in ("units", "power_modes", "rails"):
+            given = [each.name for each in getattr(self, field)]
+            if len(set(given)) < len(given):
+                raise ValueError(f"{field}: a name is given twice")
         claims = [
-            key
-            for key in ("memory", "dtypes", "matrices", "power_modes", "rails", "measured")
-            if getattr(self, key) != type(self).model_fields[key].default
+            key for key in _CLAIMS if getattr(self, key) != type(self).model_fields[key].default
         ]
         if self.host and claims:
             raise ValueError(f"host = true, so {', '.join(claims)} must go: it varies by machine")
@@ -225,7 +203,9 @@ def parse_device(text: str, file: str) -> Device:
     try:
         # Through JSON, because strict mode takes a JSON list for a tuple and a JSON string for a
         # date, and nothing else that it should not.
-        raw = json.dumps(tomllib.loads(text), default=_date)
+        read = tomllib.loads(text)
+        unused = _cite(read)
+        raw = json.dumps(read, default=_date)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise fault("the file as a whole", f"it is not TOML that we read: {error}") from None
     try:
@@ -235,9 +215,28 @@ def parse_device(text: str, file: str) -> Device:
         field = ".".join(str(part) for part in first["loc"])
         where = f"field {field}" if field else "the file as a whole"
         raise fault(where, re.sub(r"^Value error, ", "", first["msg"])) from None
+    if unused:
+        raise fault(f"field sources.{min(unused)}", "nothing cites it")
     if file != f"{device.id}.toml":
         raise fault("field id", f"the id is {device.id}, so the file should be {device.id}.toml")
     return device
+
+
+def _cite(read: dict[str, Any]) -> set[str]:
+    """Put sources in the place of their names; returns those that nothing cites."""
+    named = read.get("sources", {})
+    unused = set(named) if isinstance(named, dict) else set()
+    waiting: list[Any] = [read]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            name = each.get("source")
+            if isinstance(name, str) and isinstance(named, dict) and name in named:
+                each["source"] = named[name]
+                unused.discard(name)
+        if isinstance(each, dict | list):
+            waiting.extend(each.values() if isinstance(each, dict) else each)
+    return unused
 
 
 def _date(value: Any) -> str:

@@ -22,8 +22,8 @@ def find_runtime(name: str) -> Runtime:
         raise UsageFault(
             "EV302",
             f"runtime {name!r}",
-            f"this edgevlm has: {', '.join(RUNTIMES)}",
-            "edgevlm devices list",
+            f"this edgevlm lowers to {' and '.join(RUNTIMES)} only",
+            "--target cpu; `edgevlm devices list` shows what it compiles for",
         )
     module, cls = RUNTIMES[name]
     return getattr(importlib.import_module(module), cls)()

@@ -21,7 +21,12 @@ family = "jetson"
 runtime = "tensorrt"
 [memory]
 bandwidth = {value = 102.4, source = "https://example.org/a[1]", confidence = "A"}
-[dtypes.int8]
+[[units]]
+name = "GPU"
+kind = "gpu"
+source = "https://example.org/b"
+confidence = "C"
+[units.dtypes.int8]
 dense = {value = 33, source = "https://example.org/b", confidence = "C"}
 [[power_modes]]
 name = "15W"
@@ -63,7 +68,9 @@ def test_rows_hold_the_identity_of_every_device():
         "aliases": ["cpu", "host"],
         "family": "cpu",
         "runtime": "ort",
+        "compiles": True,
     }
+    assert not next(row for row in list_rows() if row["id"] == "kv260")["compiles"]
     assert json.loads(json.dumps(list_rows())) == list_rows()
 
 
@@ -90,7 +97,8 @@ def test_a_board_shows_every_claim_with_unit_source_and_confidence(monkeypatch):
         return next(line for line in lines if all(part in line for part in parts))
 
     assert line("memory.bandwidth", "102.4", "GB/s", "A", "https://example.org/a[1]")
-    assert line("dtypes.int8.dense", "33", "Top/s", "C", "https://example.org/b")
+    assert line("units GPU: gpu, int8", "-", "C", "https://example.org/b")
+    assert line("units GPU.dtypes.int8.dense", "33", "Top/s", "C", "https://example.org/b")
     assert line("power_modes 15W.watts", "15", "W", "B", "https://example.org/c")
     assert line("rails VDD_IN: the whole board", "A", "https://example.org/d")
     assert line("traps.cma: the pool ends here", "950", "MB", "https://example.org/e")

