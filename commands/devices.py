@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_rows", "render_device", "render_rows", "show"]
 
+_CLAIMED = "claimed; A: read in a primary source, B: in another, or derived, C: not verified"
 _IDENTITY = ("id", "name", "aliases", "family", "runtime")
 
 
@@ -63,11 +64,18 @@ def render_device(shown: Mapping[str, Any], console: Console | None = None) -> N
         _add(identity, key, shown[key])
     for package, versions in shown["toolchain"].items():
         _add(identity, "toolchain", f"{package} {versions}")
+    if shown["power_modes"]:
+        _add(identity, "power modes", [mode["name"] for mode in shown["power_modes"]])
 
-    claims = _table("claimed", "what", "value", "unit", "confidence", "source", "note")
+    names = {address: name for name, address in shown["sources"].items()}
+    claims = _table(_CLAIMED, "what", "value", "unit", "confidence", "source", "note")
     for what, fact in _facts(shown):
-        cells = ("value", "unit", "confidence", "source", "note")
-        _add(claims, what, *(fact.get(key) for key in cells))
+        source = names.get(fact["source"], fact["source"])
+        cells = (fact.get(key) for key in ("value", "unit", "confidence"))
+        _add(claims, what, *cells, source, fact.get("note"))
+    sources = _table("sources", "name", "address")
+    for name, address in shown["sources"].items():
+        _add(sources, name, address)
 
     measured = _table("measured", "what", "value", "unit", "n", "how", "date", "method")
     for item in shown["measured"]:
@@ -80,7 +88,7 @@ def render_device(shown: Mapping[str, Any], console: Console | None = None) -> N
     for key, value in shown.get("this_machine", {}).items():
         _add(now, key, value)
 
-    for table in (identity, claims, measured, now):
+    for table in (identity, claims, sources, measured, now):
         if table.row_count:
             _console(console).print(table)
 

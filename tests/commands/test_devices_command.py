@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
@@ -105,7 +106,7 @@ def test_a_board_shows_every_claim_with_unit_source_and_confidence(monkeypatch):
     assert line("ViT-B/16", "3.5", "ms", "200", "measured-device", "2026-01-31", "trtexec")
     assert line("name", "Board 8 [rev B]")
     claimed, measured = (
-        next(i for i, text in enumerate(lines) if text.strip() == title)
+        next(i for i, text in enumerate(lines) if re.match(rf" *{title}\b", text))
         for title in ("claimed", "measured")
     )
     assert claimed < measured and "ViT-B/16" not in "\n".join(lines[claimed:measured])
@@ -121,3 +122,13 @@ def test_tables_go_to_stderr(capsys):
 def test_an_unknown_device_is_a_wrong_call():
     with pytest.raises(UsageFault, match="EV301"):
         show("toaster")
+
+
+def test_sources_are_named_in_rows_and_given_once():
+    shown = show("jetson")
+    lines = printed(render_device, shown).splitlines()
+    assert shown["memory"]["dram"]["source"].startswith("https://")
+    row = next(line for line in lines if "memory.dram" in line)
+    assert "deep-dive" in row and "https://" not in row
+    assert sum(shown["memory"]["dram"]["source"] in line for line in lines) == 1
+    assert any("power modes" in line and "MAXN_SUPER" in line for line in lines)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import edgevlm as package
 from edgevlm.devices import find_device, list_devices
+from edgevlm.devices.schema import parse_device
 
 WANTED = """
 jetson-orin-nano-8 jetson-orin-nano-super jetson-orin-nx-16 jetson-agx-orin-32 jetson-agx-orin-64
@@ -64,6 +69,22 @@ def test_rails_that_hold_everything_are_known_from_parts_of_it():
         assert len(totals) <= 1
     assert [r.name for r in find_device("jetson").rails if r.total] == ["VDD_IN"]
     assert not any(r.total for r in find_device("agx-orin").rails), "there the sum has to do"
+
+
+def test_the_example_of_the_document_is_read():
+    text = (Path(package.__file__).parent / "docs" / "devices.md").read_text()
+    example = text.partition("```toml")[2].partition("```")[0]
+    assert parse_device(example, "board-8.toml").units[0].dtypes["int8"].dense.value == 33
+
+
+def test_what_the_document_says_of_short_names_holds():
+    text = (Path(package.__file__).parent / "docs" / "devices.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    told = {}
+    for row in rows:
+        names, stands_for = (re.findall(r"`([^`]+)`", cell) for cell in row.split("|")[1:3])
+        told.update(zip(names, stands_for, strict=False))
+    assert len(told) > 5 and {name: find_device(name).id for name in told} == told
 
 
 def test_what_nobody_published_is_absent():
