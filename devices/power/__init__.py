@@ -13,7 +13,12 @@ from typing import Any
 
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.devices.power.base import Energy, Meter, window
+from edgevlm.devices.power.ina226 import Ina226
+from edgevlm.devices.power.ina260 import Ina260
+from edgevlm.devices.power.ina3221 import Ina3221
+from edgevlm.devices.power.nvml import Nvml
 from edgevlm.devices.power.rapl import Rapl
+from edgevlm.devices.power.sampled import Sampled
 
 __all__ = [
     "IDLE_TOLERANCE",
@@ -25,8 +30,15 @@ __all__ = [
     "measure_energy",
 ]
 
-# Every meter, the one to prefer first.
-METERS: dict[str, Callable[[], Meter]] = {"rapl": Rapl}
+# Every meter that this machine may have, the one to prefer first.
+METERS: dict[str, Callable[[], Meter]] = {
+    "rapl": Rapl,
+    "ina3221": lambda: Sampled(Ina3221()),
+    "ina260": lambda: Sampled(Ina260()),
+    "ina226": lambda: Sampled(Ina226()),
+    "nvml": Nvml,
+}
+ASKED_FOR = {"nvml"}  # never by "auto"
 # Largest allowed difference of the two idle powers, as a share of the smaller one.
 IDLE_TOLERANCE = 0.20
 
@@ -46,7 +58,7 @@ def find_meter(kind: str = "auto") -> tuple[Meter | None, str | None]:
             "edgevlm doctor, which says what each meter needs",
         )
     reasons = []
-    for name in METERS if kind == "auto" else (kind,):
+    for name in [each for each in METERS if each not in ASKED_FOR] if kind == "auto" else [kind]:
         meter = METERS[name]()
         reason = meter.available()
         if reason is None:
