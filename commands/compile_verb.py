@@ -24,7 +24,6 @@ STEPS = click.IntRange(1, 1_000_000)
     epilog=examples(
         "edgevlm compile easyvqa-tiny --target cpu -o b.edgevlm",
         "edgevlm compile path/to/checkpoint --target cpu --tokens 16 --quant w8 -o small.edgevlm",
-        "edgevlm compile fashion-vit --target cpu --classes bag,coat,shirt -o three.edgevlm",
     ),
 )
 @click.argument("model")

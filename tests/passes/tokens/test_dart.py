@@ -12,7 +12,11 @@ SIZES = [(16, 8), (49, 12), (64, 128)]
 
 
 def card_b9(tokens, keep):
-    """Pivots are the tokens of largest L1 norm; each adds the tokens least like it, in turn."""
+    """Pivots are the tokens of largest L1 norm; each adds the tokens least like it, in turn.
+
+    Cosines that differ by rounding alone, which some processors' products do and others' do not,
+    are ties.
+    """
     tokens = np.asarray(tokens, np.float64)
     unit = tokens / np.maximum(np.linalg.norm(tokens, axis=1, keepdims=True), 1e-30)
     pivots = sorted(range(len(tokens)), key=lambda i: (-np.abs(tokens[i]).sum(), i))[:PIVOTS]
@@ -21,7 +25,7 @@ def card_b9(tokens, keep):
     for place, pivot in enumerate(pivots):
         share = left // PIVOTS + (place < left % PIVOTS)
         free = [i for i in range(len(tokens)) if i not in chosen]
-        chosen += sorted(free, key=lambda i: (unit[i] @ unit[pivot], i))[:share]
+        chosen += sorted(free, key=lambda i: (round(unit[i] @ unit[pivot], 9), i))[:share]
     return sorted(chosen)
 
 

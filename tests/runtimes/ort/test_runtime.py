@@ -225,7 +225,7 @@ def test_the_toolchain_names_versions_or_what_to_install(monkeypatch):
 def test_every_runtime_there_is_can_be_had():
     for name in RUNTIMES:
         assert find_runtime(name).name == name
-    with pytest.raises(Exception, match="EV302 runtime 'abacus': this edgevlm has: ort"):
+    with pytest.raises(Exception, match="EV302 runtime 'abacus': this edgevlm lowers to ort"):
         find_runtime("abacus")
 
 
