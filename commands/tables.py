@@ -143,7 +143,7 @@ def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
         ]
     speaker.say(", ".join([*figures, f"peak {report['peak_rss_mb']:.0f} MB"]))
     speaker.say(
-        f"energy: {energy:.4f} J an answer"
+        f"energy: {energy:.4f} J an answer, {_watts(report['power'])}"
         if energy is not None
         else f"energy: null ({report['energy_note']})"
     )
@@ -156,6 +156,16 @@ def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
                 for o in report["ops"]
             ],
         )
+
+
+def _watts(power: dict[str, Any]) -> str:
+    """Of a reading that was not rejected."""
+    said = [f"{power['watts']:.2f} W in the mean"]
+    if power["peak_watts"] is not None:
+        said.append(f"{power['peak_watts']:.2f} W at most")
+    if power["fps_per_watt"] is not None:
+        said.append(f"{power['fps_per_watt']:.2f} images/s a watt")
+    return ", ".join(said) + f" ({power['meter']})"
 
 
 def inspect_table(speaker: Speaker, report: dict[str, Any], *, axes: bool, ops: bool) -> None:

@@ -55,6 +55,15 @@ class Profile:
         """Joules for one answer with idle included; None when `energy_note` says why."""
         return self.energy.joules_per_answer if self.energy else None
 
+    @property
+    def power(self) -> dict[str, Any] | None:
+        """What the meter read, and images a second for each watt; None without a meter."""
+        if self.energy is None:
+            return None
+        watts = self.energy.watts
+        rate = self.fps / watts if self.fps and watts else None
+        return {**self.energy.as_json(), "fps_per_watt": rate}
+
     def as_json(self) -> dict[str, Any]:
         """Plain data with the names that reports and `--json` use."""
         return {
@@ -63,6 +72,7 @@ class Profile:
             "tokens_per_s": self.tokens_per_s,
             "ttft_ms": self.ttft_ms,
             "answers_per_s": self.answers_per_s,
+            "power": self.power,
             "energy_j_per_answer": self.energy_j_per_answer,
             "energy_note": self.energy_note,
             "warmup": self.warmup,

@@ -69,7 +69,7 @@ def find_meter(kind: str = "auto") -> tuple[Meter | None, str | None]:
 
 @dataclasses.dataclass(frozen=True)
 class EnergyResult:
-    """Joules for one answer. Both figures are None when the reading was rejected; `note` says why.
+    """Joules for one answer, and watts. All are None when the reading was rejected, as `note` says.
 
     `joules_per_answer` is all that the meter saw, idle included: what the supply or the battery
     paid. `joules_above_idle_per_answer` leaves out what the machine would have drawn anyway.
@@ -77,6 +77,8 @@ class EnergyResult:
 
     joules_per_answer: float | None
     joules_above_idle_per_answer: float | None
+    watts: float | None  # mean over the work's window, idle included
+    peak_watts: float | None  # the most that was read; None also where the meter is a counter
     answers: int
     seconds: float  # length of the work's window
     idle_w_before: float | None
@@ -130,11 +132,12 @@ def _judge(before: Energy, spent: Energy, after: Energy, answers: int) -> Energy
             f"idle power was {low:.2f} W before and {high:.2f} W after, more than "
             f"{IDLE_TOLERANCE:.0%} apart: something else ran on the machine"
         )
-    total = above = None
+    total = above = watts = peak = None
     if rejected:
         note = f"rejected: {rejected}"
     else:
         idle_w = (low + high) / 2
+        watts, peak = spent.watts, spent.peak_watts
         total = spent.joules / answers
         above = (spent.joules - idle_w * spent.seconds) / answers
         note = (
@@ -143,5 +146,5 @@ def _judge(before: Energy, spent: Energy, after: Energy, answers: int) -> Energy
         )
         note += f"; {spent.note}" if spent.note else ""
     return EnergyResult(
-        total, above, answers, spent.seconds, low, high, spent.how, spent.meter, note
+        total, above, watts, peak, answers, spent.seconds, low, high, spent.how, spent.meter, note
     )

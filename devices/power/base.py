@@ -25,6 +25,7 @@ class Energy:
     how: str  # a provenance label of devices/stats.py; a meter measures, so "measured-..."
     meter: str
     note: str | None = None  # what the figure covers and leaves out
+    peak_watts: float | None = None  # the most that a sensor of watts read; a counter has none
 
     def __post_init__(self) -> None:
         check_how(self.how)

@@ -130,7 +130,8 @@ class Sampled:
                 f"{self.sensor.period_s():.2g} s and {LEAST} are the least",
             )
         spent = joules(self._readings, self._began, ended)
-        return Energy(spent, ended - self._began, self._how, self.name, self.sensor.note)
+        peak = max(each.watts for each in self._readings)
+        return Energy(spent, ended - self._began, self._how, self.name, self.sensor.note, peak)
 
     def _watch(self) -> None:
         due = self._began

@@ -34,6 +34,7 @@ def test_every_figure_of_a_vlm():
         "tokens_per_s",
         "ttft_ms",
         "answers_per_s",
+        "power",
         "energy_j_per_answer",
         "energy_note",
         "warmup",
@@ -58,7 +59,7 @@ def test_every_figure_of_a_vlm():
     assert data["stages"]["decode"]["n"] == 12  # one a token, over all requests
     assert data["stages"]["decode"]["mean_ms"] == pytest.approx(250 / 3)
     assert (data["warmup"], data["n"]) == (0, 4)
-    assert data["energy_j_per_answer"] is None
+    assert data["energy_j_per_answer"] is None and data["power"] is None
     assert data["energy_note"] == "not measured: no meter was given"
     assert data["peak_rss_mb"] > 0 and data["host"]["cores"] >= 1
     assert json.loads(json.dumps(data)) == data
@@ -203,11 +204,16 @@ def test_energy_is_what_the_meter_saw_during_the_timed_requests():
     assert result.energy_j_per_answer == 3.0
     assert result.energy.joules_above_idle_per_answer == 2.5
     assert "idle 1.00 W included, 2.5 J an answer above idle" in result.energy_note
+    power = result.power
+    assert (power["watts"], power["peak_watts"], power["idle_w_before"]) == (6.0, None, 1.0)
+    assert power["fps_per_watt"] == result.fps / 6 and power["meter"] == "fake"
 
 
 def test_a_rejected_reading_leaves_the_times_whole():
     result = profile(lambda i: VLM, warmup=0, n=1, meter=Meter((5, 5), (9, 1), (9, 5)), idle_s=0)
     assert result.energy_j_per_answer is None and result.fps == 2.0
+    assert result.power["watts"] is None and result.power["fps_per_watt"] is None
+    assert result.power["idle_w_after"] == pytest.approx(1.8)
     assert result.energy_note.startswith("rejected: idle power was 1.00 W before and 1.80 W after")
 
 

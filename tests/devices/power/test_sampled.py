@@ -79,6 +79,7 @@ def test_a_window_of_a_steady_sensor():
     spent = opened.energy
     assert spent.watts == pytest.approx(4.0) and spent.joules == pytest.approx(4 * spent.seconds)
     assert (spent.meter, spent.note, spent.how) == ("steady", "a test", "measured-host")
+    assert spent.peak_watts == 4.0
     assert LEAST <= len(sensor.reads) <= 0.2 / 0.01 + 30 * spent.seconds
 
 
