@@ -39,6 +39,7 @@ METERS: dict[str, Callable[[], Meter]] = {
     "nvml": Nvml,
 }
 ASKED_FOR = {"nvml"}  # never by "auto"
+ABSENT = ": this machine "  # begins the reason of a meter that is not there at all
 # Largest allowed difference of the two idle powers, as a share of the smaller one.
 IDLE_TOLERANCE = 0.20
 
@@ -58,13 +59,17 @@ def find_meter(kind: str = "auto") -> tuple[Meter | None, str | None]:
             "edgevlm doctor, which says what each meter needs",
         )
     reasons = []
-    for name in [each for each in METERS if each not in ASKED_FOR] if kind == "auto" else [kind]:
+    names = [each for each in METERS if each not in ASKED_FOR] if kind == "auto" else [kind]
+    for name in names:
         meter = METERS[name]()
         reason = meter.available()
         if reason is None:
             return meter, None
         reasons.append(f"{name}: {reason}")
-    return None, "; ".join(reasons)
+    there = [reason for reason in reasons if ABSENT not in reason]
+    if kind == "auto" and not there:
+        return None, f"this machine has none of {', '.join(names)}; `edgevlm doctor` says more"
+    return None, "; ".join(there or reasons)
 
 
 @dataclasses.dataclass(frozen=True)

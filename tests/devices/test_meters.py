@@ -20,10 +20,19 @@ def test_auto_takes_a_meter_that_works_and_says_why_it_takes_none(tmp_path, monk
         meter, reason = find_meter(kind)
         assert meter.name == "rapl" and reason is None
     monkeypatch.setitem(power.METERS, "rapl", lambda: Rapl(tmp_path / "absent"))
-    for kind in ("auto", "rapl"):
-        meter, reason = find_meter(kind)
-        assert meter is None and reason.startswith("rapl: this machine shows no RAPL")
+    meter, reason = find_meter("rapl")
+    assert meter is None and reason.startswith("rapl: this machine shows no RAPL")
+    meter, reason = find_meter("auto")
+    assert meter is None and reason.startswith("this machine has none of rapl, ina3221")
     assert find_meter("none") == (None, "no meter was asked for")
+
+
+def test_auto_says_what_keeps_it_from_a_meter_that_is_there(tmp_path, monkeypatch):
+    """And nothing of those that this machine does not have."""
+    closed = Rapl(tmp_path)
+    monkeypatch.setattr(closed, "available", lambda: "readable by root alone")
+    monkeypatch.setitem(power.METERS, "rapl", lambda: closed)
+    assert find_meter("auto") == (None, "rapl: readable by root alone")
 
 
 def test_an_unknown_meter_is_a_wrong_call():
