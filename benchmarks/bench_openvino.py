@@ -71,7 +71,9 @@ def cases(turns: int, small: bool) -> Iterator[Case]:
     pixels = [ProbeInput(process(p)) for p in pictures()[::2]]  # whole photographs
     yield Case(f"ViT-S/14 with its decoder ({PACKAGE})", vit, *_apart(pixels), ("vision",), turns)
     tiny = open_source("scenes-tiny")
-    yield Case("scenes-tiny", tiny, *_apart(_probes(tiny)), ("vision", "prefill", "decode"), turns)
+    yield Case(
+        "scenes-tiny", tiny, *_apart(inputs_of(tiny)), ("vision", "prefill", "decode"), turns
+    )
     if small:
         return
     checkpoint = cache_root() / "llava-shape"
@@ -80,17 +82,13 @@ def cases(turns: int, small: bool) -> Iterator[Case]:
     llava = open_source(str(checkpoint), PROMPT)
     few = max(7, turns // 2)  # a call takes a second
     yield Case(
-        "LLaVA of 576 tokens", llava, *_apart(_probes(llava)[:6]), ("prefill", "decode"), few
+        "LLaVA of 576 tokens", llava, *_apart(inputs_of(llava)[:6]), ("prefill", "decode"), few
     )
 
 
 def _apart(probes: list[ProbeInput]) -> tuple[list[ProbeInput], list[ProbeInput]]:
     fitted = max(len(probes) - UNSEEN, len(probes) // 2)
     return probes[:fitted], probes[fitted:]
-
-
-def _probes(model: ExportedModel) -> list[ProbeInput]:
-    return inputs_of(model)
 
 
 def compiled(

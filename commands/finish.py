@@ -145,7 +145,7 @@ def finish(
                 timed=options.payoff != "none",
                 force=options.force,
             )
-        report = compile_report(model, bundle, proof, perf_counter() - start)
+        report = compile_report(model, bundle, proof)
         report["notes"] += calibration.notes if calibration else ()
         derived = None
         if asked_for and calibration:

@@ -64,8 +64,8 @@ def _derive(group: Group, item: Item, memo: Memo, start: float) -> dict[str, Any
     base = _base(group.base).for_classes(item.options.flags.derived)
     loaded = perf_counter() - start
     passes = make_passes(item.recipe)
-    same, looks = _as_the_base(passes[len(base.applied) :]), base.looks
-    memo.base, memo.shelf = (looks, looks.shelf) if same else (None, None)
+    looks = base.looks
+    memo.base = looks if _as_the_base(passes[len(base.applied) :]) else None
     for step in passes:
         if step.name == FITTED:
             step.memo = memo

@@ -108,10 +108,8 @@ def _goldens(model: ExportedModel, seen: Reference) -> tuple[Golden, ...]:
     )
 
 
-def compile_report(
-    model: ExportedModel, bundle: Bundle, proof: Proof, seconds: float
-) -> dict[str, Any]:
-    """The JSON of `compile` without `bundle`: it goes into record.json too, and no path may."""
+def compile_report(model: ExportedModel, bundle: Bundle, proof: Proof) -> dict[str, Any]:
+    """The JSON of `compile` but `bundle` and `seconds`; it goes into record.json: no path may."""
     labelled = [
         (p.answer, _said(g.answer, model))
         for p, g in zip(model.probes, bundle.manifest.goldens, strict=True)
@@ -121,7 +119,6 @@ def compile_report(
     return {
         "schema": 1,
         "digest": bundle.digest,
-        "seconds": round(seconds, 2),
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "bytes": bundle.bytes,
         "target": bundle.manifest.target.model_dump(),

@@ -33,7 +33,7 @@ class Memo:
     made: int = 0
     found: int = 0
     base: Memo | None = None
-    shelf: Shelf | None = None  # for `arrays`
+    shelf: Shelf | None = None  # for `arrays`, those of memos with this one as base too
     _values: dict[str, Any] = field(default_factory=dict)
     _making: bool = False
 
@@ -44,17 +44,18 @@ class Memo:
 
     def arrays(self, key: str, make: Callable[[], Arrays]) -> Arrays:
         """As `kept`, and looked for on the shelf first; what is there was made before."""
-        if key in self._values or self.shelf is None:
+        shelf = self.wider.shelf
+        if key in self._values or shelf is None:
             return self.kept(key, make, bytes_of)
         with self._timed():
-            found = self.shelf.read(key)
+            found = shelf.read(key)
         if found is not None:
             self.found += 1
             self._hold(key, found, bytes_of(found))
             return found
         made = self.kept(key, make, bytes_of)
         with self._timed():
-            self.shelf.write(key, made)
+            shelf.write(key, made)
         return made
 
     def kept(self, key: str, make: Callable[[], T], bytes_: Callable[[T], int] = lambda _: 0) -> T:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.runtimes.base import Runtime
+
+if TYPE_CHECKING:  # what a runtime is made of loads onnx; its name alone does not
+    from edgevlm.runtimes.base import Runtime
 
 __all__ = ["RUNTIMES", "find_runtime"]
 

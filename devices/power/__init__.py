@@ -12,7 +12,7 @@ from time import sleep
 from typing import Any
 
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.devices.power.base import Energy, Meter, window
+from edgevlm.devices.power.base import Absent, Energy, Meter, window
 from edgevlm.devices.power.ina226 import Ina226
 from edgevlm.devices.power.ina260 import Ina260
 from edgevlm.devices.power.ina3221 import Ina3221
@@ -39,7 +39,6 @@ METERS: dict[str, Callable[[], Meter]] = {
     "nvml": Nvml,
 }
 ASKED_FOR = {"nvml"}  # never by "auto"
-ABSENT = ": this machine "  # begins the reason of a meter that is not there at all
 # Largest allowed difference of the two idle powers, as a share of the smaller one.
 IDLE_TOLERANCE = 0.20
 
@@ -58,7 +57,7 @@ def find_meter(kind: str = "auto") -> tuple[Meter | None, str | None]:
             f"there are auto, none, {', '.join(METERS)}",
             "edgevlm doctor, which says what each meter needs",
         )
-    reasons = []
+    reasons, there = [], []
     names = [each for each in METERS if each not in ASKED_FOR] if kind == "auto" else [kind]
     for name in names:
         meter = METERS[name]()
@@ -66,7 +65,7 @@ def find_meter(kind: str = "auto") -> tuple[Meter | None, str | None]:
         if reason is None:
             return meter, None
         reasons.append(f"{name}: {reason}")
-    there = [reason for reason in reasons if ABSENT not in reason]
+        there += [] if isinstance(reason, Absent) else reasons[-1:]
     if kind == "auto" and not there:
         return None, f"this machine has none of {', '.join(names)}; `edgevlm doctor` says more"
     return None, "; ".join(there or reasons)

@@ -11,9 +11,14 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
+from edgevlm.compiler.errors import JobFault
 from edgevlm.devices.stats import check_how
 
-__all__ = ["Energy", "Meter", "Window", "window"]
+__all__ = ["Absent", "Energy", "Meter", "Window", "unreadable", "window"]
+
+
+class Absent(str):
+    """Why a meter cannot be used where the machine does not have it at all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,3 +84,9 @@ def window(meter: Meter) -> Iterator[Window]:
             meter.stop()
         raise
     opened.energy = meter.stop()
+
+
+def unreadable(meter: str, why: str) -> JobFault:
+    return JobFault(
+        "EV402", f"power meter {meter}", why, "edgevlm doctor, or profile again without a meter"
+    )

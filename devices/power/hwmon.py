@@ -1,11 +1,15 @@
-"""Numbers in files of the kernel's hwmon tree (https://docs.kernel.org/hwmon/sysfs-interface.html)."""
+"""Sensors that are files of the kernel (https://docs.kernel.org/hwmon/sysfs-interface.html)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
-__all__ = ["chips", "number", "refusal", "text"]
+from edgevlm.devices.power.base import Absent
+
+__all__ = ["Tree", "chips", "number", "text"]
 
 HWMON = Path("sys/class/hwmon")
 
@@ -25,11 +29,27 @@ def number(path: Path) -> int:
     return int(text(path))
 
 
-def refusal(read: Callable[[], Mapping[str, float]], absent: str) -> str | None:
-    """Why a sensor cannot be used, for `available`; `absent` where it has no rail."""
-    try:
-        return None if read() else absent
-    except PermissionError as error:
-        return f"{error.filename or 'its file'} may not be read by this user"
-    except (OSError, ValueError) as error:
-        return f"it cannot be read ({error if isinstance(error, ValueError) else error.strerror})"
+class Tree(ABC):
+    """A sensor whose rails are files under `root`; each kind says what it is and how it is read."""
+
+    absent: ClassVar[str]  # why it cannot be used where no rail is found
+    period: ClassVar[float]  # seconds
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    def available(self) -> str | None:
+        try:
+            return None if self.read() else Absent(self.absent)
+        except PermissionError as error:
+            return f"{error.filename or 'its file'} may not be read by this user"
+        except (OSError, ValueError) as error:
+            why = error if isinstance(error, ValueError) else error.strerror
+            return f"it cannot be read ({why})"
+
+    def period_s(self) -> float:
+        return self.period
+
+    @abstractmethod
+    def read(self) -> Mapping[str, float]:
+        """Watts by rail, now; none where the machine has no such sensor."""

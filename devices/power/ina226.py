@@ -10,30 +10,20 @@ What is called what is told by the board's schematic alone, so rails have the na
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from edgevlm.devices.power.hwmon import chips, number, refusal
+from edgevlm.devices.power.hwmon import Tree, chips, number
 
 __all__ = ["Ina226"]
 
-PERIOD_S = 0.1  # a conversion takes 35 ms as the board support sets it
 
-
-class Ina226:
+class Ina226(Tree):
     name = "ina226"
     total: frozenset[str] = frozenset()
     note = (
         "the sum of all INA226 rails; supplies, fans and what has no sensor are not in this figure"
     )
-
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._root = root
-
-    def available(self) -> str | None:
-        return refusal(self.read, "this machine has no INA226: no ZCU102, ZCU104 or ZCU106")
-
-    def period_s(self) -> float:
-        return PERIOD_S
+    absent = "this machine has no INA226: no ZCU102, ZCU104 or ZCU106"
+    period = 0.1  # a conversion takes 35 ms as the board support sets it
 
     def read(self) -> Mapping[str, float]:
         return {

@@ -11,28 +11,18 @@ nothing, so runs should last seconds: UG1089 gives 3.0 to 3.6 W for a module tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from edgevlm.devices.power.hwmon import chips, number, refusal
+from edgevlm.devices.power.hwmon import Tree, chips, number
 
 __all__ = ["Ina260"]
 
-PERIOD_S = 0.05
 
-
-class Ina260:
+class Ina260(Tree):
     name = "ina260"
     total = frozenset({"VCC_SOM"})
     note = "the Kria module; its fan and the carrier board are not in this figure"
-
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._root = root
-
-    def available(self) -> str | None:
-        return refusal(self.read, "this machine has no INA260: no Kria module")
-
-    def period_s(self) -> float:
-        return PERIOD_S
+    absent = "this machine has no INA260: no Kria module"
+    period = 0.05
 
     def read(self) -> Mapping[str, float]:
         for name, folder in chips(self._root):

@@ -16,28 +16,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from edgevlm.devices.power.hwmon import number, refusal, text
+from edgevlm.devices.power.hwmon import Tree, number, text
 
 __all__ = ["Ina3221"]
 
 DRIVER = Path("sys/bus/i2c/drivers/ina3221")
 CHANNELS = (1, 2, 3)
-UPDATE_S = 0.43  # NVIDIA's nvpower.sh sets 512 samples a conversion, which take 430 ms
 
 
-class Ina3221:
+class Ina3221(Tree):
     name = "ina3221"
     total = frozenset({"VDD_IN", "POM_5V_IN", "VDD_IN_5V"})
     note = (
         "VDD_IN where the module has it, else the sum of its rails; fans and what else the carrier "
         "board feeds is not in this figure"
     )
-
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._root = root
-
-    def available(self) -> str | None:
-        return refusal(self.read, "this machine has no INA3221: no Jetson, or no right to read it")
+    absent = "this machine has no INA3221: no Jetson, or no right to read it"
+    period = 0.43  # NVIDIA's nvpower.sh sets 512 samples a conversion, which take 430 ms
 
     def period_s(self) -> float:
         told = [
@@ -45,7 +40,7 @@ class Ina3221:
             for chip in self._chips()
             if (chip / "update_interval").is_file()
         ]
-        return max([UPDATE_S, *told])
+        return max([self.period, *told])
 
     def read(self) -> Mapping[str, float]:
         watts: dict[str, float] = {}

@@ -11,8 +11,7 @@ import importlib
 import time
 from types import ModuleType
 
-from edgevlm.devices.power.base import Energy
-from edgevlm.devices.power.sampled import unreadable
+from edgevlm.devices.power.base import Energy, unreadable
 
 __all__ = ["Nvml"]
 

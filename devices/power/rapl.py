@@ -20,8 +20,8 @@ import threading
 import time
 from pathlib import Path
 
-from edgevlm.compiler.errors import JobFault
-from edgevlm.devices.power.base import Energy
+from edgevlm.devices.power.base import Absent, Energy, unreadable
+from edgevlm.devices.power.hwmon import number, text
 
 __all__ = ["MAX_WATTS", "Rapl", "advance"]
 
@@ -63,7 +63,7 @@ class Rapl:
         try:
             packages = self._find()
             for folder in packages:
-                _number(folder / "energy_uj")
+                number(folder / "energy_uj")
         except PermissionError:
             # Readable by root only since https://nvd.nist.gov/vuln/detail/CVE-2020-8694
             return (
@@ -73,7 +73,7 @@ class Rapl:
         except (OSError, ValueError) as error:
             return f"the RAPL counters cannot be read ({type(error).__name__})"
         if not packages:
-            return (
+            return Absent(
                 "this machine shows no RAPL package counters: a virtual machine, a container "
                 "or a processor other than Intel's and AMD's"
             )
@@ -83,7 +83,7 @@ class Rapl:
         """Open a window. Raises JobFault EV402 when the counters cannot be read."""
         reason = self.available()
         if reason:
-            raise _fault(reason)
+            raise unreadable(self.name, reason)
         if self._watcher:
             raise RuntimeError("start() called twice without stop()")
         self._packages, self._last, self._total_uj = self._find(), {}, 0
@@ -106,8 +106,9 @@ class Rapl:
         self._watcher.join()
         self._watcher = None
         if self._failure:
-            raise _fault(
-                f"a RAPL counter went away inside the window ({type(self._failure).__name__})"
+            raise unreadable(
+                self.name,
+                f"a RAPL counter went away inside the window ({type(self._failure).__name__})",
             )
         return Energy(self._total_uj / 1e6, seconds, "measured-host", self.name, _NOTE)
 
@@ -119,7 +120,7 @@ class Rapl:
         with self._lock:
             for folder, full in self._packages.items():
                 try:
-                    now = _number(folder / "energy_uj")
+                    now = number(folder / "energy_uj")
                 except (OSError, ValueError) as error:
                     self._failure = error
                     return
@@ -130,22 +131,8 @@ class Rapl:
         """The top-level zones named package-..., each with its counter's range in uJ."""
         zones = sorted(self._root.glob("intel-rapl:*")) if self._root.is_dir() else []
         return {
-            zone: _number(zone / "max_energy_range_uj")
+            zone: number(zone / "max_energy_range_uj")
             for zone in zones
             if re.fullmatch(r"intel-rapl:\d+", zone.name)
-            and _text(zone / "name").startswith("package")
+            and text(zone / "name").startswith("package")
         }
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="ascii").strip()
-
-
-def _number(path: Path) -> int:
-    return int(_text(path))
-
-
-def _fault(why: str) -> JobFault:
-    return JobFault(
-        "EV402", "power meter rapl", why, "edgevlm doctor, or profile again without a meter"
-    )

@@ -17,10 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgevlm.compiler.errors import JobFault
-from edgevlm.devices.power.base import Energy
+from edgevlm.devices.power.base import Energy, unreadable
 
-__all__ = ["LEAST", "Reading", "Sampled", "Sensor", "joules", "unreadable", "whole"]
+__all__ = ["LEAST", "Reading", "Sampled", "Sensor", "joules", "whole"]
 
 LEAST = 4  # readings in a window, or the trapezoids are guesses
 
@@ -145,9 +144,3 @@ class Sampled:
             due += self.sensor.period_s()
             if self._done.wait(max(0.0, due - self._clock())):
                 return
-
-
-def unreadable(meter: str, why: str) -> JobFault:
-    return JobFault(
-        "EV402", f"power meter {meter}", why, "edgevlm doctor, or profile again without a meter"
-    )

@@ -69,12 +69,17 @@ def narrow_heads(
 
 def head_widths(turned: Sequence[Turned], energy: float, multiple: int) -> list[int]:
     """What `narrow_heads` goes by; energies with the same widths make the same heads."""
-    return [
-        width_for(list(found), energy, multiple)
-        for heads in turned
-        for found in (heads.scores, heads.values)
+    width = partial(width_for, share=energy, multiple=multiple)
+    return [wanted for heads in turned for wanted in _wanted(heads, width).values()]
+
+
+def _wanted(turned: Turned, width_of: Callable[[list[np.ndarray]], int]) -> dict[int, int]:
+    """Place -> width of what a turn passes through."""
+    return {
+        place: width_of(list(found))
+        for place, found in ((SCORES, turned.scores), (VALUES, turned.values))
         if not isinstance(found, str)
-    ]
+    }
 
 
 def _narrow(
@@ -84,11 +89,7 @@ def _narrow(
     width_of: Callable[[list[np.ndarray]], int],
 ) -> list[Cut]:
     """Of queries and keys, and of values."""
-    wanted = {
-        place: width_of(list(found))
-        for place, found in ((SCORES, turned.scores), (VALUES, turned.values))
-        if not isinstance(found, str)
-    }
+    wanted = _wanted(turned, width_of)
     terms = [axes.of(attention.inputs[place])[3] for place in (SCORES, VALUES)]
     if terms[0] == terms[1]:  # one reshape cuts q, k and v
         least = max(wanted.values(), default=0) if len(wanted) == 2 else None

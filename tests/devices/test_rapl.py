@@ -85,8 +85,8 @@ def test_a_counter_that_turns_over_once(tmp_path):
 def test_more_than_one_turn_is_followed_by_the_watching_thread(tmp_path, monkeypatch):
     full = 1_000_000  # 1 J: at 100 W half a turn takes 5 ms
     package = zone(tmp_path, "intel-rapl:0", "package-0", 900_000, full=full)
-    reads, read = [], rapl._number
-    monkeypatch.setattr(rapl, "_number", lambda path: reads.append(path) or read(path))
+    reads, read = [], rapl.number
+    monkeypatch.setattr(rapl, "number", lambda path: reads.append(path) or read(path))
     with window(Rapl(tmp_path, max_watts=100)) as opened:
         for _ in range(5):
             spend(package, 600_000, full)
@@ -100,8 +100,8 @@ def test_more_than_one_turn_is_followed_by_the_watching_thread(tmp_path, monkeyp
 
 def test_a_short_window_is_read_at_its_ends_only(two_packages, monkeypatch):
     root, _ = two_packages
-    reads, read = [], rapl._number
-    monkeypatch.setattr(rapl, "_number", lambda path: reads.append(path.name) or read(path))
+    reads, read = [], rapl.number
+    monkeypatch.setattr(rapl, "number", lambda path: reads.append(path.name) or read(path))
     with window(Rapl(root)):
         reads.clear()
         time.sleep(0.05)
@@ -126,7 +126,7 @@ def test_permission_denied_is_a_sentence_with_its_reason(two_packages, monkeypat
             raise PermissionError(13, "Permission denied", str(path))
         return FULL
 
-    monkeypatch.setattr(rapl, "_number", deny)
+    monkeypatch.setattr(rapl, "number", deny)
     meter = Rapl(two_packages[0])
     reason = meter.available()
     assert "root alone (CVE-2020-8694)" in reason and str(two_packages[0]) not in reason

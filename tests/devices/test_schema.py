@@ -254,6 +254,7 @@ def test_a_file_that_is_not_text_is_refused_without_its_path(tmp_path):
 def test_importing_devices_loads_no_heavy_package():
     code = (
         "import sys, edgevlm.devices, edgevlm.devices.profiler, edgevlm.commands.doctor\n"
+        "import edgevlm.commands.devices\n"
         "print(sorted({'onnx', 'onnxruntime', 'torch', 'numpy'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
