@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from edgevlm.commands.evaluate_classes import measure_classes
+from edgevlm.commands.kept import keep
 from edgevlm.commands.session import open_for_answers
 from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.errors import UsageFault
@@ -53,7 +54,7 @@ def evaluate_bundle(
         found = {"n": len(rows.rows), **score(answerer, rows, advance)}
         found["seconds"] = round(perf_counter() - start, 2)
         metric = "exact match of the greedy answer"
-    return {
+    report = {
         "schema": 1,
         "bundle": str(path),
         "dataset": dataset,
@@ -62,6 +63,8 @@ def evaluate_bundle(
         "metric": metric,
         "how": "measured-host",
     }
+    keep("eval", bundle, report)
+    return report
 
 
 def _check_kinds(path: Path, kind: str, dataset: str, classes: str | None) -> None:

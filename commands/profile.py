@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgevlm.commands.kept import keep
 from edgevlm.commands.payoff_table import stored_payoff
 from edgevlm.commands.session import open_for_answers, open_for_looks
 from edgevlm.compiler.bundle import Bundle, open_bundle
@@ -90,6 +91,7 @@ def profile_bundle(
     if ops:
         runtime = find_runtime(bundle.manifest.target.runtime)
         report["ops"] = [vars(row) for row in runtime.profile_ops(bundle)]
+    keep("profile", bundle, report)
     return report
 
 
