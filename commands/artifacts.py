@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgevlm.commands.writing import Proof
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.drift import Drift
 from edgevlm.compiler.errors import JobFault
@@ -10,7 +11,7 @@ from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.int8_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.quantised import rounds_activations
-from edgevlm.compiler.reference import ProbeInput, Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.compiler.rounding_noise import rounding_noise
 from edgevlm.compiler.verify import answered_otherwise, chosen_otherwise, compare_parts
 from edgevlm.runtimes.base import Runtime

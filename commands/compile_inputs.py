@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from edgevlm.commands.derived import Split, split_pictures
 from edgevlm.commands.derived_domain import split_rows
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Pass
-from edgevlm.compiler.reference import ProbeInput
 from edgevlm.models.answer import inputs_of
 from edgevlm.models.calibration import calibration_set
 from edgevlm.models.domain_rows import domain_set

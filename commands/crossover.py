@@ -21,6 +21,7 @@ import numpy as np
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgevlm.commands.sweep_timing import turn_about
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.executor import PartCaller
@@ -28,7 +29,6 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import encode_image, generate
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe, Step
-from edgevlm.compiler.reference import ProbeInput
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import DERIVE_STEPS
 from edgevlm.passes.tokens.scale import scaled

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from edgevlm.compiler.beside import Probe
 from edgevlm.compiler.class_names import chosen, names_of
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import PartCaller, ReferenceParts
-from edgevlm.compiler.exported_model import ExportedModel, Probe
+from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.memo import Memo
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.pass_manager import apply_unchecked

@@ -11,9 +11,10 @@ from typing import Any
 
 from edgevlm.commands.derived import HELD, Split, vision_costs
 from edgevlm.commands.evaluate import score
+from edgevlm.compiler.beside import Probe
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import PartCaller, ReferenceParts
-from edgevlm.compiler.exported_model import ExportedModel, Probe
+from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.models.answer import Answerer
 from edgevlm.models.datasets import Dataset, Row
 

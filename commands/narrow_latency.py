@@ -22,6 +22,7 @@ import onnx_ir as ir
 
 from edgevlm.commands.part_clock import PartClock
 from edgevlm.commands.width_prices import Prices, width_table
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import PartCaller
@@ -29,7 +30,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.memo import Memo
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe, Step
-from edgevlm.compiler.reference import ProbeInput, shown
+from edgevlm.compiler.reference import shown
 from edgevlm.devices import Device
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.levels import with_units

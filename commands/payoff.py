@@ -14,6 +14,7 @@ from typing import Any
 
 from edgevlm.commands.crossover import TOKEN_STEPS, find_crossover
 from edgevlm.commands.sweep_timing import Ratio, turn_about
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import JobFault
@@ -22,7 +23,6 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify, encode_image, generate
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe
-from edgevlm.compiler.reference import ProbeInput
 from edgevlm.devices.profiler import Profile
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import TRAIN_STEPS

@@ -14,11 +14,12 @@ import numpy as np
 
 from edgevlm.commands.evaluate import score
 from edgevlm.commands.evaluate_classes import names_in, score_classes
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.reference import ProbeInput, Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.models.answer import Answerer, Viewer
 from edgevlm.models.calibration import unseen_rows
 from edgevlm.models.datasets import Dataset

@@ -24,13 +24,14 @@ for each length.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from edgevlm.compiler.axes import Signature
 from edgevlm.compiler.ports import Port, input_ports, output_ports
+
+if TYPE_CHECKING:  # a device reads contracts too, and has no onnx
+    from edgevlm.compiler.axes import Signature
 
 __all__ = ["CLASSIFIER_ROLES", "VLM_ROLES", "Contract", "LayerSite", "Port", "Role"]
 
@@ -40,6 +41,8 @@ CLASSIFIER_ROLES: tuple[Role, ...] = ("vision",)
 
 Count = Annotated[int, Field(ge=1, le=10**7)]
 Few = Annotated[int, Field(ge=0, le=10**7)]
+#: of one number in a cache
+KV_BYTES = {"FLOAT": 4, "INT8": 1}
 
 
 class LayerSite(BaseModel):
@@ -135,7 +138,7 @@ class Contract(BaseModel):
     def kv_bytes(self) -> int:
         """Of the caches of all layers at capacity, without their scales."""
         rows = sum(self.capacity_at(layer) for layer in range(self.layers))
-        return rows * 2 * self.kv_heads * self.head_dim * int(ir.DataType[self.kv_dtype].itemsize)
+        return rows * 2 * self.kv_heads * self.head_dim * KV_BYTES[self.kv_dtype]
 
     @property
     def masks(self) -> dict[int, str]:

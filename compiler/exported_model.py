@@ -15,57 +15,24 @@ import io
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from edgevlm.compiler.beside import Probe, Processor, Source
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.weights import WeightWriter, load_graph, save_graph
 
-__all__ = ["SCHEMA", "ExportedModel", "Probe", "Processor", "Source", "load_model", "save_model"]
+__all__ = ["SCHEMA", "ExportedModel", "load_model", "save_model"]
 
 SCHEMA = 1
 MAX_JSON_BYTES = 16 * 2**20
 MAX_TOKENIZER_BYTES = 64 * 2**20
 MAX_PROBE_BYTES = 16 * 2**20
 MAX_PROBE_PIXELS = 64_000_000
-
-
-class Source(BaseModel):
-    """Where a model came from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(max_length=200)
-    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")  # of what the user handed over
-    licence: str | None = None
-    notes: tuple[Annotated[str, Field(max_length=400)], ...] = ()  # what was taken for granted
-
-
-class Processor(BaseModel):
-    """How pictures and words become tensors; read by `models/processing`, opaque to passes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image: dict[str, Any]  # fields of models.processing.preprocess.ImageProcessor
-    template: str = Field(max_length=65536)  # the prompt, with the image token and {question}
-    image_token: str = Field(min_length=1, max_length=64)
-    bos_id: int | None = None
-    eos_ids: tuple[int, ...]
-    class_names: tuple[str, ...] = ()
-
-
-class Probe(BaseModel):
-    """One image and question that every pass is checked on."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
-
-    image: np.ndarray  # uint8 [H,W,3]
-    question: str = Field(max_length=4096)
-    answer: str | None = None  # the label, where there is one
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.executor import Feeds, PartCaller
 from edgevlm.compiler.promise import check_choice
+
+if TYPE_CHECKING:
+    from edgevlm.compiler.executor import Feeds, PartCaller
 
 __all__ = ["ImageTokens", "Trace", "classify", "encode_image", "generate"]
 

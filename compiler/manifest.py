@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edgevlm.compiler.beside import Processor, Source
 from edgevlm.compiler.contract import Contract, Role
-from edgevlm.compiler.exported_model import Processor, Source
 
 __all__ = [
     "SCHEMA",

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Note, Pass
-from edgevlm.compiler.reference import ProbeInput, Reference, observe, shown
+from edgevlm.compiler.reference import Reference, observe, shown
 from edgevlm.compiler.validate import validate
 from edgevlm.compiler.verify import Check, check_pass
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
@@ -141,8 +140,8 @@ def _cache(contract: Contract, prefix: str, rows: Callable[[int], int], axis: st
 
 
 def _f(name: str, shape: tuple[int, ...], *axes: str | None) -> Port:
-    return Port(name=name, dtype=ir.DataType.FLOAT.name, shape=shape, axes=axes)
+    return Port(name=name, dtype="FLOAT", shape=shape, axes=axes)
 
 
 def _i(name: str, shape: tuple[int, ...], *axes: str | None) -> Port:
-    return Port(name=name, dtype=ir.DataType.INT64.name, shape=shape, axes=axes)
+    return Port(name=name, dtype="INT64", shape=shape, axes=axes)

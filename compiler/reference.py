@@ -7,25 +7,15 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.executor import Feeds, PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, classify, encode_image, generate
 
-__all__ = ["MAX_ANSWER", "ProbeInput", "Reference", "observe", "shown"]
+__all__ = ["MAX_ANSWER", "Reference", "observe", "shown"]
 
 MAX_ANSWER = 16  # tokens; enough to see two models disagree
-
-
-@dataclass(frozen=True)
-class ProbeInput:
-    """One probe, ready to feed."""
-
-    pixel_values: np.ndarray  # float32 [1,3,H,W]
-    before: tuple[int, ...] = ()
-    after: tuple[int, ...] = ()
-    truth: str | None = None  # the class or answer, where it is known
-    said: tuple[int, ...] = ()  # the same as tokens, of a VLM; () also where there is no telling
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.cache_units import relative_units, to_units
 from edgevlm.compiler.class_names import names_of
 from edgevlm.compiler.contract import Role
@@ -26,7 +27,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.int8_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.matching import Compared, compare_outputs
 from edgevlm.compiler.pass_base import Effect
-from edgevlm.compiler.reference import ProbeInput, Reference, observe
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.compiler.stray import first_stray
 
 __all__ = [

@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ValidationError
 
+from edgevlm.compiler.beside import Probe, ProbeInput, Processor
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.executor import PartCaller
-from edgevlm.compiler.exported_model import ExportedModel, Probe, Processor
 from edgevlm.compiler.generate import ImageTokens, Trace, classify, encode_image, generate
-from edgevlm.compiler.reference import ProbeInput
 from edgevlm.models.processing.preprocess import ImageProcessor
 from edgevlm.models.processing.text import Prompt, PromptTemplate, StreamDecoder, TextProcessor
+
+if TYPE_CHECKING:  # a device asks its bundle too, and has no onnx
+    from edgevlm.compiler.executor import PartCaller
+    from edgevlm.compiler.exported_model import ExportedModel
 
 __all__ = [
     "Answer",

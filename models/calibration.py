@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from edgevlm.compiler.beside import Probe
 from edgevlm.compiler.class_names import find
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.exported_model import ExportedModel, Probe
+from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.models.datasets import CLASSIFIED, DATASETS, Dataset, few, load_dataset
 from edgevlm.models.picture_folders import (
     CalibrationSet,

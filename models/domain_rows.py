@@ -14,8 +14,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgevlm.compiler.beside import Probe
 from edgevlm.compiler.errors import EdgeError, JobFault, UsageFault
-from edgevlm.compiler.exported_model import ExportedModel, Probe
+from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.models.calibration import calibration_set, dataset_asked
 from edgevlm.models.datasets import CLASSIFIED
 from edgevlm.models.picture_folders import CalibrationSet

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from edgevlm.compiler.beside import Probe
 from edgevlm.compiler.class_names import find, nearest
 from edgevlm.compiler.errors import EdgeError, UsageFault
-from edgevlm.compiler.exported_model import Probe
 from edgevlm.models.probes import MAX_PROBES, QUESTIONS, SUFFIXES
 from edgevlm.models.processing.image import load_image
 from edgevlm.models.strangers import MOST, check_readable, leads_out, named

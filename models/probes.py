@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from edgevlm.compiler.beside import Probe
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.exported_model import Probe
 from edgevlm.models.processing.image import load_image
 
 __all__ = ["drawn_probes", "folder_probes"]

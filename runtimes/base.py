@@ -1,4 +1,8 @@
-"""What every runtime offers: lower to artifacts, open a bundle, profile ops, say what it needs."""
+"""What every runtime offers: lower to artifacts, open a bundle, profile ops, say what it needs.
+
+A device opens bundles with these same classes and has no onnx (commands/carry.py), so whatever
+lowering takes is imported inside the methods that lower.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract, Role
-from edgevlm.compiler.cost import count
-from edgevlm.compiler.executor import PartCaller
-from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.legalise import legalise
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.compiler.weights import WeightWriter, save_graph
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgevlm.compiler.executor import PartCaller
+    from edgevlm.compiler.exported_model import ExportedModel
 
 __all__ = ["Capabilities", "NodeTime", "OnnxFiles", "OpTime", "Runtime", "by_op"]
 
@@ -51,7 +54,12 @@ class OpTime:
 class Runtime(ABC):
     name: ClassVar[str]
     extra: ClassVar[str | None] = None  # pip extra that brings its packages
-    capabilities: ClassVar[Capabilities]
+    runs_with: ClassVar[tuple[str, ...]] = ()  # packages that run its bundles where edgevlm is not
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What the legaliser lets through."""
 
     @abstractmethod
     def toolchain(self) -> dict[str, str]:
@@ -67,8 +75,14 @@ class Runtime(ABC):
     ) -> PartCaller:
         """A caller for artifacts that `lower` wrote, where this host can run them."""
 
-    def open(self, bundle: Bundle) -> PartCaller:
-        """A caller for the bundle's parts."""
+    @abstractmethod
+    def check(self, bundle: Bundle) -> None:
+        """Read the artifacts for what is missing, truncated or points elsewhere."""
+
+    def open(self, bundle: Bundle, *, checked: bool = False) -> PartCaller:
+        """A caller for the bundle's parts; `checked`: `check` has been called for these files."""
+        if not checked:
+            self.check(bundle)
         manifest = bundle.manifest
         return self.open_artifacts(bundle.folder, manifest.artifacts, manifest.contract)
 
@@ -99,6 +113,10 @@ class OnnxFiles(Runtime):
 
     def lower(self, model: ExportedModel, folder: Path) -> list[Artifact]:
         """A part too small to share gets one thread: starting workers costs more than it saves."""
+        from edgevlm.compiler.cost import count
+        from edgevlm.compiler.legalise import legalise
+        from edgevlm.compiler.weights import WeightWriter, save_graph
+
         legalise(model, self.name, self.capabilities)
         home = folder / self.name
         home.mkdir()
@@ -111,6 +129,13 @@ class OnnxFiles(Runtime):
                 file = f"{self.name}/{role}.onnx"
                 artifacts.append(Artifact(role=role, file=file, settings=threads | settings))
         return artifacts
+
+    def check(self, bundle: Bundle) -> None:
+        """Raises EV101."""
+        from edgevlm.compiler.weights import load_graph
+
+        for artifact in bundle.manifest.artifacts:
+            load_graph(bundle.folder / artifact.file)
 
     def profile_ops(self, bundle: Bundle, runs: int = 20) -> list[OpTime]:
         return [

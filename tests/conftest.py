@@ -27,9 +27,9 @@ import onnx_ir as ir
 import pytest
 from hypothesis import settings
 
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel, load_model
-from edgevlm.compiler.reference import ProbeInput
 from edgevlm.models.answer import inputs_of
 from edgevlm.models.zoo import bundled_folder
 

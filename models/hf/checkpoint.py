@@ -16,16 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from edgevlm.compiler.beside import Source
 from edgevlm.compiler.cache import cached_folder
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault, UsageFault
-from edgevlm.compiler.exported_model import (
-    SCHEMA,
-    ExportedModel,
-    Source,
-    load_model,
-    save_model,
-)
+from edgevlm.compiler.exported_model import SCHEMA, ExportedModel, load_model, save_model
 from edgevlm.compiler.extras import torch_extra
 from edgevlm.models.hf import FAMILIES, OPSET
 from edgevlm.models.hf.processor import read_config, read_processor

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgevlm.compiler.beside import Processor
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.exported_model import Processor
 from edgevlm.models.processing.preprocess import ImageProcessor
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ from typing import Any
 import onnx_ir as ir
 from pydantic import ValidationError
 
+from edgevlm.compiler.beside import Processor, Source
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import open_session
-from edgevlm.compiler.exported_model import ExportedModel, Processor, Source
+from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.validate import validate
 from edgevlm.compiler.verify import EXACT_FLOOR_DB
 from edgevlm.models.onnx.opset import to_opset

@@ -26,10 +26,11 @@ from pydantic import Field
 
 from edgevlm.compiler.axes import analyse, resize
 from edgevlm.compiler.axes.axis import expand
+from edgevlm.compiler.beside import Processor
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault, UsageFault
-from edgevlm.compiler.exported_model import ExportedModel, Processor
+from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.passes.tokens.bicubic import bicubic
 from edgevlm.passes.tokens.placing.request import follow

@@ -15,25 +15,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 
 from edgevlm.compiler.artifact_checks import check_ports
-from edgevlm.compiler.attention import grouped_attention
 from edgevlm.compiler.contract import Contract, Port, Role
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.compiler.weights import load_graph
-from edgevlm.compiler.widen import int4_as_int8
-from edgevlm.runtimes.base import NodeTime, OnnxFiles
-from edgevlm.runtimes.openvino.capabilities import CAPABILITIES
-from edgevlm.runtimes.openvino.dynamic import by_group
+from edgevlm.runtimes.base import Capabilities, NodeTime, OnnxFiles
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part, reason
 from edgevlm.runtimes.openvino.package import installed
-from edgevlm.runtimes.openvino.whole_blocks import whole_blocks
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgevlm.compiler.executor import Feeds
 
 __all__ = ["OpenVinoRuntime"]
 
@@ -49,7 +46,6 @@ class OpenVinoParts:
         self.names: dict[Role, tuple[list[str], list[str]]] = {}
         for a in artifacts:
             path = folder / a.file
-            load_graph(path)  # says what is missing, truncated or points elsewhere
             compiled = compile_part(path, a.settings)
             inputs, outputs = contract.inputs(a.role), contract.outputs(a.role)
             check_ports(path, "input", _ports(compiled.inputs, inputs), inputs)
@@ -77,12 +73,23 @@ class OpenVinoParts:
 class OpenVinoRuntime(OnnxFiles):
     name = "openvino"
     extra = "openvino"
-    capabilities = CAPABILITIES
+    runs_with = ("numpy", "openvino", "packaging", "pillow", "pydantic", "tokenizers")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        from edgevlm.runtimes.openvino.capabilities import CAPABILITIES
+
+        return CAPABILITIES
 
     def toolchain(self) -> dict[str, str]:
         return {"openvino": installed(), "onnx": version("onnx")}
 
     def written(self, part: ir.Model) -> tuple[ir.Model, dict[str, Any]]:
+        from edgevlm.compiler.attention import grouped_attention
+        from edgevlm.compiler.widen import int4_as_int8
+        from edgevlm.runtimes.openvino.dynamic import by_group
+        from edgevlm.runtimes.openvino.whole_blocks import whole_blocks
+
         part, group = by_group(whole_blocks(part))
         return int4_as_int8(grouped_attention(part)), {"group": group}
 
@@ -94,7 +101,7 @@ class OpenVinoRuntime(OnnxFiles):
     def open_artifacts(
         self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
     ) -> OpenVinoParts:
-        """Raises EV101 (weights), EV302, EV304 (does not load, other ports), EV322 (settings)."""
+        """Raises EV302, EV304 (does not load, other ports), EV322 (settings)."""
         return OpenVinoParts(folder, artifacts, contract)
 
 

@@ -14,23 +14,21 @@ import os
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgevlm.compiler.artifact_checks import check_ports, read_settings, unusable
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.executor import Feeds
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.compiler.quantised import rounds_activations
-from edgevlm.compiler.weights import load_graph
-from edgevlm.runtimes.base import NodeTime, OnnxFiles
-from edgevlm.runtimes.ort.capabilities import CAPABILITIES
-from edgevlm.runtimes.ort.int4_dialect import as_nbits
-from edgevlm.runtimes.ort.int8_dialect import as_uint8
+from edgevlm.runtimes.base import Capabilities, NodeTime, OnnxFiles
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgevlm.compiler.executor import Feeds
 
 __all__ = ["OrtRuntime", "OrtSettings", "open_part"]
 
@@ -61,7 +59,6 @@ class OrtParts:
         self.sessions = {}
         for a in artifacts:
             path = folder / a.file
-            load_graph(path)  # says what is missing, truncated or points elsewhere
             session = open_part(path, a.settings)
             inputs, outputs = (
                 list(map(_port, ports)) for ports in (session.get_inputs(), session.get_outputs())
@@ -88,7 +85,13 @@ class OrtParts:
 
 class OrtRuntime(OnnxFiles):
     name = "ort"
-    capabilities = CAPABILITIES
+    runs_with = ("numpy", "onnxruntime", "pillow", "pydantic", "tokenizers")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        from edgevlm.runtimes.ort.capabilities import CAPABILITIES
+
+        return CAPABILITIES
 
     def toolchain(self) -> dict[str, str]:
         try:
@@ -102,6 +105,10 @@ class OrtRuntime(OnnxFiles):
             ) from error
 
     def written(self, part: ir.Model) -> tuple[ir.Model, dict[str, Any]]:
+        from edgevlm.compiler.quantised import rounds_activations
+        from edgevlm.runtimes.ort.int4_dialect import as_nbits
+        from edgevlm.runtimes.ort.int8_dialect import as_uint8
+
         part = as_nbits(part)
         int8 = rounds_activations(part)
         return as_uint8(part) if int8 else part, {"int8": int8}
@@ -114,7 +121,7 @@ class OrtRuntime(OnnxFiles):
     def open_artifacts(
         self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
     ) -> OrtParts:
-        """Raises EV101 (weights), EV304 (does not load, or has other ports), EV322 (settings)."""
+        """Raises EV304 (does not load, or has other ports), EV322 (settings)."""
         return OrtParts(folder, artifacts, contract)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from edgevlm.commands.derived_domain import split_rows
+from edgevlm.compiler.beside import Probe
 from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.executor import ReferenceParts
-from edgevlm.compiler.exported_model import Probe, load_model
+from edgevlm.compiler.exported_model import load_model
 from edgevlm.models.answer import Answerer
 from edgevlm.models.processing.image import load_image
 from edgevlm.runtimes import find_runtime

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from micro.chooser import NAMES, micro_chooser
 
 from edgevlm.commands.derived import split_pictures, with_probes_of
+from edgevlm.compiler.beside import Probe
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.exported_model import Probe
 from edgevlm.passes.derive.asked import Derived
 
 MODEL = micro_chooser()

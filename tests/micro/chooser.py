@@ -12,9 +12,10 @@ import numpy as np
 import onnx_ir as ir
 from PIL import Image
 
+from edgevlm.compiler.beside import Probe
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.executor import open_session
-from edgevlm.compiler.exported_model import ExportedModel, Probe
+from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.models.answer import image_processor
 from micro.model import micro_vlm
 

@@ -7,8 +7,9 @@ import functools
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from edgevlm.compiler.beside import Probe, Processor, Source
 from edgevlm.compiler.contract import Contract
-from edgevlm.compiler.exported_model import ExportedModel, Probe, Processor, Source
+from edgevlm.compiler.exported_model import ExportedModel
 from micro.decoder import Decoder
 from micro.graph import normal, parse_graph
 from micro.tower import projector_part, tower_part

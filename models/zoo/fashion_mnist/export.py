@@ -16,8 +16,8 @@ import numpy as np
 import onnx_ir as ir
 from safetensors.torch import load_file
 
+from edgevlm.compiler.beside import Probe, Source
 from edgevlm.compiler.contract import Port
-from edgevlm.compiler.exported_model import Probe, Source
 from edgevlm.models.datasets.fashion_mnist import CLASSES, SIDE, arrays
 from edgevlm.models.hf.export import export_part
 from edgevlm.models.onnx.frontend import import_onnx

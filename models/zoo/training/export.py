@@ -7,7 +7,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from edgevlm.compiler.exported_model import ExportedModel, Probe, Source, save_model
+from edgevlm.compiler.beside import Probe, Source
+from edgevlm.compiler.exported_model import ExportedModel, save_model
 from edgevlm.models.datasets import Dataset
 from edgevlm.models.hf.checkpoint import Capacity, export_checkpoint
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from micro.chooser import micro_chooser
 
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.reference import ProbeInput
 
 
 @pytest.fixture(scope="session")

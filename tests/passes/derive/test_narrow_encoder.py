@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from micro.tower import tower_part
 
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.reference import ProbeInput, observe, shown
+from edgevlm.compiler.reference import observe, shown
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.narrow_units import TooWide, narrow_units
 from edgevlm.passes.derive.narrowing import SEVERAL

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from edgevlm.compiler.axes import analyse
+from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.pass_manager import apply_unchecked, run_passes
-from edgevlm.compiler.reference import ProbeInput
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.mlps import find_mlps
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder

@@ -22,10 +22,11 @@ import numpy as np
 import onnx_ir as ir
 from micro.tower import tower_part
 
+from edgevlm.compiler.beside import Probe, Processor, Source
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.executor import open_session
-from edgevlm.compiler.exported_model import ExportedModel, Probe, Processor, Source
+from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 
 __all__ = ["Seen", "Vit", "asking", "picture", "plain_vit", "shortened", "softmax"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -172,12 +173,10 @@ def test_a_graph_with_other_ports_is_refused(plain, graph, tmp_path, text, why):
 
 
 def test_missing_weights_are_told_before_openvino_sees_the_file(plain, tmp_path):
-    home = tmp_path / "openvino"
-    home.mkdir()
-    (home / "prefill.onnx").write_bytes((plain.folder / "openvino/prefill.onnx").read_bytes())
-    artifact = next(a for a in plain.manifest.artifacts if a.role == "prefill")
+    shutil.copytree(plain.folder / "openvino", tmp_path / "openvino")
+    (tmp_path / "openvino" / "weights.bin").unlink()
     with pytest.raises(JobFault, match=r"EV101 .*\n?.*weights\.bin"):
-        OpenVinoRuntime().open_artifacts(tmp_path, [artifact], plain.manifest.contract)
+        OpenVinoRuntime().open(Bundle(tmp_path, plain.manifest))
 
 
 def test_the_toolchain_names_versions():
