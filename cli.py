@@ -101,20 +101,31 @@ def eval_(speaker: Speaker, bundle: Path, dataset: str, split: str, **chosen: An
 
 
 @cli.command(
-    short_help="Measure a bundle on this machine.",
-    epilog=examples("edgevlm profile b.edgevlm", "edgevlm profile b.edgevlm -n 500 --ops --json"),
+    short_help="Measure a bundle here or on a device.",
+    epilog=examples(
+        "edgevlm profile b.edgevlm -n 500 --ops --json",
+        "edgevlm profile b.edgevlm --device ssh://pi@raspberrypi.local --duration 30s",
+    ),
 )
 @click.argument("bundle", type=ANY)
-@click.option("--device", default="local", show_default=True, help="Where to measure: local.")
+@click.option(
+    "--device",
+    default="local",
+    show_default=True,
+    help="local, ssh://USER@HOST, adb:SERIAL.",
+)
 @click.option("-n", type=int, default=100, show_default=True, help="Timed requests.")
 @click.option("--warmup", type=int, default=10, show_default=True, help="Untimed requests first.")
-@click.option("--power", default="auto", show_default=True, help="Energy meter: auto, rapl, none.")
+@click.option("--duration", help="Time requests for so long instead: 30s, 5m.")
+@click.option("--power", default="auto", show_default=True, help="A meter, auto or none.")
 @click.option("--image", type=ANY, help="Profile on this picture.")
 @click.option("--prompt", help="Profile with this question about --image.")
 @click.option("--ops", is_flag=True, help="Time by op as well.")
+@click.option("--python", help="Python of the device, where it is not ~/.edgevlm or python3.")
+@click.option("--keep", is_flag=True, help="Leave the copy on the device for the next call.")
 @speaks
 def profile(speaker: Speaker, bundle: Path, **how: Any) -> None:
-    """Measure BUNDLE here: milliseconds a stage, fps, tokens a second, joules an answer.
+    """Measure BUNDLE: milliseconds a stage, fps, tokens a second, joules an answer.
 
     The requests are the bundle's golden questions in turn, or one picture and prompt of yours; a
     bundle without words is shown pictures alone.
@@ -123,8 +134,7 @@ def profile(speaker: Speaker, bundle: Path, **how: Any) -> None:
     from edgevlm.commands.profile import profile_bundle
     from edgevlm.commands.tables import profile_table
 
-    with speaker.bar("profile") as advance:
-        report = profile_bundle(bundle, **how, advance=advance)
+    report = profile_bundle(bundle, **how, bar=speaker.bar)
     profile_table(speaker, report)
     payoff_table(speaker, report["payoff"])
     speaker.emit(report)

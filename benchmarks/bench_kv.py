@@ -19,11 +19,11 @@ import numpy as np
 from bench_reduction import ask_all, opened
 from results import write_result
 
-from edgevlm.commands.sweep_timing import middle
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, generate
 from edgevlm.compiler.pass_manager import run_passes
+from edgevlm.devices.stats import middle
 from edgevlm.models.answer import Answerer, inputs_of
 from edgevlm.models.calibration import calibration_probes
 from edgevlm.models.datasets import Dataset, load_dataset

@@ -24,13 +24,13 @@ from llava_shape import write_checkpoint
 from results import write_result
 
 from edgevlm.commands.payoff import unpruned
-from edgevlm.commands.sweep_timing import middle
 from edgevlm.compiler.cache import cache_root
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.generate import Trace, encode_image, generate
 from edgevlm.compiler.reference import Reference
+from edgevlm.devices.stats import middle
 from edgevlm.models.source import SourceOptions, open_source
 from edgevlm.runtimes import find_runtime
 

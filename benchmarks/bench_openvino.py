@@ -30,7 +30,6 @@ from llava_shape import write_checkpoint
 from opponents import Opponent, opponents
 from results import write_result
 
-from edgevlm.commands.sweep_timing import middle
 from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.cache import cache_root
 from edgevlm.compiler.contract import Role
@@ -40,6 +39,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.compiler.reference import observe
+from edgevlm.devices.stats import middle
 from edgevlm.models.answer import image_processor, inputs_of
 from edgevlm.models.source import open_source
 from edgevlm.passes import make_passes

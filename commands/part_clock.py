@@ -19,12 +19,12 @@ from time import perf_counter
 
 import onnx_ir as ir
 
-from edgevlm.commands.sweep_timing import middle
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.executor import Feeds, PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.groups import groups_within
+from edgevlm.devices.stats import middle
 from edgevlm.runtimes.base import Runtime
 
 __all__ = ["PartClock", "Taken", "in_turns"]

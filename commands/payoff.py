@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevlm.commands.crossover import TOKEN_STEPS, find_crossover
-from edgevlm.commands.sweep_timing import Ratio, turn_about
+from edgevlm.commands.sweep_timing import turn_about
 from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.cost import image_tokens
@@ -24,6 +24,7 @@ from edgevlm.compiler.generate import Trace, classify, encode_image, generate
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.devices.profiler import Profile
+from edgevlm.devices.stats import Ratio
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import TRAIN_STEPS
 from edgevlm.runtimes.base import Runtime

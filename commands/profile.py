@@ -1,37 +1,39 @@
 """`edgevlm profile`: ms a stage, fps, tokens a second and, where a meter is readable, joules.
 
-A request is a picture with a question, or, for a bundle without words, a picture.
+A request is a picture with a question, or, for a bundle without words, a picture. This machine and
+devices over ssh or adb run the same `measure`; only the way there differs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import numpy as np
-
-from edgevlm.commands.kept import keep
+from edgevlm.commands.kept import keep as keep_report
 from edgevlm.commands.payoff_table import stored_payoff
-from edgevlm.commands.session import open_for_answers, open_for_looks
-from edgevlm.compiler.bundle import Bundle, open_bundle
+from edgevlm.commands.profile_here import Advance, Order, measure
+from edgevlm.commands.profile_there import Bar, measure_there
+from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.generate import Trace
-from edgevlm.devices.host import tool_versions
-from edgevlm.devices.power import find_meter
-from edgevlm.devices.profiler import profile
+from edgevlm.devices.connect.address import connection_to, is_address
+from edgevlm.devices.power import check_meter
+from edgevlm.devices.profiler import check_counts
 from edgevlm.models.processing.image import load_image
-from edgevlm.runtimes import find_runtime
 
-__all__ = ["profile_bundle"]
+__all__ = ["profile_bundle", "seconds"]
 
-IDLE_S = 5.0  # seconds of idle baseline on either side, when power is read
+HERE = ("local", "cpu", "host")
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?")
 
-Seconds = dict[str, list[float]]  # of each stage of a request
-Once = Callable[[np.ndarray, str], Seconds]
+
+@contextlib.contextmanager
+def _silent(_: str) -> Iterator[Advance]:
+    yield lambda done, total: None
 
 
 def profile_bundle(
@@ -40,76 +42,76 @@ def profile_bundle(
     device: str = "local",
     n: int = 100,
     warmup: int = 10,
+    duration: str | None = None,
     power: str = "auto",
     image: Path | None = None,
     prompt: str | None = None,
     ops: bool = False,
-    advance: Callable[[int, int], None] | None = None,
+    python: str | None = None,
+    keep: bool = False,
+    bar: Bar = _silent,
 ) -> dict[str, Any]:
-    """Time whole requests on this machine; the JSON of `edgevlm profile --json`.
+    """Time whole requests; the JSON of `edgevlm profile --json`.
 
-    The requests are the bundle's goldens in turn, or one picture (and question) of the caller's.
-    Raises EV220 (a question to a bundle without words), EV403 (device), EV410 (n, warm-up), EV411
-    (what to ask), EV3xx (bundle).
+    device: local, ssh://USER@HOST or adb:SERIAL. The requests are the bundle's goldens in turn, or
+    one picture (and question) of the caller's. python, keep: as for `measure_there`. Raises EV220
+    (a question to a bundle without words), EV403 (device), EV410 (n, warm-up, duration), EV411
+    (what to ask), EV430-EV439 (a device elsewhere), EV3xx (bundle).
     """
-    if device not in ("local", "cpu", "host"):
+    if device not in HERE and not is_address(device):
         raise UsageFault(
             "EV403",
-            f"profile on device {device!r}",
-            "this version measures on this machine only",
+            f"profile on device {device[:200]!r}",
+            "there are local, ssh://USER@HOST and adb:SERIAL",
             f"edgevlm profile {shlex.quote(str(path))} --device local",
         )
     bundle = open_bundle(path)
     words = bundle.manifest.contract.kind == "vlm"
     _check_request(path, words, image, prompt)
-    requests = _requests(path, bundle.manifest, image, prompt)
-    once = (_answers if words else _looks)(bundle)
-    meter, reason = find_meter(power)
-    result = profile(
-        lambda i: once(*requests[i % len(requests)]),
-        warmup=warmup,
+    duration_s = None if duration is None else seconds(duration)
+    check_counts(warmup, n, duration_s)
+    check_meter(power)
+    order = Order(
         n=n,
-        meter=meter,
-        progress=advance,
-        idle_s=IDLE_S,
+        warmup=warmup,
+        duration_s=duration_s,
+        power=power,
+        image=None if image is None else str(image),
+        prompt=prompt,
+        ops=ops,
     )
-    data = result.as_json()
-    if meter is None:
-        data["energy_note"] = f"not measured: {reason}"
+    if device in HERE:
+        with bar("profile") as advance:
+            measured = measure(bundle, order, advance)
+        measured["device"] = {"reached": "local", "cuts": 0, "clock": None}
+    else:
+        connection = connection_to(device)
+        if image is not None:
+            load_image(image)  # what is wrong with it is told before anything is copied
+        measured = measure_there(bundle, order, connection, bar, python=python, keep=keep)
     report = {
         "schema": 1,
         "bundle": str(path),
         "bundle_mb": round(bundle.bytes / 1e6, 3),
         "image_tokens": image_tokens(bundle.manifest.contract),
-        **data,
-        "requests": len(requests),
-        "tools": tool_versions(
-            ["edgevlm", *bundle.manifest.target.toolchain, "numpy", "pillow", "tokenizers"]
-        ),
+        **measured,
+        "payoff": stored_payoff(bundle),
     }
-    report["payoff"] = stored_payoff(bundle)
-    if ops:
-        runtime = find_runtime(bundle.manifest.target.runtime)
-        report["ops"] = [vars(row) for row in runtime.profile_ops(bundle)]
-    keep("profile", bundle, report)
+    keep_report("profile", bundle, report)
     return report
 
 
-def _answers(bundle: Bundle) -> Once:
-    answerer = open_for_answers(bundle).answerer
-    return lambda rgb, question: answerer.answer(rgb, question).seconds
-
-
-def _looks(bundle: Bundle) -> Once:
-    viewer = open_for_looks(bundle)
-
-    def look(rgb: np.ndarray, _: str) -> Seconds:
-        trace = Trace()
-        start = perf_counter()
-        viewer.look(rgb, trace)
-        return {**trace.seconds, "end_to_end": [perf_counter() - start]}
-
-    return look
+def seconds(text: str) -> float:
+    """30, 30s, 5m, 1h -> seconds. Raises EV410."""
+    found = _SECONDS.fullmatch(text.strip())
+    if found is None:
+        raise UsageFault(
+            "EV410",
+            f"profile with --duration {text[:80]}",
+            "it is a number with s, m or h behind it",
+            "--duration 30s",
+        )
+    return float(found[1]) * {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600}[found[2]]
 
 
 def _check_request(path: Path, words: bool, image: Path | None, prompt: str | None) -> None:
@@ -127,18 +129,3 @@ def _check_request(path: Path, words: bool, image: Path | None, prompt: str | No
             "--image and --prompt belong together",
             "give both, or neither to profile the bundle's own goldens",
         )
-
-
-def _requests(
-    path: Path, manifest: Any, image: Path | None, prompt: str | None
-) -> list[tuple[np.ndarray, str]]:
-    if image is not None:
-        return [(load_image(image), prompt or "")]
-    if not manifest.goldens:
-        raise UsageFault(
-            "EV411",
-            f"profile of {path.name} without a request",
-            "the bundle carries no goldens to ask",
-            "give one: --image PICTURE, and --prompt QUESTION where it answers any",
-        )
-    return [(load_image(path / g.image), g.question) for g in manifest.goldens]

@@ -17,7 +17,7 @@ from typing import Any
 from edgevlm.commands.payoff import WARM_UP, asker, stages
 from edgevlm.commands.quant_drop import blamed_layers, check_drop, measure_drop
 from edgevlm.commands.quant_table import average_bits, layer_rows
-from edgevlm.commands.sweep_timing import Ratio, Times, turn_about
+from edgevlm.commands.sweep_timing import Times, turn_about
 from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault
@@ -25,6 +25,7 @@ from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.reference import Reference
+from edgevlm.devices.stats import Ratio
 from edgevlm.runtimes.base import Runtime
 
 __all__ = ["QUANT_STEPS", "Judged", "check_speed", "judge", "measure_speed"]

@@ -27,8 +27,11 @@ class Opened:
         return self.bundle.manifest.contract
 
 
-def open_for_answers(bundle: Bundle) -> Opened:
-    """Raises EV322, EV323 (bundle), EV302 (runtime), EV304 (artifact), EV103-EV106."""
+def open_for_answers(bundle: Bundle, *, checked: bool = False) -> Opened:
+    """checked: its artifacts were read before, as `Runtime.check` does.
+
+    Raises EV322, EV323 (bundle), EV302 (runtime), EV304 (artifact), EV103-EV106.
+    """
     path, manifest = bundle.folder, bundle.manifest
     if manifest.contract.kind != "vlm":
         raise JobFault(
@@ -44,13 +47,13 @@ def open_for_answers(bundle: Bundle) -> Opened:
             f"it is bigger than {MAX_TOKENIZER_BYTES // 2**20} MB",
             "compile or copy the bundle again",
         )
-    parts = find_runtime(manifest.target.runtime).open(bundle)
+    parts = find_runtime(manifest.target.runtime).open(bundle, checked=checked)
     tokenizer = (path / TOKENIZER).read_bytes()
     return Opened(Answerer(manifest.contract, manifest.processor, tokenizer, parts), bundle)
 
 
-def open_for_looks(bundle: Bundle) -> Viewer:
+def open_for_looks(bundle: Bundle, *, checked: bool = False) -> Viewer:
     """Of a bundle without words. Raises EV302 (runtime), EV304 (artifact)."""
     manifest = bundle.manifest
-    parts = find_runtime(manifest.target.runtime).open(bundle)
+    parts = find_runtime(manifest.target.runtime).open(bundle, checked=checked)
     return Viewer(manifest.contract, manifest.processor, parts)

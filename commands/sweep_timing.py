@@ -10,27 +10,18 @@ comparable, these ratios are.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edgevlm.devices.profiler import Profile, profile
+from edgevlm.devices.stats import Ratio, middle
 
-__all__ = ["TURN", "Ratio", "first_token", "middle", "turn_about"]
+__all__ = ["TURN", "first_token", "turn_about"]
 
 TURN = 5  # timed requests of one model in a row
 
 Times = Mapping[str, Sequence[float]]
 Ask = Callable[[int], Times]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A median with its 95 % interval."""
-
-    median: float
-    low: float
-    high: float
 
 
 def turn_about(
@@ -82,23 +73,6 @@ def turn_about(
 def first_token(times: Times) -> float:
     """Seconds from the picture to the first token of one request."""
     return sum(times[s][0] for s in ("preprocess", "vision", "connector", "prefill") if s in times)
-
-
-def middle(values: Sequence[float]) -> Ratio:
-    """Median and its distribution-free 95 % interval, from the order of the values alone.
-
-    The true median lies below the r-th smallest of n values as often as n tosses of a coin show
-    fewer than r heads. Below six values the interval is all of their range, and means less.
-    """
-    ordered = sorted(values)
-    n = len(ordered)
-    rank, tail = 0, 2 * (1 + n)  # both tails, in tosses out of 2**n, if the rank were one more
-    while tail <= 0.05 * 2**n:
-        rank += 1
-        tail += 2 * math.comb(n, rank + 1)
-    half = n // 2
-    median = ordered[half] if n % 2 else (ordered[half - 1] + ordered[half]) / 2
-    return Ratio(median, ordered[rank], ordered[n - 1 - rank])
 
 
 def _profile(times: Sequence[Times], n: int, warmup: int) -> Profile:

@@ -19,17 +19,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.devices.host import Host, clock_mhz, describe_host, peak_rss_mb
 from edgevlm.devices.power import EnergyResult, Meter, measure_energy
 from edgevlm.devices.stats import Summary, percentile, summarise
+from edgevlm.devices.thermal import Thermal
 
-__all__ = ["STAGES", "Profile", "profile"]
+__all__ = ["STAGES", "Profile", "check_counts", "profile"]
 
 STAGES = ("preprocess", "vision", "connector", "prefill", "decode", "end_to_end")
 _IMAGE = ("preprocess", "vision", "connector")
+MOST_SECONDS = 24 * 3600
 
 Times = Mapping[str, Sequence[float]]
 
@@ -49,6 +52,7 @@ class Profile:
     n: int
     peak_rss_mb: float  # 1e6 bytes, of the whole process since it began
     host: Host
+    requests: Sequence[Times] = ()  # timed ones, in order
 
     @property
     def energy_j_per_answer(self) -> float | None:
@@ -57,12 +61,17 @@ class Profile:
 
     @property
     def power(self) -> dict[str, Any] | None:
-        """What the meter read, and images a second for each watt; None without a meter."""
+        """What the meter read, with two figures that follow; None without a meter.
+
+        Joules an image: mean watts for as long as a picture takes up to the tokens that the
+        language model reads. A meter sees a request as one, so watts count as steady within it.
+        """
         if self.energy is None:
             return None
         watts = self.energy.watts
         rate = self.fps / watts if self.fps and watts else None
-        return {**self.energy.as_json(), "fps_per_watt": rate}
+        image = watts / self.fps if self.fps and watts else None
+        return {**self.energy.as_json(), "joules_per_image": image, "fps_per_watt": rate}
 
     def as_json(self) -> dict[str, Any]:
         """Plain data with the names that reports and `--json` use."""
@@ -91,26 +100,22 @@ def profile(
     progress: Callable[[int, int], None] | None = None,
     how: str = "measured-host",
     idle_s: float = 5.0,
+    duration_s: float | None = None,
+    thermal: Thermal | None = None,
 ) -> Profile:
-    """Run `warmup` requests untimed, then `n` timed ones.
+    """Run `warmup` requests untimed, then `n` timed ones, or with `duration_s` for so long.
 
     `answer_once(i)` runs one request on this machine and returns seconds for each stage; i counts
     from 0 in the warm-up and again from 0 in the timed run, which so never depends on `warmup`.
-    `progress(done, total)` is called after each request, total = warmup + n. `how` labels the
-    times; `idle_s` is the length in seconds of the idle window before and after, with a meter.
-    Load is read before the warm-up, core 0's clock right after the last timed request.
+    `progress(done, total)` is called after each request, total = warmup + n; with `duration_s` both
+    are whole seconds. `how` labels the times; `idle_s` is the length in seconds of the idle window
+    before and after, with a meter. Load is read before the warm-up, core 0's clock right after the
+    last timed request; `thermal` looks at the machine between timed requests.
 
     Raises UsageFault EV410 for a bad count and ValueError for times that break the rules above.
     What `answer_once` raises, KeyboardInterrupt included, passes through with the meter stopped.
     """
-    for name, value, least in (("warmup", warmup, 0), ("n", n, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UsageFault(
-                "EV410",
-                f"profile with {name} = {value!r}",
-                f"{name} is a whole number of requests, {least} or more",
-                "edgevlm profile --help",
-            )
+    check_counts(warmup, n, duration_s)
     if how not in ("measured-device", "measured-host"):
         raise ValueError(f"a profile is measured, so its label cannot be {how!r}")
     reason = "no meter was given" if meter is None else meter.available()
@@ -119,7 +124,7 @@ def profile(
     requests: list[Times] = []
 
     def advance(done: int) -> None:
-        if progress:
+        if progress and duration_s is None:
             progress(done, warmup + n)
 
     def warm_up() -> None:
@@ -129,18 +134,27 @@ def profile(
 
     def timed() -> int:
         nonlocal clock
-        for i in range(n):
-            requests.append(answer_once(i))
-            advance(warmup + i + 1)
+        if thermal:
+            thermal.begin()
+        began = monotonic()
+        while (len(requests) < n) if duration_s is None else (monotonic() - began < duration_s):
+            requests.append(answer_once(len(requests)))
+            if thermal:
+                thermal.look()
+            advance(warmup + len(requests))
+            if progress and duration_s is not None:
+                progress(int(min(monotonic() - began, duration_s)), int(duration_s))
         clock = clock_mhz()
-        return n
+        if thermal:
+            thermal.end()
+        return len(requests)
 
     energy = None
     if reason is None:
         try:
             energy = measure_energy(meter, timed, idle_s=idle_s, prepare=warm_up)
         except JobFault as fault:
-            if fault.code != "EV402" or len(requests) < n:
+            if fault.code != "EV402" or not requests or (duration_s is None and len(requests) < n):
                 raise
             reason = fault.why  # the times are whole, only the meter failed
     else:
@@ -179,7 +193,27 @@ def _gather(
         n=len(requests),
         peak_rss_mb=peak_rss_mb(),
         host=host,
+        requests=requests,
     )
+
+
+def check_counts(warmup: int, n: int, duration_s: float | None) -> None:
+    """Raises UsageFault EV410."""
+    for name, value, least in (("warmup", warmup, 0), ("n", n, 1)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UsageFault(
+                "EV410",
+                f"profile with {name} = {value!r}",
+                f"{name} is a whole number of requests, {least} or more",
+                "edgevlm profile --help",
+            )
+    if duration_s is not None and not 1 <= duration_s <= MOST_SECONDS:
+        raise UsageFault(
+            "EV410",
+            f"profile for {duration_s:g} s",
+            f"it is 1 s at least and {MOST_SECONDS // 3600} hours at most",
+            "edgevlm profile --help",
+        )
 
 
 def _timed_stages(requests: Sequence[Times]) -> frozenset[str]:

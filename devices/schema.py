@@ -156,6 +156,7 @@ class Device(Strict):
     aliases: tuple[Kebab, ...] = ()
     family: Kebab
     runtime: Literal["ort", "openvino", "tensorrt", "coreml", "coreai", "executorch", "fpga"]
+    architecture: Literal["x86_64", "aarch64", "armv7l"] | None = None  # of its Linux: `uname -m`
     host: bool = False
     sources: dict[Kebab, Source] = {}  # what facts cite by a short name
     # Distribution or SDK name -> the versions known to work, as pip writes a range.

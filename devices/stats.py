@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["HOW", "Summary", "check_how", "percentile", "summarise"]
+__all__ = ["HOW", "Ratio", "Summary", "check_how", "middle", "percentile", "summarise"]
 
 # The closed set of provenance labels; <tool> is the estimator's name, such as estimated-vela.
 HOW = ("measured-device", "measured-host", "estimated-<tool>", "predicted")
@@ -84,3 +84,30 @@ def percentile(ordered: Sequence[float], q: float) -> float:
     low = math.floor(position)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (position - low) * (ordered[high] - ordered[low])
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """A median with its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+def middle(values: Sequence[float]) -> Ratio:
+    """Median and its distribution-free 95 % interval, from the order of the values alone.
+
+    The true median lies below the r-th smallest of n values as often as n tosses of a coin show
+    fewer than r heads. Below six values the interval is all of their range, and means less.
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    rank, tosses, tail = 0, n, 2 * (1 + n)  # both tails, of 2**n, if the rank were one more
+    while 20 * tail <= 2**n:
+        rank += 1
+        tosses = tosses * (n - rank) // (rank + 1)  # n choose rank + 1
+        tail += 2 * tosses
+    half = n // 2
+    median = ordered[half] if n % 2 else (ordered[half - 1] + ordered[half]) / 2
+    return Ratio(median, ordered[rank], ordered[n - 1 - rank])

@@ -60,8 +60,7 @@ def main() -> None:
             scenes = evaluate_bundle(
                 path, "easy-scenes", "test", limit=options.questions // 5, advance=advance
             )
-        with speaker.bar(f"profile {name}") as advance:
-            timed = profile_bundle(path, n=options.n, warmup=20, advance=advance)
+        timed = profile_bundle(path, n=options.n, warmup=20, bar=speaker.bar)
         rows[name] = {"compile": built, "eval": scored, "scenes": scenes, "profile": timed}
     table(speaker, rows)
     (options.out / "demo.json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -54,6 +54,7 @@ class OpTime:
 class Runtime(ABC):
     name: ClassVar[str]
     extra: ClassVar[str | None] = None  # pip extra that brings its packages
+    architectures: ClassVar[tuple[str, ...]] = ()  # that it runs on, as `uname -m` names them
     runs_with: ClassVar[tuple[str, ...]] = ()  # packages that run its bundles where edgevlm is not
 
     @property

@@ -26,6 +26,7 @@ __all__ = [
     "Energy",
     "EnergyResult",
     "Meter",
+    "check_meter",
     "find_meter",
     "measure_energy",
 ]
@@ -48,15 +49,9 @@ def find_meter(kind: str = "auto") -> tuple[Meter | None, str | None]:
 
     "auto" takes the first that works, "none" takes none. Raises UsageFault EV402 for another name.
     """
+    check_meter(kind)
     if kind == "none":
         return None, "no meter was asked for"
-    if kind != "auto" and kind not in METERS:
-        raise UsageFault(
-            "EV402",
-            f"unknown power meter {kind!r}",
-            f"there are auto, none, {', '.join(METERS)}",
-            "edgevlm doctor, which says what each meter needs",
-        )
     reasons, there = [], []
     names = [each for each in METERS if each not in ASKED_FOR] if kind == "auto" else [kind]
     for name in names:
@@ -69,6 +64,17 @@ def find_meter(kind: str = "auto") -> tuple[Meter | None, str | None]:
     if kind == "auto" and not there:
         return None, f"this machine has none of {', '.join(names)}; `edgevlm doctor` says more"
     return None, "; ".join(there or reasons)
+
+
+def check_meter(kind: str) -> None:
+    """Raises UsageFault EV402 for a name that is no meter's, auto or none."""
+    if kind not in ("auto", "none", *METERS):
+        raise UsageFault(
+            "EV402",
+            f"unknown power meter {kind!r}",
+            f"there are auto, none, {', '.join(METERS)}",
+            "edgevlm doctor, which says what each meter needs",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,6 +73,7 @@ class OpenVinoParts:
 class OpenVinoRuntime(OnnxFiles):
     name = "openvino"
     extra = "openvino"
+    architectures = ("x86_64",)
     runs_with = ("numpy", "openvino", "packaging", "pillow", "pydantic", "tokenizers")
 
     @property

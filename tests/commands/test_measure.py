@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import threading
@@ -115,7 +116,15 @@ def test_one_request_is_enough(edgevlm, bundle):
         (("-n", "-1"), 2, "EV410"),
         (("--warmup", "-1"), 2, "EV410"),
         (("-n", "1.5"), 2, "EV001"),
-        (("--device", "ssh://jetson.local"), 2, "EV403"),
+        (("--device", "nowhere"), 2, "EV403"),
+        (("--device", "ssh://-oProxyCommand=x"), 2, "EV430"),
+        (("--device", "ssh://host/path"), 2, "EV430"),
+        (("--device", "ssh://host:70000"), 2, "EV430"),
+        (("--device", "adb:-a"), 2, "EV430"),
+        (("--device", "ftp://host"), 2, "EV430"),
+        (("--duration", "0"), 2, "EV410"),
+        (("--duration", "soon"), 2, "EV410"),
+        (("--duration", "25h"), 2, "EV410"),
         (("--power", "sun"), 2, "EV402"),
         (("--image", "cat.png"), 2, "EV411"),
         (("--prompt", "is it red?"), 2, "EV411"),
@@ -172,20 +181,25 @@ def test_progress_draws_from_no_other_thread_while_requests_are_timed(bundle, mo
     speaker, alive = Speaker(), set()
     speaker._console = Console(file=io.StringIO(), force_terminal=True, width=100)
     before = threading.active_count()
-    with speaker.bar("profile") as advance:
 
-        def watched(done: int, total: int) -> None:
-            advance(done, total)
-            alive.add(threading.active_count())
+    @contextlib.contextmanager
+    def bar(title: str):
+        with speaker.bar(title) as advance:
 
-        profile_bundle(bundle, n=4, warmup=1, power="none", advance=watched)
+            def watched(done: int, total: int) -> None:
+                advance(done, total)
+                alive.add(threading.active_count())
+
+            yield watched
+
+    profile_bundle(bundle, n=4, warmup=1, power="none", bar=bar)
     assert alive == {before}
     assert "5/5" in speaker._console.file.getvalue()
 
 
 def test_energy_is_read_with_a_meter(edgevlm, bundle, monkeypatch):
     """A made-up meter of 10 W idle and 10 W at work: the figure is told with its note."""
-    from edgevlm.commands import profile as module
+    from edgevlm.commands import profile_here as module
     from edgevlm.devices.power.base import Energy
 
     class Lamp:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgevlm.commands import profile as command
+from edgevlm.commands import profile_here as command
 from edgevlm.devices import power
 from edgevlm.devices.power.sampled import Sampled
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevlm.commands.sweep_timing import TURN, first_token, middle, turn_about
+from edgevlm.commands.sweep_timing import TURN, first_token, turn_about
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.devices.stats import middle
 
 
 class Machine:

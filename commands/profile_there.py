@@ -1,0 +1,148 @@
+"""Profile a bundle on a device over ssh or adb: copy, run, follow, fetch, clean up.
+
+What runs there is the same `measure` as here, brought along (commands/carry.py). Code that a bundle
+carries is never run: it may come from a stranger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from edgevlm.commands.carry import RUNNER, runner
+from edgevlm.commands.on_device import ORDER, RESULT
+from edgevlm.commands.profile_here import Advance, Order
+from edgevlm.compiler.bundle import MANIFEST, Bundle, digest
+from edgevlm.compiler.errors import EdgeError, JobFault, UsageFault
+from edgevlm.devices import find_device
+from edgevlm.devices.connect.clock import Alignment, align
+from edgevlm.devices.connect.connection import Connection
+from edgevlm.devices.connect.copying import Item, copy
+from edgevlm.devices.connect.job import Job
+from edgevlm.devices.connect.python import check_python
+from edgevlm.devices.connect.session import Device, reach
+from edgevlm.runtimes import find_runtime
+
+__all__ = ["measure_there"]
+
+PICTURE = "picture"
+LEAVE_S = 5.0  # for a link that is away while we clean up: whoever waits has waited already
+Bar = Callable[[str], AbstractContextManager[Advance]]
+
+
+def measure_there(
+    bundle: Bundle,
+    order: Order,
+    connection: Connection,
+    bar: Bar,
+    *,
+    python: str | None = None,
+    keep: bool = False,
+) -> dict[str, Any]:
+    """What `measure` says of that device, and `device`: how it was reached.
+
+    python: an interpreter there. keep: leave the copy of the bundle for the next call. Raises
+    EV431-EV439 (the device), EV101 (artifacts), and what `measure` raises there.
+    """
+    runtime = find_runtime(bundle.manifest.target.runtime)
+    runtime.check(bundle)
+    device = reach(connection)
+    copied = f"bundle-{bundle.digest.removeprefix('sha256:')[:16]}"
+    job = Job(device)
+    try:
+        _check_architecture(bundle, device)
+        found = check_python(device, runtime.runs_with, python)
+        with bar(f"copy to {device.address}, KiB") as advance:
+            copy(device, copied, _items(bundle), lambda done, of: advance(done >> 10, of >> 10))
+        before = align(connection)
+        job.put({RUNNER: runner(bundle.manifest.target.runtime), **_ordered(order)})
+        job.start([found.path, RUNNER, f"../{copied}", "."])
+        with bar(f"profile on {device.address}") as advance:
+            for event in job.follow():
+                if {"done", "total"} <= event.keys():
+                    advance(int(event["done"]), int(event["total"]))
+        result = _result(job.result(RESULT), device)
+        after = align(connection)
+    finally:
+        _leave(device, job, None if keep else copied)
+    return result | {"device": _described(device, before, after)}
+
+
+def _items(bundle: Bundle) -> dict[str, Item]:
+    """Every file that a run reads."""
+    manifest = bundle.folder / MANIFEST
+    return {
+        name: Item(bundle.folder / name, entry.sha256, entry.bytes)
+        for name, entry in bundle.manifest.files.items()
+    } | {MANIFEST: Item(manifest, digest(manifest), manifest.stat().st_size)}
+
+
+def _ordered(order: Order) -> dict[str, bytes]:
+    """The order as it lies there, with its picture beside it."""
+    files = {PICTURE: Path(order.image).read_bytes()} if order.image else {}
+    there = order.model_copy(update={"image": PICTURE} if files else {})
+    return {ORDER: there.model_dump_json().encode(), **files}
+
+
+def _check_architecture(bundle: Bundle, device: Device) -> None:
+    """Raises EV434."""
+    target, runtime = bundle.manifest.target.device, bundle.manifest.target.runtime
+    wanted = find_device(target).architecture
+    runs = (wanted,) if wanted else find_runtime(runtime).architectures
+    if device.facts.architecture in runs:
+        return
+    raise UsageFault(
+        "EV434",
+        f"{bundle.folder.name} on {device.address}",
+        f"it was compiled for {target}, which is {' or '.join(runs)}; "
+        f"this device is {device.facts.architecture}",
+        "compile it for this device: edgevlm devices list",
+    )
+
+
+def _result(data: bytes, device: Device) -> dict[str, Any]:
+    """Raises what was raised there, and EV439 for what is no result."""
+    try:
+        result = json.loads(data)
+        fault = result.get("error")
+        if fault is not None:
+            told = [str(fault[key])[:500] for key in ("code", "what", "why", "next")]
+        elif not {"stages", "host", "n"} <= result.keys():
+            raise ValueError("figures are missing")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise JobFault(
+            "EV439",
+            f"what {device.address} measured cannot be read",
+            f"{type(error).__name__}: {error}"[:300],
+            "the same call again",
+        ) from None
+    if fault is not None:
+        code, what, why, fix = told
+        raise JobFault(code, f"on {device.address}: {what}", why, fix)
+    return result
+
+
+def _leave(device: Device, job: Job, copied: str | None) -> None:
+    """End what runs and take away what is ours; a link that is gone for good is told already."""
+    device.patience_s = LEAVE_S
+    with contextlib.suppress(EdgeError):
+        job.remove()
+        if copied:
+            root, home = shlex.quote(device.facts.root), shlex.quote(copied)
+            device.ask(f"cd {root} && rm -rf {home}; cd / && rmdir {root} 2>/dev/null; true")
+
+
+def _described(device: Device, before: Alignment | None, after: Alignment | None) -> dict[str, Any]:
+    """Without the address: reports get published."""
+    clock = None
+    if before and after:
+        clock = {
+            "error_s": max(before.error_s, after.error_s),
+            "drift_s": after.offset_s - before.offset_s,
+        }
+    return {"reached": device.connection.kind, "cuts": device.cuts, "clock": clock}

@@ -1,0 +1,88 @@
+"""The Python of a device: the one that its user names, that of ~/.edgevlm, or python3."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgevlm.compiler.errors import JobFault
+from edgevlm.devices.connect.session import Device
+
+__all__ = ["LEAST", "Python", "check_python", "find_python", "set_up"]
+
+LEAST = (3, 11)
+#: a virtual environment, since systems forbid pip to touch their own Python (PEP 668)
+OWN = "$HOME/.edgevlm"
+PROBE = """
+import json, sys
+from importlib import metadata
+found = {}
+for name in sys.argv[1:]:
+    try:
+        found[name] = metadata.version(name)
+    except Exception:
+        found[name] = None
+print(json.dumps({"path": sys.executable, "version": sys.version_info[:3], "packages": found}))
+"""
+
+
+@dataclass(frozen=True)
+class Python:
+    """An interpreter there, and the packages that were asked after."""
+
+    path: str
+    version: tuple[int, ...]
+    packages: dict[str, str | None]
+
+    @property
+    def lacks(self) -> list[str]:
+        return [name for name, version in self.packages.items() if version is None]
+
+
+def find_python(device: Device, packages: Sequence[str], named: str | None = None) -> Python | None:
+    """The first that there is, whatever it lacks; None where there is none. Raises as `ask`."""
+    first = [shlex.quote(named)] if named else [f'"{OWN}/bin/python"', "python3"]
+    for candidate in first:
+        line = f"{candidate} -c {shlex.quote(PROBE)} {shlex.join(packages)}"
+        reply = device.ask(line)
+        if reply.status == 0 and (found := _parsed(reply.text)):
+            return found
+    return None
+
+
+def check_python(device: Device, packages: Sequence[str], named: str | None = None) -> Python:
+    """One that can run the bundle. Raises EV433."""
+    found = find_python(device, packages, named)
+    least = ".".join(map(str, LEAST))
+    if found is None:
+        why = f"{named or 'python3'} does not run there"
+    elif found.version < LEAST:
+        why = f"its Python is {'.'.join(map(str, found.version))}, {least} is the least"
+    elif found.lacks:
+        why = f"{found.path} has no {', no '.join(found.lacks)}"
+    else:
+        return found
+    raise JobFault(
+        "EV433", f"{device.address} lacks what runs the bundle", why, set_up(device, packages)
+    )
+
+
+def set_up(device: Device, packages: Sequence[str]) -> str:
+    """The command that brings it, for people."""
+    line = f"python3 -m venv ~/.edgevlm && ~/.edgevlm/bin/pip install {' '.join(packages)}"
+    if device.connection.kind == "ssh":
+        return f"ssh {device.address} '{line}'"
+    return f"{line}, on the device"
+
+
+def _parsed(text: str) -> Python | None:
+    try:
+        data: Any = json.loads(text)
+        version = tuple(int(each) for each in data["version"])
+        packages = {str(k): None if v is None else str(v) for k, v in data["packages"].items()}
+        return Python(str(data["path"]), version, packages)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
