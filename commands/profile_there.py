@@ -28,7 +28,7 @@ from edgevlm.devices.connect.python import check_python
 from edgevlm.devices.connect.session import Device, reach
 from edgevlm.runtimes import find_runtime
 
-__all__ = ["measure_there"]
+__all__ = ["measure_there", "parsed"]
 
 PICTURE = "picture"
 LEAVE_S = 5.0  # for a link that is away while we clean up: whoever waits has waited already
@@ -66,7 +66,7 @@ def measure_there(
             for event in job.follow():
                 if {"done", "total"} <= event.keys():
                     advance(int(event["done"]), int(event["total"]))
-        result = _result(job.result(RESULT), device)
+        result = parsed(job.result(RESULT), device.address)
         after = align(connection)
     finally:
         _leave(device, job, None if keep else copied)
@@ -105,8 +105,8 @@ def _check_architecture(bundle: Bundle, device: Device) -> None:
     )
 
 
-def _result(data: bytes, device: Device) -> dict[str, Any]:
-    """Raises what was raised there, and EV439 for what is no result."""
+def parsed(data: bytes, address: str) -> dict[str, Any]:
+    """A result. Raises what was raised there, and EV439 for what is none."""
     try:
         result = json.loads(data)
         fault = result.get("error")
@@ -117,13 +117,13 @@ def _result(data: bytes, device: Device) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise JobFault(
             "EV439",
-            f"what {device.address} measured cannot be read",
+            f"what {address} measured cannot be read",
             f"{type(error).__name__}: {error}"[:300],
             "the same call again",
         ) from None
     if fault is not None:
         code, what, why, fix = told
-        raise JobFault(code, f"on {device.address}: {what}", why, fix)
+        raise JobFault(code, f"on {address}: {what}", why, fix)
     return result
 
 

@@ -3,6 +3,7 @@
     tiny_model, tiny_probes    the bundled model and its probes as tensors; real, 50 ms a probe
     micro_model, micro_probes  a whole VLM written by hand; 1 ms a probe
     make_micro(layers=30)      the same with other sizes, or with a vision tower (micro/model.py)
+    sshd, phone                a real sshd with throw-away keys; the real adb and a stand-in phone
     graph, solo, ort           ONNX text -> ir.Model -> a model of one part; outputs of ONNX Runtime
 
 Models are shared by all tests of a session and must not be edited: clone a part first.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -44,6 +46,8 @@ def _micro() -> ModuleType:
 
 
 micro_vlm, parse_graph = (getattr(_micro(), name) for name in ("micro_vlm", "parse_graph"))
+from micro.adb_server import AdbServer  # noqa: E402  (the folder is importable from here on)
+from micro.sshd import HOW_TO_GET_IT, Sshd, find_sshd  # noqa: E402
 
 
 def run_part(part: ir.Model, **feeds: np.ndarray) -> dict[str, np.ndarray]:
@@ -112,3 +116,25 @@ def solo(micro_model: ExportedModel):
         )
 
     return wrap
+
+
+@pytest.fixture
+def sshd(tmp_path, monkeypatch):
+    if find_sshd() is None:
+        pytest.skip(HOW_TO_GET_IT)
+    home = tmp_path / "sshd"
+    home.mkdir()
+    with Sshd(home) as server:
+        monkeypatch.setenv("PATH", server.path(os.environ["PATH"]))
+        yield server
+
+
+@pytest.fixture
+def phone(tmp_path, monkeypatch):
+    if shutil.which("adb") is None:
+        pytest.skip("no adb on this machine: sudo apt-get install adb")
+    home = tmp_path / "phone"
+    home.mkdir()
+    with AdbServer(home) as server:
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.port))
+        yield server

@@ -44,12 +44,13 @@ echo "$$" {boot} {run} > lock/owner
 cd {run} || exit 1
 setsid sh -c {program} </dev/null >/dev/null 2>&1 &
 """
+# Libraries leave files in the cache folder of the account: this run has one of its own.
 PROGRAM = """echo "$$" > pid; echo "$$" {boot} {run} > ../lock/owner
-{command} > printed 2> errors
+XDG_CACHE_HOME=$PWD/cache {command} > printed 2> errors
 status=$?
 echo "$status" > status.part && mv status.part status
-echo "{{\\"event\\": \\"exit\\", \\"status\\": $status}}" >> progress
-rm -rf ../lock"""
+rm -rf ../lock
+echo "{{\\"event\\": \\"exit\\", \\"status\\": $status}}" >> progress"""
 FOLLOW = """cd {home} && : >> progress || exit 1
 tail -n +{first} -f progress & echo "$!" >> tails; wait"""
 STATE = """{alive}cd {home} || exit 1
