@@ -109,10 +109,11 @@ def parsed(data: bytes, address: str) -> dict[str, Any]:
     """A result. Raises what was raised there, and EV439 for what is none."""
     try:
         result = json.loads(data)
-        fault = result.get("error")
-        if fault is not None:
-            told = [str(fault[key])[:500] for key in ("code", "what", "why", "next")]
-        elif not {"stages", "host", "n"} <= result.keys():
+        if "error" in result:
+            fault = JobFault.relayed(result["error"], f"on {address}")
+        elif {"stages", "host", "n"} <= result.keys():
+            return result
+        else:
             raise ValueError("figures are missing")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise JobFault(
@@ -121,10 +122,7 @@ def parsed(data: bytes, address: str) -> dict[str, Any]:
             f"{type(error).__name__}: {error}"[:300],
             "the same call again",
         ) from None
-    if fault is not None:
-        code, what, why, fix = told
-        raise JobFault(code, f"on {address}: {what}", why, fix)
-    return result
+    raise fault
 
 
 def _leave(device: Device, job: Job, copied: str | None) -> None:

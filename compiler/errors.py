@@ -14,6 +14,9 @@ Exit status 2 is a wrong call (`UsageFault`), 1 is a job that failed (`JobFault`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = ["EdgeError", "JobFault", "UsageFault"]
 
 
@@ -34,6 +37,12 @@ class EdgeError(Exception):
     def as_json(self) -> dict[str, str]:
         """The same three lines as data, for `--json`."""
         return {"code": self.code, "what": self.what, "why": self.why, "next": self.fix}
+
+    @classmethod
+    def relayed(cls, told: Mapping[str, Any], where: str) -> EdgeError:
+        """What another machine told as `as_json`. Raises KeyError for what it left out."""
+        what, why, fix = (str(told[key])[:500] for key in ("what", "why", "next"))
+        return cls(str(told["code"])[:20], f"{where}: {what}", why, fix)
 
 
 class UsageFault(EdgeError):

@@ -148,12 +148,13 @@ def reach(
     try:
         reply = connection.run(HELLO.format(home=connection.home, boot=BOOT, tools=" ".join(TOOLS)))
     except LinkLost as lost:
-        refused = lost.kind == "refused"
+        first_steps = _first_steps(connection)
+        if lost.kind == "refused":
+            raise JobFault(
+                "EV432", f"{connection.address} does not let us in", lost.why, first_steps
+            ) from None
         raise JobFault(
-            "EV432" if refused else "EV431",
-            f"{connection.address} {'does not let us in' if refused else 'is not reached'}",
-            lost.why,
-            _first_steps(connection),
+            "EV431", f"{connection.address} is not reached", lost.why, first_steps
         ) from None
     said: dict[str, list[str]] = {}
     for line in reply.text.splitlines():

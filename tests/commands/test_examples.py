@@ -42,7 +42,7 @@ def test_all_examples_are_found():
 
 
 @pytest.mark.parametrize("call", EXAMPLES)
-def test_example(call, tmp_path, bundle, picture):
+def test_example(call, request, tmp_path, bundle, picture):
     if "path/to/checkpoint" in call and not TORCH:
         pytest.skip("a Hugging Face checkpoint needs: pip install 'edgevlm[torch]'")
     if "easy-vqa" in call and not DATA:
@@ -51,6 +51,9 @@ def test_example(call, tmp_path, bundle, picture):
         pytest.skip(f"the pictures need: {INSTALL}")
     if "ray://" in call:
         pytest.skip("there is no Ray cluster called head; fleet/test_derive_ray.py makes one")
+    if "ssh://" in call:  # a device of the test's own
+        sshd = request.getfixturevalue("sshd")
+        call = re.sub(r"ssh://\S+", sshd.address, call).replace("30s", "1s")
     if " sets.toml" in call:
         sets = '[[set]]\nname = "three"\nclasses = ["bag", "sandal", "sneaker"]\nalpha = 0.6\n'
         sets += 'target = "cpu"\n'

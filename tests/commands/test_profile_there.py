@@ -22,7 +22,7 @@ from edgevlm.runtimes.ort.runtime import OrtRuntime
 
 @pytest.fixture
 def there(sshd):
-    return "--device", sshd.address, "--python", sys.executable
+    return "--device", sshd.address
 
 
 def test_all_figures_and_nothing_left_behind(edgevlm, sshd, there, bundle):

@@ -37,14 +37,16 @@ class Sshd:
         shutil.copy(folder / "user.pub", folder / "authorised")
         self.know(self.port)
         (folder / "cache").mkdir()
-        # its python3 is the one of the tests, whatever the account's own shell files say
-        (folder / "python").mkdir()
-        (folder / "python" / "python3").symlink_to(sys.executable)
+        # as edgevlm doctor says to set it up; a link would not find the packages of the tests
+        own = folder / "home" / ".edgevlm" / "bin" / "python"
+        own.parent.mkdir(parents=True)
+        own.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        own.chmod(0o755)
         (folder / "config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\n"
             f"AuthorizedKeysFile {folder}/authorised\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nPermitRootLogin yes\nLogLevel ERROR\n"
-            f"SetEnv XDG_CACHE_HOME={folder}/cache\n"
+            f"SetEnv HOME={folder}/home XDG_CACHE_HOME={folder}/cache\n"
         )
         self._client("ssh", "user")
 
