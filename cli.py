@@ -132,7 +132,7 @@ def profile(speaker: Speaker, bundle: Path, **how: Any) -> None:
     """
     from edgevlm.commands.payoff_table import payoff_table
     from edgevlm.commands.profile import profile_bundle
-    from edgevlm.commands.tables import profile_table
+    from edgevlm.commands.profile_table import profile_table
 
     report = profile_bundle(bundle, **how, bar=speaker.bar)
     profile_table(speaker, report)

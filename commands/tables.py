@@ -9,8 +9,8 @@ from edgevlm.commands.output import Speaker
 __all__ = [
     "compile_table",
     "eval_table",
+    "figure",
     "inspect_table",
-    "profile_table",
     "run_line",
     "see_line",
     "verify_line",
@@ -57,7 +57,7 @@ def run_line(speaker: Speaker, report: dict[str, Any]) -> None:
     count = report["tokens"]
     speaker.say(
         f"{count} token{'s' * (count != 1)}, {stages['end_to_end']:.1f} ms "
-        f"(prefill {_number(stages.get('prefill'), '.1f')} ms), "
+        f"(prefill {figure(stages.get('prefill'), '.1f')} ms), "
         f"{tokens['kept']} of {tokens['of']} image tokens",
         "dim",
     )
@@ -123,51 +123,6 @@ def _share(score: dict[str, Any]) -> tuple[str, str]:
     return f"{100 * score['accuracy']:.2f}", f"{100 * score['low']:.2f} - {100 * score['high']:.2f}"
 
 
-def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
-    rows = [
-        [name, f"{s['p50_ms']:.3f}", f"{s['p90_ms']:.3f}", f"{s['p99_ms']:.3f}", s["n"], s["how"]]
-        for name, s in report["stages"].items()
-    ]
-    speaker.table(
-        f"{report['bundle']} ({report['bundle_mb']:.2f} MB)",
-        ["stage", "p50 ms", "p90 ms", "p99 ms", "n", "how"],
-        rows,
-    )
-    energy = report["energy_j_per_answer"]
-    figures = [f"{_number(report['fps'])} images/s"]
-    if "prefill" in report["stages"]:
-        figures += [
-            f"first token after {_number(report['ttft_ms'], '.2f')} ms",
-            f"{_number(report['tokens_per_s'])} tokens/s",
-            f"{_number(report['answers_per_s'])} answers/s",
-        ]
-    speaker.say(", ".join([*figures, f"peak {report['peak_rss_mb']:.0f} MB"]))
-    speaker.say(
-        f"energy: {energy:.4f} J an answer, {_watts(report['power'])}"
-        if energy is not None
-        else f"energy: null ({report['energy_note']})"
-    )
-    if "ops" in report:
-        speaker.table(
-            "time by op",
-            ["part", "op", "nodes", "ms a run", "share %"],
-            [
-                [o["role"], o["op"], o["nodes"], f"{o['ms']:.4f}", f"{100 * o['share']:.0f}"]
-                for o in report["ops"]
-            ],
-        )
-
-
-def _watts(power: dict[str, Any]) -> str:
-    """Of a reading that was not rejected."""
-    said = [f"{power['watts']:.2f} W in the mean"]
-    if power["peak_watts"] is not None:
-        said.append(f"{power['peak_watts']:.2f} W at most")
-    if power["fps_per_watt"] is not None:
-        said.append(f"{power['fps_per_watt']:.2f} images/s a watt")
-    return ", ".join(said) + f" ({power['meter']})"
-
-
 def inspect_table(speaker: Speaker, report: dict[str, Any], *, axes: bool, ops: bool) -> None:
     contract = report["contract"]
     rows = [
@@ -223,7 +178,8 @@ def _cache(tokens: dict[str, Any], before: str) -> str:
     return f"{before}{tokens['kv_bytes'] / 1e6:.2f} MB {tokens['kv_dtype']}"
 
 
-def _number(value: float | None, spec: str = ".0f") -> str:
+def figure(value: float | None, spec: str = ".0f") -> str:
+    """A number, or a dash where there is none."""
     return "-" if value is None else format(value, spec)
 
 

@@ -1,0 +1,76 @@
+"""What a person reads of a profile: stages, rates, energy, and what the figures depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgevlm.commands.output import Speaker
+from edgevlm.commands.tables import figure
+
+__all__ = ["profile_table"]
+
+
+def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
+    rows = [
+        [name, f"{s['p50_ms']:.3f}", f"{s['p90_ms']:.3f}", f"{s['p99_ms']:.3f}", s["n"], s["how"]]
+        for name, s in report["stages"].items()
+    ]
+    speaker.table(
+        f"{report['bundle']} ({report['bundle_mb']:.2f} MB)",
+        ["stage", "p50 ms", "p90 ms", "p99 ms", "n", "how"],
+        rows,
+    )
+    energy = report["energy_j_per_answer"]
+    figures = [f"{figure(report['fps'])} images/s"]
+    if "prefill" in report["stages"]:
+        figures += [
+            f"first token after {figure(report['ttft_ms'], '.2f')} ms",
+            f"{figure(report['tokens_per_s'])} tokens/s",
+            f"{figure(report['answers_per_s'])} answers/s",
+        ]
+    speaker.say(", ".join([*figures, f"peak {report['peak_rss_mb']:.0f} MB"]))
+    speaker.say(
+        f"energy: {energy:.4f} J an answer, {_watts(report['power'])}"
+        if energy is not None
+        else f"energy: null ({report['energy_note']})"
+    )
+    for line in _conditions(report):
+        speaker.say(line)
+    if "ops" in report:
+        speaker.table(
+            "time by op",
+            ["part", "op", "nodes", "ms a run", "share %"],
+            [
+                [o["role"], o["op"], o["nodes"], f"{o['ms']:.4f}", f"{100 * o['share']:.0f}"]
+                for o in report["ops"]
+            ],
+        )
+
+
+def _conditions(report: dict[str, Any]) -> list[str]:
+    """Clocks, heat and pace: what a figure depends on, as far as the machine tells."""
+    lines, heat, pace = [], report["thermal"], report["sustained"]
+    before, after = report["state"]["before"], report["state"]["after"]
+    if mode := before["power_mode"]:
+        now = after["power_mode"]
+        lines.append(f"power mode: {mode}" + (f", at the end {now}" if now != mode else ""))
+    if heat["peak_celsius"] is not None:
+        lines.append(f"heat: {heat['first_celsius']:.0f} to {heat['peak_celsius']:.0f} C")
+    if heat["throttled"]:
+        lines.append(f"throttled: {heat['why']}; figures of a cooler machine would be better")
+    if pace and pace["slower"]:
+        lines.append(
+            f"pace: the last third took {pace['ratio']:.2f} times as long as the first "
+            f"({pace['first_ms']:.2f} to {pace['last_ms']:.2f} ms)"
+        )
+    return lines
+
+
+def _watts(power: dict[str, Any]) -> str:
+    """Of a reading that was not rejected."""
+    said = [f"{power['watts']:.2f} W in the mean"]
+    if power["peak_watts"] is not None:
+        said.append(f"{power['peak_watts']:.2f} W at most")
+    if power["fps_per_watt"] is not None:
+        said.append(f"{power['fps_per_watt']:.2f} images/s a watt")
+    return ", ".join(said) + f" ({power['meter']})"
