@@ -21,7 +21,7 @@ from edgevlm.models.answer import Answerer
 from edgevlm.models.datasets import CLASSIFIED, DATASETS, Dataset, load_dataset
 from edgevlm.models.datasets.scoring import Tally
 
-__all__ = ["evaluate_bundle", "score"]
+__all__ = ["check_kinds", "evaluate_bundle", "score", "tally_answers"]
 
 Advance = Callable[[int, int], None]
 
@@ -42,7 +42,7 @@ def evaluate_bundle(
     EV220 (classes), EV136 (a bundle and a dataset that do not go together), EV3xx (bundle).
     """
     bundle = open_bundle(path)
-    _check_kinds(path, bundle.manifest.contract.kind, dataset, classes)
+    check_kinds(path, bundle.manifest.contract.kind, dataset, classes)
     if dataset in CLASSIFIED:
         rows = load_dataset(dataset, split, data_dir=data_dir)
         found = measure_classes(bundle, rows, limit, classes, advance)
@@ -67,7 +67,7 @@ def evaluate_bundle(
     return report
 
 
-def _check_kinds(path: Path, kind: str, dataset: str, classes: str | None) -> None:
+def check_kinds(path: Path, kind: str, dataset: str, classes: str | None) -> None:
     """Raises EV136, EV220; of an unknown data set nothing is known yet."""
     if classes is not None and kind == "vlm":
         raise UsageFault(
@@ -98,6 +98,14 @@ def _check_kinds(path: Path, kind: str, dataset: str, classes: str | None) -> No
 def score(
     answerer: Answerer, dataset: Dataset, advance: Advance = lambda d, t: None
 ) -> dict[str, Any]:
+    """How often it is right, as `eval` tells it."""
+    tally = tally_answers(answerer, dataset, advance)
+    return {"accuracy": tally.overall.accuracy, **tally.as_json()}
+
+
+def tally_answers(
+    answerer: Answerer, dataset: Dataset, advance: Advance = lambda d, t: None
+) -> Tally:
     """Ask every row; an image is encoded once for all of its consecutive questions."""
     tally, last, tokens = Tally(), None, None
     for done, row in enumerate(dataset.rows):
@@ -105,8 +113,4 @@ def score(
             tokens, last = answerer.look(row.rgb), row.image
         tally.add(answerer.answer(tokens, row.question).text, row.answer, row.kind)
         advance(done + 1, len(dataset.rows))
-    return {
-        "accuracy": tally.overall.accuracy,
-        "overall": tally.overall.as_json(),
-        "kinds": {kind: s.as_json() for kind, s in tally.by_kind.items()},
-    }
+    return tally

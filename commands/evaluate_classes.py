@@ -20,7 +20,7 @@ from edgevlm.models.answer import Viewer
 from edgevlm.models.datasets import Dataset, few
 from edgevlm.models.datasets.scoring import Tally
 
-__all__ = ["measure_classes", "names_in", "score_classes"]
+__all__ = ["known_names", "measure_classes", "names_in", "score_classes", "tally_classes"]
 
 
 def measure_classes(
@@ -36,7 +36,7 @@ def measure_classes(
     """
     manifest = bundle.manifest
     names = manifest.processor.class_names
-    known = _names_of(bundle, dataset)
+    known = known_names(bundle, dataset)
     among = None if asked is None else chosen(names, asked)
     wanted = {known[i] for i in (range(len(names)) if among is None else among)}
     every = few(dataset, None, wanted)
@@ -66,9 +66,22 @@ def score_classes(
     among: Sequence[int] | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """As `eval` tells it: of all classes, and `among` some; arguments as of `tally_classes`."""
+    tallies = tally_classes(viewer, dataset, known, among, advance)
+    told = [{"accuracy": t.overall.accuracy, **t.as_json()} for t in tallies]
+    return told[0], None if among is None else told[1]
+
+
+def tally_classes(
+    viewer: Viewer,
+    dataset: Dataset,
+    known: Sequence[str],
+    among: Sequence[int] | None = None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Tally, Tally]:
     """Every row, by the likeliest of all classes, and by the likeliest `among` some.
 
-    known: what the data set calls each class of the model.
+    known: what the data set calls each class of the model. The second is empty without `among`.
     """
     base, masked = Tally(), Tally()
     for done, row in enumerate(dataset.rows):
@@ -77,8 +90,7 @@ def score_classes(
         if among is not None:
             masked.add(known[among[int(logits[list(among)].argmax())]], row.answer, row.kind)
         advance(done + 1, len(dataset.rows))
-    told = [{"accuracy": t.overall.accuracy, **t.as_json()} for t in (base, masked)]
-    return told[0], None if among is None else told[1]
+    return base, masked
 
 
 def names_in(names: Sequence[str], dataset: Dataset) -> list[str | None]:
@@ -87,7 +99,7 @@ def names_in(names: Sequence[str], dataset: Dataset) -> list[str | None]:
     return [dataset.kinds[at[0]] if len(at) == 1 else None for at in found]
 
 
-def _names_of(bundle: Bundle, dataset: Dataset) -> list[str]:
+def known_names(bundle: Bundle, dataset: Dataset) -> list[str]:
     """Raises EV136 for a bundle whose classes are not among those of the data set."""
     names, count = bundle.manifest.processor.class_names, bundle.manifest.contract.vocabulary
     what = f"{bundle.folder.name} on dataset {dataset.name}"

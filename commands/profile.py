@@ -25,7 +25,7 @@ from edgevlm.devices.power import check_meter
 from edgevlm.devices.profiler import check_counts
 from edgevlm.models.processing.image import load_image
 
-__all__ = ["profile_bundle", "seconds"]
+__all__ = ["check_request", "profile_bundle", "seconds"]
 
 HERE = ("local", "cpu", "host")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?")
@@ -67,7 +67,7 @@ def profile_bundle(
         )
     bundle = open_bundle(path)
     words = bundle.manifest.contract.kind == "vlm"
-    _check_request(path, words, image, prompt)
+    check_request(path, words, image, prompt)
     duration_s = None if duration is None else seconds(duration)
     check_counts(warmup, n, duration_s)
     check_meter(power)
@@ -114,7 +114,7 @@ def seconds(text: str) -> float:
     return float(found[1]) * {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600}[found[2]]
 
 
-def _check_request(path: Path, words: bool, image: Path | None, prompt: str | None) -> None:
+def check_request(path: Path, words: bool, image: Path | None, prompt: str | None) -> None:
     if prompt is not None and not words:
         raise UsageFault(
             "EV220",

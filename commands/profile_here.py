@@ -28,7 +28,16 @@ from edgevlm.devices.thermal import Thermal
 from edgevlm.models.processing.image import load_image
 from edgevlm.runtimes import find_runtime
 
-__all__ = ["IDLE_S", "Advance", "Order", "measure"]
+__all__ = [
+    "IDLE_S",
+    "Advance",
+    "Once",
+    "Order",
+    "Seconds",
+    "answers_of",
+    "looks_of",
+    "measure",
+]
 
 IDLE_S = 5.0  # seconds of idle baseline on either side, when power is read
 PACKAGES = ("numpy", "pillow", "tokenizers")  # beside those of the runtime
@@ -67,7 +76,7 @@ def measure(
     """
     requests = _requests(bundle, order)
     words = bundle.manifest.contract.kind == "vlm"
-    once = (_answers if words else _looks)(bundle, checked)
+    once = (answers_of if words else looks_of)(bundle, checked)
     meter, reason = find_meter(order.power)
     thermal, before = Thermal(), describe_state()
     result = profile(
@@ -99,12 +108,12 @@ def measure(
     return report
 
 
-def _answers(bundle: Bundle, checked: bool) -> Once:
+def answers_of(bundle: Bundle, checked: bool = False) -> Once:
     answerer = open_for_answers(bundle, checked=checked).answerer
     return lambda rgb, question: answerer.answer(rgb, question).seconds
 
 
-def _looks(bundle: Bundle, checked: bool) -> Once:
+def looks_of(bundle: Bundle, checked: bool = False) -> Once:
     viewer = open_for_looks(bundle, checked=checked)
 
     def look(rgb: np.ndarray, _: str) -> Seconds:

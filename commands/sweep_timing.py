@@ -16,7 +16,14 @@ from dataclasses import replace
 from edgevlm.devices.profiler import Profile, profile
 from edgevlm.devices.stats import Ratio, middle
 
-__all__ = ["TURN", "first_token", "turn_about"]
+__all__ = [
+    "TURN",
+    "first_token",
+    "profile_of",
+    "timed_in_turns",
+    "turn_about",
+    "turn_medians",
+]
 
 TURN = 5  # timed requests of one model in a row
 
@@ -41,6 +48,23 @@ def turn_about(
     `other` one model is timed alone. Raises EV410 for a bad count.
     """
     models = [m for m in (ask, other) if m is not None]
+    seen = timed_in_turns(models, n=n, warmup=warmup, advance=advance)
+    profiles = [profile_of(times, n, warmup) for times in seen]
+    if other is None:
+        return profiles[0], None, None
+    of = seconds or first_token
+    pairs = [of(a) / of(b) for a, b in zip(*seen, strict=True)]
+    return profiles[0], profiles[1], middle(turn_medians(pairs))
+
+
+def timed_in_turns(
+    models: Sequence[Ask],
+    *,
+    n: int,
+    warmup: int,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[list[Times]]:
+    """Of each model, the times of requests 0 to n - 1, asked turn about."""
     seen: list[list[Times]] = [[] for _ in models]
     total = len(models) * (max(n, 0) + max(warmup, 0))
     done = 0
@@ -61,13 +85,14 @@ def turn_about(
             for i in places:
                 seen[m].append(models[m](i))
             count(len(places))  # here, so that no drawing comes before a request that is timed
-    profiles = [_profile(times, n, warmup) for times in seen]
-    if other is None:
-        return profiles[0], None, None
-    of = seconds or first_token
-    pairs = [of(a) / of(b) for a, b in zip(*seen, strict=True)]
-    turns = [middle(pairs[start : start + TURN]).median for start in range(0, n, TURN)]
-    return profiles[0], profiles[1], middle(turns)
+    return seen
+
+
+def turn_medians(pairs: Sequence[float | None]) -> list[float]:
+    """The median of each turn; a pair that is None was not timed, nor is a turn of such pairs."""
+    turns = [pairs[start : start + TURN] for start in range(0, len(pairs), TURN)]
+    timed = [[pair for pair in turn if pair is not None] for turn in turns]
+    return [middle(turn).median for turn in timed if turn]
 
 
 def first_token(times: Times) -> float:
@@ -75,6 +100,6 @@ def first_token(times: Times) -> float:
     return sum(times[s][0] for s in ("preprocess", "vision", "connector", "prefill") if s in times)
 
 
-def _profile(times: Sequence[Times], n: int, warmup: int) -> Profile:
+def profile_of(times: Sequence[Times], n: int, warmup: int) -> Profile:
     """The profiler's own figures, from requests that have run."""
     return replace(profile(times.__getitem__, warmup=0, n=n), warmup=warmup)

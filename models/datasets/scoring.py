@@ -64,6 +64,7 @@ class Tally:
     """Add answers one by one; read `overall` and `by_kind` at any time."""
 
     _counts: dict[str, list[int]] = field(default_factory=dict)  # kind -> [n, correct]
+    rows: list[tuple[str, bool]] = field(default_factory=list)  # of each answer: kind, right
 
     def add(self, prediction: str, answer: str, kind: str) -> bool:
         """Count one answer under `kind`; returns whether it was right."""
@@ -71,6 +72,7 @@ class Tally:
         count = self._counts.setdefault(kind, [0, 0])
         count[0] += 1
         count[1] += right
+        self.rows.append((kind, right))
         return right
 
     @property

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevlm.commands.sweep_timing import TURN, first_token, turn_about
+from edgevlm.commands.sweep_timing import (
+    TURN,
+    first_token,
+    timed_in_turns,
+    turn_about,
+    turn_medians,
+)
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.devices.stats import middle
 
@@ -102,3 +108,20 @@ def test_the_interval_covers_the_true_median_in_95_of_100(n):
     below = sum(math.comb(n, k) for k in range(rank + 1))
     assert Fraction(2 * below, 2**n) <= Fraction(5, 100)
     assert Fraction(2 * (below + math.comb(n, rank + 1)), 2**n) > Fraction(5, 100)
+
+
+def test_a_turn_without_a_timed_pair_counts_for_none():
+    pairs = [1.0, None, 3.0, None, 2.0, *[None] * TURN, 5.0]
+    assert turn_medians(pairs) == [2.0, 5.0]
+    assert turn_medians([None]) == turn_medians([]) == []
+
+
+def test_the_ratio_of_a_pair_is_made_of_its_turns():
+    machine = Machine(growth=0.05)
+    sides = [machine.model("a", 5.0), machine.model("b", 10.0)]
+    seen = timed_in_turns(sides, n=17, warmup=1)
+    again = Machine(growth=0.05)
+    _, _, ratio = turn_about(again.model("a", 5.0), again.model("b", 10.0), n=17, warmup=1)
+    pairs = [first_token(a) / first_token(b) for a, b in zip(*seen, strict=True)]
+    assert [len(side) for side in seen] == [17, 17]
+    assert middle(turn_medians(pairs)) == ratio
