@@ -14,6 +14,7 @@ import click
 
 from edgevlm import __version__
 from edgevlm.commands.calling import call, examples, speaks
+from edgevlm.commands.compare_verb import compare
 from edgevlm.commands.compile_verb import compile_
 from edgevlm.commands.derive_verb import derive
 from edgevlm.commands.listing import devices, doctor, passes
@@ -185,6 +186,7 @@ def verify(speaker: Speaker, bundle: Path, run: bool) -> None:
     speaker.emit(report)
 
 
+cli.add_command(compare)
 cli.add_command(compile_)
 cli.add_command(derive)
 cli.add_command(sweep)

@@ -5,8 +5,10 @@ process(...)                  in a process of its own: imports, signals, what C+
 shell("edgevlm ... | head")   through bash
 bundle                        easyvqa-tiny, 16 of 64 tokens, int8 weights; shared, not to be edited
 own_bundle                    a copy to spoil
+other_bundle                  the same model, 4 tokens, int8 caches; right less often
 micro_folder, micro_bundle    the micro VLM of tests/conftest.py; compiles in 100 ms
 shade_bundle, shade_data      a classifier with known answers, and files of Fashion-MNIST for it
+few_bundle                    one that knows three of its classes
 vit_folder, labelled_folder   a classifier with an encoder, and labelled pictures for it
 tower_folder, domain_folder   a VLM with an encoder, and pictures with questions and answers
 vit, pictures                 an ONNX file of a tiny ViT, and a folder of pictures of its classes
@@ -27,7 +29,7 @@ from micro.calls import call_apart, call_here, call_shell
 from micro.chooser import labelled, micro_chooser
 from micro.fleet import class_pictures, vit_file
 from micro.model import micro_vlm
-from micro.shades import shade_classifier, shade_files
+from micro.shades import GREYS, shade_classifier, shade_files
 from PIL import Image
 
 from edgevlm.commands.compile import compile_model
@@ -65,6 +67,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("other") / "o.edgevlm"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options = options_of("cpu", out, tokens="4", prune="stride", kv="int8", payoff="none")
+        compile_model("easyvqa-tiny", options)
+    return out
+
+
 @pytest.fixture
 def own_bundle(bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle, tmp_path / "own.edgevlm"))
@@ -98,6 +110,16 @@ def shade_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = source.with_name("shades.edgevlm")
     compile_model(str(source), options_of("cpu", out, payoff="none"))
     return out
+
+
+@pytest.fixture(scope="session")
+def few_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    classes = (4, 6, 8)
+    folder = tmp_path_factory.mktemp("few")
+    names, greys = zip(*((CLASSES[k], GREYS[k]) for k in classes), strict=True)
+    source = shade_classifier(folder, names, greys)
+    compile_model(str(source), options_of("cpu", folder / "few.edgevlm", payoff="none"))
+    return folder / "few.edgevlm"
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def test_all_examples_are_found():
 
 
 @pytest.mark.parametrize("call", EXAMPLES)
-def test_example(call, request, tmp_path, bundle, picture):
+def test_example(call, request, tmp_path, bundle, other_bundle, picture):
     if "path/to/checkpoint" in call and not TORCH:
         pytest.skip("a Hugging Face checkpoint needs: pip install 'edgevlm[torch]'")
     if "easy-vqa" in call and not DATA:
@@ -64,6 +64,9 @@ def test_example(call, request, tmp_path, bundle, picture):
     made = re.search(r" -o (\S+)", call)
     if not made:
         shutil.copytree(bundle, tmp_path / "b.edgevlm")
+    if " new.edgevlm" in call:
+        shutil.copytree(other_bundle, tmp_path / "old.edgevlm")
+        shutil.copytree(bundle, tmp_path / "new.edgevlm")
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     done = subprocess.run(
         call, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True,

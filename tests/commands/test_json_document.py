@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import edgevlm as package
+from edgevlm.commands.kept import keep
+from edgevlm.compiler.bundle import open_bundle
 
 TEXT = (Path(package.__file__).parent / "docs" / "json.md").read_text()
 ROW = re.compile(r"\| `([^`]+)` \| ([a-z ]+)(, optional)? \| .*\|")
@@ -29,7 +31,8 @@ def words(text: str) -> tuple[str, ...]:
 
 
 #: section -> calls whose JSON it describes; B is a bundle, C one of a classifier, F its data set,
-#: P a picture; V a classifier to narrow and L pictures for it, T a VLM to narrow and D its domain;
+#: O and E others to compare these with; P a picture; V a classifier to narrow and L pictures for
+#: it, T a VLM to narrow and D its domain;
 #: N a ViT, G pictures of its classes, Y class sets of it of which one fails
 CALLS = {
     "error": [("passes", "show", "x")],
@@ -58,6 +61,11 @@ CALLS = {
             "sweep easyvqa-tiny --target cpu --over tokens=16,99 --dataset easy-scenes "
             "--limit 10 -n 2 --keep-bundles -o OUT"
         )
+    ],
+    "compare": [
+        words("compare B O -n 26 --dataset easy-scenes --limit 60 --max-slower 9% --max-drop 0"),
+        words("compare C E -n 1 --warmup 0 --dataset fashion-mnist --data F --limit 30"),
+        words("compare B O -n 2 --warmup 0"),
     ],
     "derive": [
         words("derive N --class-sets Y --targets cpu --calib G -o OUT --jobs 1"),
@@ -89,6 +97,14 @@ name = "b"
 classes = ["bee", "cat"]
 alpha = 0.99
 """
+
+
+#: what `compare` finds of earlier calls
+EVALUATED = {
+    "dataset": "easy-vqa", "split": "test", "n": 50, "metric": "exact match",
+    "overall": {"n": 50, "correct": 40}, "how": "measured-host",
+}  # fmt: skip
+PROFILED = {"n": 9, "fps": 3.0, "host": {"cpu_model": "a board", "architecture": "aarch64"}}
 
 
 def sections() -> dict[str, dict[str, tuple[set[str], bool]]]:
@@ -138,7 +154,7 @@ def test_every_verb_has_a_section():
 @pytest.mark.parametrize("section", CALLS)
 def test_the_document_says_what_is_printed(
     edgevlm, bundle, shade_bundle, shade_data, picture, tmp_path, section, vit_folder,
-    labelled_folder, tower_folder, domain_folder, vit, pictures,
+    labelled_folder, tower_folder, domain_folder, vit, pictures, other_bundle, few_bundle,
 ):  # fmt: skip
     fields = DOCUMENTED[section]
     seen: dict[str, int] = dict.fromkeys(fields, 0)
@@ -146,7 +162,12 @@ def test_the_document_says_what_is_printed(
     stand_ins |= {"C": shade_bundle, "F": shade_data}
     stand_ins |= {"V": vit_folder, "L": labelled_folder, "T": tower_folder, "D": domain_folder}
     stand_ins |= {"N": vit, "Y": tmp_path / "sets.toml", "G": pictures}
+    stand_ins |= {"O": other_bundle, "E": few_bundle}
     (tmp_path / "sets.toml").write_text(SETS)
+    if section == "compare":
+        for each in (bundle, other_bundle):
+            keep("eval", open_bundle(each), EVALUATED)
+            keep("profile", open_bundle(each), PROFILED)
     for i, call in enumerate(CALLS[section]):
         ended = edgevlm(*(stand_ins.get(word, word) for word in call), "--json", "--quiet")
         report = ended.json

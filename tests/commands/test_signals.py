@@ -33,6 +33,7 @@ MIDDLE = {
     "compile": ("edgevlm.commands.finish", "module", "check_artifacts", 0),
     "eval": ("edgevlm.models.answer", "module.Answerer", "answer", 20),
     "profile": ("edgevlm.models.answer", "module.Answerer", "answer", 20),
+    "compare": ("edgevlm.models.answer", "module.Answerer", "answer", 40),
 }
 
 
@@ -66,18 +67,20 @@ def end(process: subprocess.Popen, number: int) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def calls(verb: str, bundle: Path, folder: Path) -> tuple[object, ...]:
+def calls(verb: str, bundle: Path, other: Path, folder: Path) -> tuple[object, ...]:
     return {
         "compile": ("compile", "easyvqa-tiny", "--target", "cpu", "-o", folder / "new.edgevlm"),
         "eval": ("eval", bundle, "--dataset", "easy-scenes", "--limit", "500"),
         "profile": ("profile", bundle, "-n", "500"),
+        "compare": ("compare", bundle, other, "-n", "500"),
     }[verb]
 
 
 @pytest.mark.parametrize("verb", MIDDLE)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_in_the_middle_ends_in_one_line(tmp_path, bundle, verb, number):
-    process = start(tmp_path / "mark", MIDDLE[verb], *calls(verb, bundle, tmp_path), "--quiet")
+def test_a_signal_in_the_middle_ends_in_one_line(tmp_path, bundle, other_bundle, verb, number):
+    args = calls(verb, bundle, other_bundle, tmp_path)
+    process = start(tmp_path / "mark", MIDDLE[verb], *args, "--quiet")
     if verb == "compile":
         assert [p for p in tmp_path.iterdir() if ".draft-" in p.name]
     status, out, err = end(process, number)
