@@ -42,11 +42,19 @@ class Report:
         }
 
 
-def doctor(device: str = "cpu") -> Report:
+def doctor(device: str = "cpu", python: str | None = None) -> Report:
     """Check this machine for compiling for `device` (an id or alias) and profiling here.
 
-    Raises UsageFault EV301 for an unknown device; the checks themselves never raise.
+    An address (ssh://USER@HOST, adb:SERIAL) checks what is there instead; `python` is one of its
+    own. Raises UsageFault EV301 for an unknown device, EV430; the checks themselves never raise.
     """
+    from edgevlm.devices.connect.address import connection_to, is_address
+
+    if is_address(device):
+        from edgevlm.commands.doctor_there import checks_there
+
+        connection_to(device)
+        return Report(device, tuple(_guarded("device", lambda: checks_there(device, python))))
     runtime = ""
     found: list[Check] = []
     try:

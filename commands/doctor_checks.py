@@ -33,6 +33,8 @@ _EXTRAS = {
 }
 # Program names, the first that is found -> what asks for it, Debian package.
 _PROGRAMS = (
+    (("ssh",), "edgevlm profile --device ssh://USER@HOST", "openssh-client"),
+    (("adb",), "edgevlm profile --device adb:SERIAL", "adb"),
     (
         ("chromium", "chromium-browser", "google-chrome"),
         "later: testing HTML reports in a browser",

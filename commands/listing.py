@@ -86,17 +86,23 @@ def devices_show(speaker: Speaker, name: str) -> None:
 
 
 @click.command(
-    short_help="Say what is missing on this machine.",
-    epilog=examples("edgevlm doctor", "edgevlm doctor --device cpu --json"),
+    short_help="Say what is missing, here or on a device.",
+    epilog=examples("edgevlm doctor", "edgevlm doctor --device ssh://pi@raspberrypi.local"),
 )
-@click.option("--device", default="cpu", show_default=True, help="Device to check for.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Its id, or ssh://USER@HOST, adb:SERIAL.",
+)
+@click.option("--python", help="Python of a device elsewhere, where it is not ~/.edgevlm's.")
 @speaks
-def doctor(speaker: Speaker, device: str) -> None:
-    """Say what is missing on this machine, and the command that fixes it."""
+def doctor(speaker: Speaker, device: str, python: str | None) -> None:
+    """Say what is missing on this machine or on a device, and the command that fixes it."""
     from edgevlm.commands.doctor import doctor as examine
     from edgevlm.commands.doctor import render
 
-    report = examine(device)
+    report = examine(device, python)
     render(report, speaker.console())
     speaker.emit({"schema": 1, **report.as_json()})
     if not report.ok:

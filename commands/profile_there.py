@@ -61,7 +61,7 @@ def measure_there(
             copy(device, copied, _items(bundle), lambda done, of: advance(done >> 10, of >> 10))
         before = align(connection)
         job.put({RUNNER: runner(bundle.manifest.target.runtime), **_ordered(order)})
-        job.start([found.path, RUNNER, f"../{copied}", "."])
+        job.start([found.path, RUNNER, "measure", f"../{copied}", "."])
         with bar(f"profile on {device.address}") as advance:
             for event in job.follow():
                 if {"done", "total"} <= event.keys():

@@ -11,7 +11,7 @@ from typing import Any
 from edgevlm.compiler.errors import JobFault
 from edgevlm.devices.connect.session import Device
 
-__all__ = ["LEAST", "Python", "check_python", "find_python", "set_up"]
+__all__ = ["LEAST", "Python", "check_python", "find_python", "set_up", "unfit"]
 
 LEAST = (3, 11)
 #: a virtual environment, since systems forbid pip to touch their own Python (PEP 668)
@@ -56,18 +56,22 @@ def find_python(device: Device, packages: Sequence[str], named: str | None = Non
 def check_python(device: Device, packages: Sequence[str], named: str | None = None) -> Python:
     """One that can run the bundle. Raises EV433."""
     found = find_python(device, packages, named)
-    least = ".".join(map(str, LEAST))
-    if found is None:
-        why = f"{named or 'python3'} does not run there"
-    elif found.version < LEAST:
-        why = f"its Python is {'.'.join(map(str, found.version))}, {least} is the least"
-    elif found.lacks:
-        why = f"{found.path} has no {', no '.join(found.lacks)}"
-    else:
+    why = unfit(found, named)
+    if not why:
         return found
     raise JobFault(
         "EV433", f"{device.address} lacks what runs the bundle", why, set_up(device, packages)
     )
+
+
+def unfit(found: Python | None, named: str | None = None) -> str | None:
+    """Why it cannot run a bundle; None where it can."""
+    if found is None:
+        return f"{named or 'python3'} does not run there"
+    if found.version < LEAST:
+        version, least = (".".join(map(str, each)) for each in (found.version, LEAST))
+        return f"its Python is {version}, {least} is the least"
+    return f"{found.path} has no {', no '.join(found.lacks)}" if found.lacks else None
 
 
 def set_up(device: Device, packages: Sequence[str]) -> str:

@@ -36,7 +36,7 @@ def run_there(tmp_path):
         program.write_bytes(runner(runtime))
         (tmp_path / ORDER).write_text(json.dumps(order))
         code = BLOCK.format(absent=ABSENT) + (
-            f"import runpy; sys.argv[1:] = {[str(bundle), str(tmp_path)]!r}\n"
+            f"import runpy; sys.argv[1:] = {['measure', str(bundle), str(tmp_path)]!r}\n"
             f"runpy.run_path({str(program)!r}, run_name='__main__')\n"
         )
         # -P: not the folder of the tests, whose edgevlm would be found first
