@@ -152,7 +152,7 @@ def profile(
     energy = None
     if reason is None:
         try:
-            energy = measure_energy(meter, timed, idle_s=idle_s, prepare=warm_up)
+            energy = measure_energy(meter, timed, idle_s=idle_s, prepare=warm_up, how=how)
         except JobFault as fault:
             if fault.code != "EV402" or not requests or (duration_s is None and len(requests) < n):
                 raise

@@ -17,8 +17,12 @@ from edgevlm.devices.power.ina226 import Ina226
 from edgevlm.devices.power.ina260 import Ina260
 from edgevlm.devices.power.ina3221 import Ina3221
 from edgevlm.devices.power.nvml import Nvml
+from edgevlm.devices.power.power_stats import PowerStats
+from edgevlm.devices.power.power_supply import Battery
 from edgevlm.devices.power.rapl import Rapl
 from edgevlm.devices.power.sampled import Sampled
+from edgevlm.devices.power.tegrastats import Tegrastats
+from edgevlm.devices.power.xmutil import Xmutil
 
 __all__ = [
     "IDLE_TOLERANCE",
@@ -37,6 +41,10 @@ METERS: dict[str, Callable[[], Meter]] = {
     "ina3221": lambda: Sampled(Ina3221()),
     "ina260": lambda: Sampled(Ina260()),
     "ina226": lambda: Sampled(Ina226()),
+    "tegrastats": lambda: Sampled(Tegrastats()),
+    "xmutil": lambda: Sampled(Xmutil()),
+    "power-stats": PowerStats,
+    "battery": lambda: Sampled(Battery()),
     "nvml": Nvml,
 }
 ASKED_FOR = {"nvml"}  # never by "auto"
@@ -108,11 +116,13 @@ def measure_energy(
     *,
     idle_s: float = 5.0,
     prepare: Callable[[], object] | None = None,
+    how: str | None = None,
 ) -> EnergyResult:
     """Read idle for `idle_s` seconds, run `prepare` unmetered, meter `work`, read idle again.
 
     `work` returns how many answers it gave. `prepare` is the warm-up: it comes after the first
-    idle window so that the work starts warm. Raises JobFault EV402 when the meter fails; what
+    idle window so that the work starts warm. `how` labels the result where the meter cannot know
+    whether it is on a device. Raises JobFault EV402 when the meter fails; what
     `work` raises passes through with the meter stopped.
     """
     before = _idle(meter, idle_s)
@@ -121,7 +131,9 @@ def measure_energy(
     with window(meter) as opened:
         answers = work()
     after = _idle(meter, idle_s)
-    return _judge(before, opened.energy, after, answers)
+    spent = opened.energy
+    spent = dataclasses.replace(spent, how=how) if how else spent
+    return _judge(before, spent, after, answers)
 
 
 def _idle(meter: Meter, seconds: float) -> Energy:

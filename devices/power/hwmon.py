@@ -50,6 +50,9 @@ class Tree(ABC):
     def period_s(self) -> float:
         return self.period
 
+    def close(self) -> None:  # noqa: B027  (most have nothing to close)
+        """Files are opened for each reading."""
+
     @abstractmethod
     def read(self) -> Mapping[str, float]:
         """Watts by rail, now; none where the machine has no such sensor."""

@@ -1,4 +1,4 @@
-"""Watts of an Android phone, from its battery: current times voltage, of everything in the phone.
+"""Watts of a phone or a notebook, from its battery: current times voltage, of everything in it.
 
     /sys/class/power_supply/battery/current_now    -812000    uA
     /sys/class/power_supply/battery/voltage_now    4102000    uV
@@ -13,8 +13,13 @@ and a current below 5 mA, were it in uA, is taken for mA. Screen and radios are 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-__all__ = ["FILES", "battery_watts"]
+from edgevlm.devices.power.hwmon import Tree, text
+
+__all__ = ["FILES", "Battery", "battery_watts"]
+
+HOME = Path("sys/class/power_supply")
 
 FILES = ("current_now", "voltage_now", "status")
 LEAST_UA = 5000  # no phone that is awake draws less than 5 mA
@@ -35,3 +40,20 @@ def battery_watts(files: Mapping[str, str]) -> float:
     if not current:
         raise ValueError("the battery says that no current flows: its driver does not tell")
     return volts * (current / 1e3 if current < LEAST_UA else current / 1e6)
+
+
+class Battery(Tree):
+    """The first battery that there is; one that charges tells nothing of what is used."""
+
+    name = "battery"
+    total = frozenset({"battery"})
+    note = "all that the battery gives: screen, radios and other programs are in this figure"
+    absent = "this machine has no battery that tells its current"
+    period = 1.0  # fuel gauges average over about so long
+
+    def read(self) -> Mapping[str, float]:
+        for home in sorted((self._root / HOME).glob("*")):
+            files = {name: text(home / name) for name in FILES if (home / name).is_file()}
+            if len(files) == len(FILES):
+                return {"battery": battery_watts(files)}
+        return {}

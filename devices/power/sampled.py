@@ -53,6 +53,10 @@ class Sensor(Protocol):
         """Watts by rail, now. Raises OSError or ValueError."""
         ...
 
+    def close(self) -> None:
+        """The window is over; `read` may open anew what it needs."""
+        ...
+
 
 def whole(watts: Watts, total: frozenset[str]) -> float:
     """Of the rail that holds everything, else of all together. Raises ValueError for no rail."""
@@ -119,6 +123,7 @@ class Sampled:
         self._done.set()
         self._watcher.join()
         self._watcher = None
+        self.sensor.close()
         if self._failure:
             why = str(self._failure) or type(self._failure).__name__
             raise unreadable(self.name, f"it could not be read to the end ({why})")

@@ -12,10 +12,15 @@ put a date in front.
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Stats", "parse_line"]
+from edgevlm.devices.power.base import Absent
+from edgevlm.devices.power.ina3221 import Ina3221
+
+__all__ = ["Stats", "Tegrastats", "parse_line"]
 
 # Rails of all boards begin so; RAM, SWAP and frequencies look alike otherwise.
 RAIL = re.compile(r"\b((?:VDD|VIN|VDDQ|POM)_?\w*) (\d+)(?:mW)?(?:/(\d+)(?:mW)?)?(?=\s|$)")
@@ -49,3 +54,51 @@ def parse_line(line: str) -> Stats:
         int(memory[1]),
         int(memory[2]),
     )
+
+
+class Tegrastats:
+    """Where the files of the INA3221 may not be read: its program prints a line a conversion."""
+
+    name = "tegrastats"
+    total = Ina3221.total
+    note = Ina3221.note + "; as tegrastats prints it, in whole mW"
+
+    def __init__(self, command: str = "tegrastats") -> None:
+        self._command = command
+        self._process: subprocess.Popen[str] | None = None
+
+    def available(self) -> str | None:
+        if shutil.which(self._command) is None:
+            return Absent("this machine has no tegrastats: no Jetson")
+        try:
+            return None if self.read() else "tegrastats prints no rails"
+        except (OSError, ValueError) as error:
+            return str(error)
+        finally:
+            self.close()
+
+    def period_s(self) -> float:
+        return Ina3221.period
+
+    def read(self) -> Mapping[str, float]:
+        """Waits for its next line. Raises OSError where it has ended, ValueError for other text."""
+        if self._process is None:
+            interval = str(round(1000 * self.period_s()))
+            self._process = subprocess.Popen(
+                [self._command, "--interval", interval],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        line = self._process.stdout.readline()
+        if not line:
+            raise OSError("tegrastats has ended")
+        return parse_line(line).watts
+
+    def close(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdout.close()
+            self._process = None

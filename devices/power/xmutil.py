@@ -10,8 +10,17 @@ The power is the INA260's (ina260.py), which is read directly where its files ca
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Mapping, Sequence
 
-__all__ = ["parse_platformstats"]
+from edgevlm.devices.power.base import Absent
+from edgevlm.devices.power.ina260 import Ina260
+from edgevlm.devices.power.program import Program, run_program
+
+__all__ = ["Xmutil", "parse_platformstats"]
+
+#: what newer and older images call it
+COMMANDS = (("xmutil", "xlnx_platformstats", "-p"), ("xmutil", "platformstats", "-p"))
 
 POWER = re.compile(r"^\s*SOM total power\s*:\s*(\d+)\s*mW\s*$", re.MULTILINE)
 
@@ -22,3 +31,43 @@ def parse_platformstats(text: str) -> float:
     if told is None:
         raise ValueError("xmutil says nothing of 'SOM total power' in mW")
     return int(told[1]) / 1e3
+
+
+class Xmutil:
+    """Where the INA260's files may not be read. A program is started for every reading."""
+
+    name = "xmutil"
+    total = Ina260.total
+    note = Ina260.note
+
+    def __init__(self, run: Program = run_program) -> None:
+        self._run = run
+        self._command: Sequence[str] | None = None
+
+    def available(self) -> str | None:
+        if self._run is run_program and shutil.which("xmutil") is None:
+            return Absent("this machine has no xmutil: no Kria module")
+        try:
+            self.read()
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    def period_s(self) -> float:
+        return 1.0  # starting it takes a good part of a second of one core
+
+    def read(self) -> Mapping[str, float]:
+        """Raises OSError, ValueError."""
+        failure: Exception = OSError("xmutil was not asked")
+        for command in [self._command] if self._command else COMMANDS:
+            try:
+                watts = parse_platformstats(self._run(command))
+            except (OSError, ValueError) as error:
+                failure = error
+                continue
+            self._command = command
+            return {next(iter(self.total)): watts}
+        raise failure
+
+    def close(self) -> None:
+        """Nothing stays open."""

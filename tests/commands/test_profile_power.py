@@ -17,6 +17,9 @@ class Sensor:
     def available(self):
         return None
 
+    def close(self):
+        pass
+
     def period_s(self):
         return 0.005
 

@@ -62,6 +62,9 @@ class Steady:
     def available(self):
         return self.reason
 
+    def close(self):
+        pass
+
     def period_s(self):
         return 0.01
 
