@@ -38,6 +38,8 @@ def macs(node: ir.Node) -> int:
         case "MatMul" | "Gemm":
             contracted = shape[0][-2 if node.attributes.get_int("transA", 0) else -1]
             return prod(out) * contracted
+        case "MatMulNBits":  # com.microsoft: blocks of few bits, unpacked as they are multiplied
+            return prod(out) * node.attributes.get_int("K", 0)
         case "Conv":
             return prod(out) * prod(shape[1][1:])
         case "ConvTranspose":  # every input goes through its whole window
