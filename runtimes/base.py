@@ -52,6 +52,8 @@ class Runtime(ABC):
     name: ClassVar[str]
     extra: ClassVar[str | None] = None  # pip extra that brings its packages
     capabilities: ClassVar[Capabilities]
+    #: float weights are made of stored integers when a part is opened, but for integer products
+    folds_weights: ClassVar[bool] = False
 
     @abstractmethod
     def toolchain(self) -> dict[str, str]:

@@ -89,6 +89,7 @@ class OrtParts:
 class OrtRuntime(OnnxFiles):
     name = "ort"
     capabilities = CAPABILITIES
+    folds_weights = True
 
     def toolchain(self) -> dict[str, str]:
         try:
