@@ -120,13 +120,17 @@ def profile(speaker: Speaker, bundle: Path, **how: Any) -> None:
     bundle without words is shown pictures alone.
     """
     from edgevlm.commands.payoff_table import payoff_table
+    from edgevlm.commands.predict_table import predict_table
     from edgevlm.commands.profile import profile_bundle
     from edgevlm.commands.tables import profile_table
 
     with speaker.bar("profile") as advance:
         report = profile_bundle(bundle, **how, advance=advance)
-    profile_table(speaker, report)
-    payoff_table(speaker, report["payoff"])
+    if report.get("how") == "predicted":
+        predict_table(speaker, report)
+    else:
+        profile_table(speaker, report)
+        payoff_table(speaker, report["payoff"])
     speaker.emit(report)
 
 

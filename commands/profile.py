@@ -15,6 +15,7 @@ import numpy as np
 
 from edgevlm.commands.kept import keep
 from edgevlm.commands.payoff_table import stored_payoff
+from edgevlm.commands.predict import check_asked, predict_bundle
 from edgevlm.commands.session import open_for_answers, open_for_looks
 from edgevlm.compiler.bundle import Bundle, open_bundle
 from edgevlm.compiler.cost import image_tokens
@@ -53,6 +54,9 @@ def profile_bundle(
     (what to ask), EV3xx (bundle).
     """
     if device not in ("local", "cpu", "host"):
+        if ":" not in device:
+            check_asked(image=image, prompt=prompt, power=power)
+            return predict_bundle(path, device, ops=ops)
         raise UsageFault(
             "EV403",
             f"profile on device {device!r}",
