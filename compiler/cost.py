@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from edgevlm.compiler.contract import Contract
 
-__all__ = ["Cost", "count", "image_tokens", "macs"]
+__all__ = ["Cost", "attention_scores", "count", "image_tokens", "macs"]
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,21 @@ def macs(node: ir.Node) -> int:
         case "ConvTranspose":  # every input goes through its whole window
             return prod(shape[0]) * prod(shape[1][1:])
         case "Attention":
-            q, k = shape[:2]  # [B,heads,S,head_dim] or [B,S,heads * head_dim]; the past is 4-D
-            keys = k[-2] + (shape[4][2] if len(shape) > 4 and shape[4] else 0)
-            return (prod(q) + prod(out)) * keys
+            return (prod(shape[0]) + prod(out)) * _keys(shape)
     return 0
+
+
+def attention_scores(node: ir.Node) -> int:
+    """Numbers in the scores of an Attention node: [B,heads,S,keys]."""
+    shape = [list(v.shape) if v is not None and v.shape is not None else [] for v in node.inputs]
+    q = shape[0]
+    heads = q[1] if len(q) == 4 else node.attributes.get_int("q_num_heads", 1)
+    return q[0] * heads * q[-2] * _keys(shape)
+
+
+def _keys(shape: list[list[int]]) -> int:
+    """Of q, k, v, mask, past: [B,heads,S,head_dim] or [B,S,heads * head_dim]; the past is 4-D."""
+    return shape[1][-2] + (shape[4][2] if len(shape) > 4 and shape[4] else 0)
 
 
 def image_tokens(contract: Contract) -> dict[str, object]:

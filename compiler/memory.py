@@ -4,7 +4,8 @@ Two ends, since a runtime may do better or worse than it must:
 
     least   weights as they are stored, a tensor that parts share once; parts run one after another
             and give their activations back; what lies inside a fused kernel takes nothing
-    most    every part holds weights and activations of its own, every node's outputs take room
+    most    every part holds weights and activations of its own, every node's outputs take room,
+            and so do the scores within Attention
 
 Nothing is assumed to be computed in place. Counted from the graphs, so it is `predicted`.
 """
@@ -19,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.contract import Contract, Role
+from edgevlm.compiler.cost import attention_scores
 from edgevlm.compiler.fused import constants_of, fuse, is_view, source_of
 from edgevlm.compiler.layers import Size, size_of, weight_sizes, written
 
@@ -103,7 +105,8 @@ def activation_bytes(part: ir.Model, *, fused: bool, width: int = 4) -> int:
     else:
         nodes = [n for n in part.graph if n not in constant and not is_view(n)]
         runs = [((node,), set(node.outputs)) for node in nodes]
-    steps, size = [], {value: size_of(value).bytes(width) for value in given}
+    steps: list[Step] = []
+    size: dict[Hashable, int] = {value: size_of(value).bytes(width) for value in given}
     for nodes, writes in runs:
         inside = set(nodes)
         reads = {
@@ -115,6 +118,9 @@ def activation_bytes(part: ir.Model, *, fused: bool, width: int = 4) -> int:
         outer = {v for v in reads if v.producer() not in inside} - caches
         steps.append((outer, writes))
         size |= {v: size_of(v).bytes(width) for v in writes}
+        if not fused and nodes[0].op_type == "Attention":
+            size[nodes[0]] = attention_scores(nodes[0]) * width
+            writes.add(nodes[0])  # read by nobody, so gone behind it
     outputs = {source_of(v) for v in part.graph.outputs}
     return peak_bytes(steps, size, kept=given | (outputs & size.keys()), given=given)
 

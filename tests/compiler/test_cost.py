@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgevlm.compiler.cost import Cost, count
+from edgevlm.compiler.cost import Cost, attention_scores, count
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 
@@ -55,6 +55,20 @@ HEADS = "<q_num_heads = 4, kv_num_heads = 2>"
 def test_macs_by_hand(graph, ports, body, arrays, macs):
     part = graph(f"({ports[0]}) => ({ports[1]}) {{ {body} }}", **arrays)
     assert count(part).macs == macs
+
+
+@pytest.mark.parametrize(
+    ("ports", "inputs", "scores"),
+    [
+        (QKV, "(q, k, v)", 4 * 5 * 9),
+        (FOLDED, f"{HEADS}(q, k, v)", 4 * 5 * 9),
+        ((STEP[0], STEP[1]), "(q, k, v, , p, r)", 4 * 1 * 10),
+    ],
+)
+def test_scores_by_hand(graph, ports, inputs, scores):
+    out = "y, a, b" if "p" in inputs else "y"
+    part = graph(f"({ports[0]}) => ({ports[1]}) {{ {out} = Attention{inputs} }}")
+    assert attention_scores(part.graph.node(0)) == scores
 
 
 def test_bytes_and_nodes(graph):
