@@ -16,11 +16,14 @@ from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.executor import Feeds, PartCaller
+from edgevlm.compiler.memory import need_of
+from edgevlm.devices import find_device
 from edgevlm.devices.host import describe_host
+from edgevlm.devices.memory_limits import DOES_NOT_FIT, memory_verdict
 from edgevlm.runtimes import find_runtime
 from edgevlm.runtimes.ort.host_rates import host_rates
 
-__all__ = ["check_here"]
+__all__ = ["check_here", "zeros_of"]
 
 TURNS = (5, 15)  # at least, at most; three timed runs each
 
@@ -33,6 +36,10 @@ def check_here(bundle: Bundle, parts: dict[Role, Any]) -> tuple[dict[str, Any] |
     manifest = bundle.manifest
     try:
         runtime = find_runtime(manifest.target.runtime)
+        need = need_of(parts, manifest.contract, folds=runtime.folds_weights)
+        memory = memory_verdict(find_device("host-cpu"), need)
+        if memory["verdict"] == DOES_NOT_FIT:
+            return None, f"it does not fit this machine: {'; '.join(memory['why'])}"
         opened = runtime.open(bundle)
     except EdgeError as fault:
         return None, f"{fault.what}: {fault.why}"
@@ -63,12 +70,13 @@ def check_here(bundle: Bundle, parts: dict[Role, Any]) -> tuple[dict[str, Any] |
 def _measured(opened: PartCaller, contract: Contract) -> dict[Role, Any]:
     """ms of each part, run in turns with the others on zeros; masks let everything through."""
     roles = contract.roles
-    feeds = {role: _zeros(contract, role) for role in roles}
+    feeds = {role: zeros_of(contract, role) for role in roles}
     runs = [lambda role=role: opened.call(role, feeds[role]) for role in roles]
     return dict(zip(roles, in_turns(runs, turns=TURNS), strict=True))
 
 
-def _zeros(contract: Contract, role: Role) -> Feeds:
+def zeros_of(contract: Contract, role: Role) -> Feeds:
+    """Of every input of a part; masks let everything through."""
     kinds = {"FLOAT": np.float32, "INT64": np.int64, "INT8": np.int8, "BOOL": np.bool_}
     return {
         port.name: (np.ones if port.dtype == "BOOL" else np.zeros)(port.shape, kinds[port.dtype])

@@ -79,7 +79,8 @@ def need_of(
         alone = activation_bytes(part, fused=True, width=width)
         reused = max(reused, alone + (carried.bytes(width) if role in BEHIND else 0))
         kept += activation_bytes(part, fused=False)
-        for value in (*part.graph.inputs, *_made(part)):
+        leaving = (value for group in fuse(part) for value in written(group))
+        for value in (*part.graph.inputs, *leaving):
             largest = max(largest, (size_of(value).bytes(width), f"{role}/{value.name}"))
         if role == "connector":
             carried = sum((size_of(v) for v in part.graph.outputs), Size())
@@ -159,11 +160,6 @@ def peak_bytes(
                 alive.discard(value)
                 now -= size[value]
     return most
-
-
-def _made(part: ir.Model) -> Iterable[ir.Value]:
-    constant = constants_of(part)
-    return (v for node in part.graph if node not in constant for v in node.outputs)
 
 
 def _content(value: ir.Value) -> Hashable:

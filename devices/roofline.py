@@ -52,8 +52,6 @@ def kernel_time(
     rate = rates.ops.get(dtype)
     compute = 2 * macs / rate if rate else None
     memory = moved / rates.bandwidth if rates.bandwidth else None
-    if macs == 0 and compute is None and rates.bandwidth is None:
-        return None, None
     if compute is None and memory is None:
         return None, None
     longest = max(compute or 0.0, memory or 0.0)

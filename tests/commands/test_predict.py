@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgevlm.commands import predict_host
@@ -10,7 +12,9 @@ from edgevlm.commands.predicted import figures, products, stages_of, time_layers
 from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.cost import count
 from edgevlm.compiler.errors import JobFault, UsageFault
+from edgevlm.devices import memory_limits
 from edgevlm.devices.roofline import Rates
+from edgevlm.runtimes.ort.runtime import OrtRuntime
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,15 @@ def test_a_bundle_that_does_not_run_here_says_why(bundle, monkeypatch):
     assert report["this_machine"] is None and report["stages"]["vision"]["ms"] > 0
     assert "lacks its package: it runs the artifacts" in report["this_machine_note"]
     assert "layers" not in report
+
+
+def test_a_bundle_too_large_for_this_machine_is_not_run_on_it(bundle, monkeypatch):
+    small = replace(memory_limits.describe_host(), ram_gib=0.001)
+    monkeypatch.setattr(memory_limits, "describe_host", lambda: small)
+    monkeypatch.setattr(OrtRuntime, "open", lambda *_: pytest.fail("it was opened"))
+    report = predict_bundle(bundle, "jetson")
+    assert report["this_machine"] is None and report["memory"]["verdict"] == "fits"
+    assert report["this_machine_note"].startswith("it does not fit this machine: it takes at least")
 
 
 def test_where_nothing_is_published_nothing_is_predicted(bundle):
