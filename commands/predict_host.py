@@ -17,6 +17,7 @@ from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import EdgeError
 from edgevlm.compiler.executor import Feeds, PartCaller
 from edgevlm.compiler.memory import need_of
+from edgevlm.compiler.still import still_feeds
 from edgevlm.devices import find_device
 from edgevlm.devices.host import describe_host
 from edgevlm.devices.memory_limits import DOES_NOT_FIT, memory_verdict
@@ -68,7 +69,7 @@ def check_here(bundle: Bundle, parts: dict[Role, Any]) -> tuple[dict[str, Any] |
 
 
 def _measured(opened: PartCaller, contract: Contract) -> dict[Role, Any]:
-    """ms of each part, run in turns with the others on zeros; masks let everything through."""
+    """ms of each part, run in turns with the others."""
     roles = contract.roles
     feeds = {role: zeros_of(contract, role) for role in roles}
     runs = [lambda role=role: opened.call(role, feeds[role]) for role in roles]
@@ -76,9 +77,6 @@ def _measured(opened: PartCaller, contract: Contract) -> dict[Role, Any]:
 
 
 def zeros_of(contract: Contract, role: Role) -> Feeds:
-    """Of every input of a part; masks let everything through."""
+    """For every input of a part, as compiler/still.py has them."""
     kinds = {"FLOAT": np.float32, "INT64": np.int64, "INT8": np.int8, "BOOL": np.bool_}
-    return {
-        port.name: (np.ones if port.dtype == "BOOL" else np.zeros)(port.shape, kinds[port.dtype])
-        for port in contract.inputs(role)
-    }
+    return still_feeds((p.name, kinds[p.dtype], p.shape) for p in contract.inputs(role))
