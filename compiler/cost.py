@@ -25,7 +25,7 @@ class Cost:
 
 
 def count(part: ir.Model) -> Cost:
-    """MatMul, Gemm, convolutions and Attention are counted; element-wise work is not."""
+    """MatMul, Gemm, Einsum, convolutions and Attention; element-wise work is not counted."""
     weights = sum(v.const_value.nbytes for v in part.graph.initializers.values())
     return Cost(sum(macs(node) for node in part.graph), weights, len(part.graph))
 
@@ -44,6 +44,8 @@ def macs(node: ir.Node) -> int:
             return prod(out) * prod(shape[1][1:])
         case "ConvTranspose":  # every input goes through its whole window
             return prod(shape[0]) * prod(shape[1][1:])
+        case "Einsum":
+            return _einsum(node.attributes.get_string("equation", ""), shape)
         case "Attention":
             return (prod(shape[0]) + prod(out)) * _keys(shape)
     return 0
@@ -55,6 +57,19 @@ def attention_scores(node: ir.Node) -> int:
     q = shape[0]
     heads = q[1] if len(q) == 4 else node.attributes.get_int("q_num_heads", 1)
     return q[0] * heads * q[-2] * _keys(shape)
+
+
+def _einsum(equation: str, shape: list[list[int]]) -> int:
+    """A multiplication for every place of all axes together; one operand multiplies nothing."""
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    sizes: dict[str | int, int] = {}
+    for term, dims in zip(terms, shape, strict=True):
+        before, _, after = term.partition("...")
+        wide = len(dims) - len(before) - len(after)  # axes that the ellipsis stands for
+        names = [*before, *range(-wide, 0), *after]  # they meet from the right
+        for name, size in zip(names, dims, strict=True):
+            sizes[name] = max(size, sizes.get(name, 1))
+    return prod(sizes.values()) if len(terms) > 1 else 0
 
 
 def _keys(shape: list[list[int]]) -> int:
