@@ -42,11 +42,13 @@ def memory_verdict(device: Device, need: Need) -> dict[str, Any]:
             f"there are {mb(limit['bytes'])}"
         )
     pools = _pools(device)
-    held = f"{need.largest_name} alone takes {mb(need.largest)}"
+    piece = f"{mb(need.largest)} in one piece ({need.largest_name})"
     for i, pool in enumerate(pools):
         if need.largest > pool["bytes"]:
-            last = i == len(pools) - 1
-            (refused if last else conditions).append(f"{held}, more than {pool['text']}")
+            if i == len(pools) - 1:
+                refused.append(f"it takes {piece}, more than {pool['text']}")
+            else:
+                conditions.append(f"there are {piece}, more than {pool['text']}")
     verdict = DOES_NOT_FIT if refused else FITS_IF if conditions else FITS if limit else None
     found = {
         "verdict": verdict,
