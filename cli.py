@@ -113,7 +113,7 @@ def eval_(speaker: Speaker, bundle: Path, dataset: str, split: str, **chosen: An
     "--device",
     default="local",
     show_default=True,
-    help="local, ssh://USER@HOST, adb:SERIAL.",
+    help="local, ssh://USER@HOST, adb:SERIAL; a name predicts.",
 )
 @click.option("-n", type=int, default=100, show_default=True, help="Timed requests.")
 @click.option("--warmup", type=int, default=10, show_default=True, help="Untimed requests first.")
@@ -132,12 +132,16 @@ def profile(speaker: Speaker, bundle: Path, **how: Any) -> None:
     bundle without words is shown pictures alone.
     """
     from edgevlm.commands.payoff_table import payoff_table
+    from edgevlm.commands.predict_table import predict_table
     from edgevlm.commands.profile import profile_bundle
     from edgevlm.commands.profile_table import profile_table
 
     report = profile_bundle(bundle, **how, bar=speaker.bar)
-    profile_table(speaker, report)
-    payoff_table(speaker, report["payoff"])
+    if report.get("how") == "predicted":
+        predict_table(speaker, report)
+    else:
+        profile_table(speaker, report)
+        payoff_table(speaker, report["payoff"])
     speaker.emit(report)
 
 

@@ -15,6 +15,7 @@ import tables_kv
 import tables_llava
 import tables_ocr
 import tables_openvino
+import tables_predict
 import tables_quant
 import tables_reduction
 import tables_saliency
@@ -139,6 +140,7 @@ def page() -> str:
         tables_derive.section(),
         tables_ocr.section(),
         tables_openvino.section(),
+        tables_predict.section(),
     ]
     return "\n\n".join([head, *sections]) + "\n"
 

@@ -73,7 +73,7 @@ STEPS = click.IntRange(1, 1_000_000)
     show_default=True,
     help="Time pruned and quantised against not; full: at several sizes, too.",
 )
-@click.option("--force", is_flag=True, help="Replace a bundle; keep what does not pay.")
+@click.option("--force", is_flag=True, help="Replace a bundle; keep what does not pay or fit.")
 @speaks
 def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
     """Compile MODEL into a bundle: a bundled name, an exported folder or a Hugging Face folder.

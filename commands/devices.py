@@ -104,7 +104,7 @@ def _facts(shown: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Mappin
                 continue
             where = f"{place} {item['name']}" if "name" in item else place
             if "confidence" in item:
-                saying = item.get("text") or item.get("covers") or _takes(item)
+                saying = item.get("text") or item.get("covers") or item.get("what") or _takes(item)
                 yield (f"{where}: {saying}" if saying else where), item
             yield from _facts(item, f"{where}.")
 

@@ -17,6 +17,7 @@ from edgevlm.commands.compile_inputs import CalibrationInputs
 from edgevlm.commands.compile_options import CompileOptions
 from edgevlm.commands.derived import compare_derived, saying_no_more
 from edgevlm.commands.derived_domain import compare_domain
+from edgevlm.commands.memory_check import check_memory
 from edgevlm.commands.narrow_latency import budget_step, settle_latency
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
 from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge
@@ -110,6 +111,7 @@ def finish(
     if shown is not original:
         first = observe(shown, probes)
     proof = Proof(applied, seen, agree_source=_agree(first, seen))
+    memory = check_memory(model, device, runtime, force=options.force)
     with atomic_folder(options.out, options.force) as draft:
         progress(f"lower to {runtime.name}")
         artifacts = runtime.lower(model, draft)
@@ -145,7 +147,7 @@ def finish(
                 timed=options.payoff != "none",
                 force=options.force,
             )
-        report = compile_report(model, bundle, proof)
+        report = compile_report(model, bundle, proof) | {"memory": memory}
         report["notes"] += calibration.notes if calibration else ()
         derived = None
         if asked_for and calibration:

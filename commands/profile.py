@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from edgevlm.commands.kept import keep as keep_report
 from edgevlm.commands.payoff_table import stored_payoff
+from edgevlm.commands.predict import check_asked, predict_bundle
 from edgevlm.commands.profile_here import Advance, Order, measure
 from edgevlm.commands.profile_there import Bar, measure_there
 from edgevlm.compiler.bundle import open_bundle
@@ -53,18 +53,15 @@ def profile_bundle(
 ) -> dict[str, Any]:
     """Time whole requests; the JSON of `edgevlm profile --json`.
 
-    device: local, ssh://USER@HOST or adb:SERIAL. The requests are the bundle's goldens in turn, or
-    one picture (and question) of the caller's. python, keep: as for `measure_there`. Raises EV220
-    (a question to a bundle without words), EV403 (device), EV410 (n, warm-up, duration), EV411
-    (what to ask), EV430-EV439 (a device elsewhere), EV3xx (bundle).
+    device: local, ssh://USER@HOST or adb:SERIAL; with the name of a device file the times are
+    predicted (commands/predict.py). The requests are the bundle's goldens in turn, or one picture
+    (and question) of the caller's. python, keep: as for `measure_there`. Raises EV220 (a question
+    to a bundle without words), EV301, EV403 (device), EV410 (n, warm-up, duration), EV411 (what to
+    ask), EV430-EV439 (a device elsewhere), EV3xx (bundle).
     """
     if device not in HERE and not is_address(device):
-        raise UsageFault(
-            "EV403",
-            f"profile on device {device[:200]!r}",
-            "there are local, ssh://USER@HOST and adb:SERIAL",
-            f"edgevlm profile {shlex.quote(str(path))} --device local",
-        )
+        check_asked(image=image, prompt=prompt, power=power, duration=duration, python=python)
+        return predict_bundle(path, device, ops=ops)
     bundle = open_bundle(path)
     words = bundle.manifest.contract.kind == "vlm"
     check_request(path, words, image, prompt)

@@ -46,6 +46,7 @@ def compile_table(speaker: Speaker, report: dict[str, Any]) -> None:
         f"{agree if answers['probes'] else ''}{report['seconds']:.1f} s, "
         f"peak {report['peak_rss_mb']:.0f} MB"
     )
+    speaker.say(f"memory: {report['memory']['text']}")
     for note in report["notes"]:
         speaker.say(f"note: {note}")
     for i, command in enumerate(report["next"]):

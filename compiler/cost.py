@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from edgevlm.compiler.contract import Contract
 
-__all__ = ["Cost", "count", "image_tokens", "macs"]
+__all__ = ["Cost", "attention_scores", "count", "image_tokens", "macs"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Cost:
 
 
 def count(part: ir.Model) -> Cost:
-    """MatMul, Gemm, convolutions and Attention are counted; element-wise work is not."""
+    """MatMul, Gemm, Einsum, convolutions and Attention; element-wise work is not counted."""
     weights = sum(v.const_value.nbytes for v in part.graph.initializers.values())
     return Cost(sum(macs(node) for node in part.graph), weights, len(part.graph))
 
@@ -38,15 +38,43 @@ def macs(node: ir.Node) -> int:
         case "MatMul" | "Gemm":
             contracted = shape[0][-2 if node.attributes.get_int("transA", 0) else -1]
             return prod(out) * contracted
+        case "MatMulNBits":  # com.microsoft: blocks of few bits, unpacked as they are multiplied
+            return prod(out) * node.attributes.get_int("K", 0)
         case "Conv":
             return prod(out) * prod(shape[1][1:])
         case "ConvTranspose":  # every input goes through its whole window
             return prod(shape[0]) * prod(shape[1][1:])
+        case "Einsum":
+            return _einsum(node.attributes.get_string("equation", ""), shape)
         case "Attention":
-            q, k = shape[:2]  # [B,heads,S,head_dim] or [B,S,heads * head_dim]; the past is 4-D
-            keys = k[-2] + (shape[4][2] if len(shape) > 4 and shape[4] else 0)
-            return (prod(q) + prod(out)) * keys
+            return (prod(shape[0]) + prod(out)) * _keys(shape)
     return 0
+
+
+def attention_scores(node: ir.Node) -> int:
+    """Numbers in the scores of an Attention node: [B,heads,S,keys]."""
+    shape = [list(v.shape) if v is not None and v.shape is not None else [] for v in node.inputs]
+    q = shape[0]
+    heads = q[1] if len(q) == 4 else node.attributes.get_int("q_num_heads", 1)
+    return q[0] * heads * q[-2] * _keys(shape)
+
+
+def _einsum(equation: str, shape: list[list[int]]) -> int:
+    """A multiplication for every place of all axes together; one operand multiplies nothing."""
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    sizes: dict[str | int, int] = {}
+    for term, dims in zip(terms, shape, strict=True):
+        before, _, after = term.partition("...")
+        wide = len(dims) - len(before) - len(after)  # axes that the ellipsis stands for
+        names = [*before, *range(-wide, 0), *after]  # they meet from the right
+        for name, size in zip(names, dims, strict=True):
+            sizes[name] = max(size, sizes.get(name, 1))
+    return prod(sizes.values()) if len(terms) > 1 else 0
+
+
+def _keys(shape: list[list[int]]) -> int:
+    """Of q, k, v, mask, past: [B,heads,S,head_dim] or [B,S,heads * head_dim]; the past is 4-D."""
+    return shape[1][-2] + (shape[4][2] if len(shape) > 4 and shape[4] else 0)
 
 
 def image_tokens(contract: Contract) -> dict[str, object]:

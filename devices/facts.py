@@ -18,6 +18,7 @@ __all__ = [
     "Key",
     "Kibibytes",
     "Megahertz",
+    "Microseconds",
     "Number",
     "Source",
     "Sourced",
@@ -79,6 +80,7 @@ GigabytesPerSecond = Annotated[Fact, _in("GB/s")]
 Kibibytes = Annotated[Fact, _in("KiB")]
 TeraOpsPerSecond = Annotated[Fact, _in("Top/s")]
 Megahertz = Annotated[Fact, _in("MHz")]
+Microseconds = Annotated[Fact, _in("us")]
 Watts = Annotated[Fact, _in("W")]
 
 

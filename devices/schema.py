@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.devices.claims import Published, Trap
 from edgevlm.devices.facts import (
     Channels,
     Count,
@@ -28,6 +29,7 @@ from edgevlm.devices.facts import (
     Key,
     Kibibytes,
     Megahertz,
+    Microseconds,
     Number,
     Source,
     Sourced,
@@ -46,6 +48,7 @@ __all__ = [
     "Measured",
     "Memory",
     "PowerMode",
+    "Published",
     "Rail",
     "Trap",
     "Unit",
@@ -59,6 +62,8 @@ class Memory(Strict):
     dram: Gigabytes | None = None
     bandwidth: GigabytesPerSecond | None = None
     sram: Kibibytes | None = None
+    system: Gigabytes | None = None  # of dram, that its system keeps to itself
+    scratch: Gigabytes | None = None  # that its runtime takes beside the model
 
 
 class Matrices(Strict):
@@ -93,6 +98,7 @@ class Unit(Sourced):
     dtypes: dict[Dtype, DtypeRate] = {}
     clock: Megahertz | None = None  # that the rates are for
     sram: Kibibytes | None = None  # of its own: L2, VTCM, buffers
+    launch: Microseconds | None = None  # from one kernel to the next, with nothing to compute
 
 
 class Fabric(Strict):
@@ -121,14 +127,6 @@ class Rail(Sourced):
     total: bool = False
 
 
-class Trap(Sourced):
-    """Something that bites on this device; `value` and `unit` when it is a limit."""
-
-    text: Text
-    value: Number | None = None
-    unit: Text | None = None
-
-
 class Measured(Strict):
     """One figure we measured, with what is needed to measure it again."""
 
@@ -144,7 +142,9 @@ class Measured(Strict):
 
 
 #: that vary from machine to machine where the device is the one the command runs on
-_CLAIMS = ("memory", "units", "fabric", "matrices", "power_modes", "rails", "measured")
+_CLAIMS = (
+    *("memory", "units", "fabric", "matrices", "power_modes", "rails", "published", "measured"),
+)
 
 
 class Device(Strict):
@@ -169,6 +169,7 @@ class Device(Strict):
     rails: tuple[Rail, ...] = ()
     traps: dict[Key, Trap] = {}
     measured: tuple[Measured, ...] = ()
+    published: tuple[Published, ...] = ()  # by others, of models that are known
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -56,6 +56,8 @@ class Runtime(ABC):
     extra: ClassVar[str | None] = None  # pip extra that brings its packages
     architectures: ClassVar[tuple[str, ...]] = ()  # that it runs on, as `uname -m` names them
     runs_with: ClassVar[tuple[str, ...]] = ()  # packages that run its bundles where edgevlm is not
+    #: float weights are made of stored integers when a part is opened, but for integer products
+    folds_weights: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 
 from edgevlm.compiler.contract import Role
+from edgevlm.compiler.still import still_feeds
 from edgevlm.runtimes.base import NodeTime, OpTime, by_op
 from edgevlm.runtimes.ort import runtime
 
 __all__ = ["node_times", "profile_part", "zero_feeds"]
 
 KERNEL = "_kernel_time"
-DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int8)": np.int8}
+DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(int64)": np.int64,
+    "tensor(int8)": np.int8,
+    "tensor(bool)": np.bool_,
+}
 
 
 def profile_part(path: Path, role: Role, settings: dict[str, Any], runs: int) -> list[OpTime]:
@@ -45,10 +51,5 @@ def node_times(path: Path, settings: dict[str, Any], runs: int) -> list[NodeTime
 
 
 def zero_feeds(session: Any) -> dict[str, np.ndarray]:
-    """Zeros for every input of a static session; masks let everything through."""
-    return {
-        i.name: np.ones(i.shape, bool)
-        if i.type == "tensor(bool)"
-        else np.zeros(i.shape, DTYPES[i.type])
-        for i in session.get_inputs()
-    }
+    """For every input of a static session, as compiler/still.py has them."""
+    return still_feeds((i.name, DTYPES[i.type], i.shape) for i in session.get_inputs())

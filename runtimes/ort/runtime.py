@@ -85,6 +85,7 @@ class OrtParts:
 
 class OrtRuntime(OnnxFiles):
     name = "ort"
+    folds_weights = True
     architectures = ("x86_64", "aarch64", "arm64")
     runs_with = ("numpy", "onnxruntime", "pillow", "pydantic", "tokenizers")
 

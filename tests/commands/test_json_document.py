@@ -56,6 +56,10 @@ CALLS = {
         words("eval C --dataset fashion-mnist --data F --classes bag,coat --limit 30"),
     ],
     "profile": [("profile", "B", "-n", "2", "--ops"), ("profile", "B", "-n", "1")],
+    "profile of a device that is not at hand": [
+        ("profile", "B", "--device", "jetson", "--ops"),
+        ("profile", "B", "--device", "pixel-9"),
+    ],
     "sweep": [
         words(
             "sweep easyvqa-tiny --target cpu --over tokens=16,99 --dataset easy-scenes "

@@ -116,7 +116,7 @@ def test_one_request_is_enough(edgevlm, bundle):
         (("-n", "-1"), 2, "EV410"),
         (("--warmup", "-1"), 2, "EV410"),
         (("-n", "1.5"), 2, "EV001"),
-        (("--device", "nowhere"), 2, "EV403"),
+        (("--device", "nowhere"), 2, "EV301"),
         (("--device", "ssh://-oProxyCommand=x"), 2, "EV430"),
         (("--device", "ssh://host/path"), 2, "EV430"),
         (("--device", "ssh://host:70000"), 2, "EV430"),

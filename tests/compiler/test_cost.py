@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgevlm.compiler.cost import Cost, count
+from edgevlm.compiler.cost import Cost, attention_scores, count
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 
@@ -43,6 +43,11 @@ HEADS = "<q_num_heads = 4, kv_num_heads = 2>"
          "y = ConvTranspose<strides = [2,2]>(x, w)", {"w": z(3, 10, 4, 4)}, 3 * 8 * 8 * 10 * 4 * 4),
         (("float[1,4,8,8] x", "float[1,6,9,9] y"), "y = ConvTranspose<group = 2>(x, w)",
          {"w": z(4, 3, 2, 2)}, 4 * 8 * 8 * 3 * 2 * 2),
+        (("float[2,3,5,7] x, float[7,4] z", "float[2,3,5,4] y"),
+         'y = Einsum<equation = "...ij,jk->...ik">(x, z)', {}, 2 * 3 * 5 * 7 * 4),
+        (("float[2,5,7] x, float[2,4,7] z", "float[2,5,4] y"),
+         'y = Einsum<equation = "bij, bkj -> bik">(x, z)', {}, 2 * 5 * 7 * 4),
+        (("float[5,7] x", "float[7,5] y"), 'y = Einsum<equation = "ij->ji">(x)', {}, 0),
         (QKV, "y = Attention(q, k, v)", {}, 4 * 5 * 9 * 8 + 4 * 5 * 9 * 6),
         (GROUPED, "y = Attention(q, k, v)", {}, 2 * 4 * 5 * 9 * 8),  # four heads share two of keys
         (FOLDED, f"y = Attention{HEADS}(q, k, v)", {}, 2 * 4 * 5 * 9 * 8),
@@ -50,11 +55,25 @@ HEADS = "<q_num_heads = 4, kv_num_heads = 2>"
         (ONE, f"y, a, b = Attention{HEADS}(q, k, v, , p, r)", {}, 2 * 4 * 1 * 10 * 8),
         (("float[9,9] x", "float[9,9] y"), "a = Softmax(x) b = Add(a, x) y = Gelu(b)", {}, 0),
     ],
-    ids=range(16),
+    ids=range(19),
 )  # fmt: skip
 def test_macs_by_hand(graph, ports, body, arrays, macs):
     part = graph(f"({ports[0]}) => ({ports[1]}) {{ {body} }}", **arrays)
     assert count(part).macs == macs
+
+
+@pytest.mark.parametrize(
+    ("ports", "inputs", "scores"),
+    [
+        (QKV, "(q, k, v)", 4 * 5 * 9),
+        (FOLDED, f"{HEADS}(q, k, v)", 4 * 5 * 9),
+        ((STEP[0], STEP[1]), "(q, k, v, , p, r)", 4 * 1 * 10),
+    ],
+)
+def test_scores_by_hand(graph, ports, inputs, scores):
+    out = "y, a, b" if "p" in inputs else "y"
+    part = graph(f"({ports[0]}) => ({ports[1]}) {{ {out} = Attention{inputs} }}")
+    assert attention_scores(part.graph.node(0)) == scores
 
 
 def test_bytes_and_nodes(graph):

@@ -66,7 +66,17 @@ total = true
 [traps.cma_ceiling]
 text = "the contiguous pool ends here"
 value = 950
-unit = "MB"
+unit = "MiB"
+limits = "contiguous"
+{SOURCED.replace(", ", chr(10))}
+
+[[published]]
+what = "ViT-B/16"
+value = 3.5
+unit = "ms"
+gmac = 17.5
+dtype = "fp16"
+runtime = "tflite"
 {SOURCED.replace(", ", chr(10))}
 
 [[measured]]
@@ -101,6 +111,8 @@ def test_a_full_file_is_read_with_units_filled_in():
     assert device.measured[0].date.isoformat() == "2026-01-31"
     assert "bf16" not in gpu.dtypes
     assert device.fabric.lut.source == "https://example.org/fabric" and device.fabric.uram is None
+    assert device.published[0].rate == pytest.approx(2 * 17.5e9 / 3.5e-3)
+    assert device.traps["cma_ceiling"].limits == "contiguous"
     assert device.matrices.channels == 16 and device.matrices.multiple.unit == "channels"
 
 
@@ -140,6 +152,10 @@ def test_a_device_cannot_be_changed():
         ("value = 33", "value = 68", "units.0.dtypes.int8", "swapped"),
         ("[units.dtypes.int8]", "[units.dtypes.int7]", "units.0.dtypes.int7", "int8"),
         ('kind = "gpu"', 'kind = "tpu"', "units.0.kind", "'npu'"),
+        ('unit = "MiB"', 'unit = "MB"', "traps.cma_ceiling", "a value in MiB"),
+        ("value = 950\n", "", "traps.cma_ceiling", "a value in MiB"),
+        ("gmac = 17.5", "gmac = 0", "published.0.gmac", "greater than 0"),
+        ('dtype = "fp16"', 'dtype = "fp17"', "published.0.dtype", "fp16"),
         ("{value = 53200,", "{value = 0.5,", "fabric.lut", "a whole number"),
         (
             'dsp = {value = 220, source = "sheet"',
@@ -178,7 +194,7 @@ def test_a_device_cannot_be_changed():
             'runtime = "tensorrt"',
             'runtime = "tensorrt"\nhost = true',
             "file as a whole",
-            "memory, units, fabric, matrices, power_modes, rails, measured must go",
+            "memory, units, fabric, matrices, power_modes, rails, published, measured must go",
         ),
     ],
 )
