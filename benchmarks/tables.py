@@ -12,6 +12,7 @@ from pathlib import Path
 import tables_default
 import tables_derive
 import tables_kv
+import tables_link
 import tables_llava
 import tables_ocr
 import tables_openvino
@@ -141,6 +142,7 @@ def page() -> str:
         tables_ocr.section(),
         tables_openvino.section(),
         tables_predict.section(),
+        tables_link.section(),
     ]
     return "\n\n".join([head, *sections]) + "\n"
 

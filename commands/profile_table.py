@@ -71,6 +71,8 @@ def _watts(power: dict[str, Any]) -> str:
     said = [f"{power['watts']:.2f} W in the mean"]
     if power["peak_watts"] is not None:
         said.append(f"{power['peak_watts']:.2f} W at most")
+    if power["joules_per_image"] is not None:
+        said.append(f"{power['joules_per_image']:.4f} J an image")
     if power["fps_per_watt"] is not None:
         said.append(f"{power['fps_per_watt']:.2f} images/s a watt")
     return ", ".join(said) + f" ({power['meter']})"

@@ -2,7 +2,8 @@
 
 A client such as ssh or adb ends with statuses of its own, which look like those of the line that it
 carried. So the shell there says at the end how the line went, on stderr; where that is missing the
-link broke on the way, and nothing that came is trusted to be whole.
+link broke on the way, and nothing that came is trusted to be whole. What a login prints before the
+line begins (a greeting in somebody's .bashrc) is not taken for its output.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import IO, ClassVar, Literal
 __all__ = ["Connection", "LinkLost", "Reply"]
 
 MOST_BYTES = 64 * 2**20  # of one reply
+MOST_LINE = 2**16  # bytes, of what a login prints
 STILL_S = 60.0  # without a byte either way, where the client does not notice by itself
 SAID = 2000  # characters of a client's complaint that are kept
 
@@ -85,16 +87,19 @@ class Connection(ABC):
             child.wait()
             writer.join()
             status, said = self._ended(errors, mark)
-        return Reply(status, bytes(out), said)
+        return Reply(status, bytes(out).partition(f"{mark}\n".encode())[2], said)
 
     @contextlib.contextmanager
     def open(self, line: str, within_s: float | None = None) -> Iterator[subprocess.Popen[bytes]]:
         """A line that goes on while its pipes are used; ended with the block, or `within_s`."""
-        child = self._popen(line, subprocess.DEVNULL)
+        mark = _mark()
+        child = self._popen(f"echo {mark}; {line}", subprocess.DEVNULL)
         alarm = threading.Timer(within_s or 0.0, _end, (child,))
         if within_s:
             alarm.start()
         try:
+            while (said := child.stdout.readline(MOST_LINE)) and said.strip() != mark.encode():
+                pass
             yield child
         finally:
             alarm.cancel()
@@ -114,9 +119,9 @@ class Connection(ABC):
 
     @contextlib.contextmanager
     def _child(self, line: str, still_s: float) -> Iterator[tuple]:
-        mark = f"ended-{secrets.token_hex(8)}"
+        mark = _mark()
         with tempfile.TemporaryFile() as errors:
-            child = self._popen(f"( {line}\n); echo {mark}=$? >&2", errors)
+            child = self._popen(f"echo {mark}; ( {line}\n); echo {mark}=$? >&2", errors)
             watch = _Watch(child, still_s)
             try:
                 yield child, watch.beat, errors, mark
@@ -131,6 +136,10 @@ class Connection(ABC):
         if found is None:
             raise self.complaint(said[-SAID:].strip())
         return int(found[1]), said[: found.start()].strip()
+
+
+def _mark() -> str:
+    return f"line-{secrets.token_hex(8)}"
 
 
 class _Watch:

@@ -25,6 +25,16 @@ def test_quotes_dollars_and_newlines_are_those_of_the_line(here):
     assert here.run("""a='it'"'"'s'\nprintf '%s' "$a \\$b" """).text == "it's $b"
 
 
+def test_what_a_login_prints_is_no_output(here, monkeypatch):
+    plain = here.argv
+    monkeypatch.setattr(here, "argv", lambda line: plain(f"echo Welcome; echo hi >&2; {line}"))
+    assert here.run("cat", [b"only this"]).out == b"only this"
+    with here.open("cat") as child:
+        child.stdin.write(b"and this\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"and this\n"
+
+
 def test_a_client_that_dies_is_a_lost_link_and_no_status(here):
     with pytest.raises(LinkLost, match="cut"):
         here.run("echo half; kill -9 $$; sleep 1")
@@ -32,8 +42,8 @@ def test_a_client_that_dies_is_a_lost_link_and_no_status(here):
 
 def test_what_the_line_prints_is_not_taken_for_its_end(here):
     """Only the mark of this very call counts."""
-    reply = here.run("echo 'ended-0000000000000000=0' >&2; exit 4")
-    assert reply.status == 4 and "ended-0000" in reply.err
+    reply = here.run("echo 'line-0000000000000000=0' >&2; exit 4")
+    assert reply.status == 4 and "line-0000" in reply.err
 
 
 def test_a_link_that_is_still_is_given_up(here):
