@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.devices.connect.address import connection_to, is_address
+from edgevlm.devices.connect.clock import Alignment
+from edgevlm.devices.host import boot_time
 from edgevlm.devices.power import check_meter
 from edgevlm.devices.profiler import check_counts
 from edgevlm.models.processing.image import load_image
@@ -81,21 +85,36 @@ def profile_bundle(
         with bar("profile") as advance:
             measured = measure(bundle, order, advance)
         measured["device"] = {"reached": "local", "cuts": 0, "clock": None}
+        aligned = Alignment(0.0, 0.0)
     else:
         connection = connection_to(device)
         if image is not None:
             load_image(image)  # what is wrong with it is told before anything is copied
-        measured = measure_there(bundle, order, connection, bar, python=python, keep=keep)
+        measured, aligned = measure_there(bundle, order, connection, bar, python=python, keep=keep)
+    window = measured.pop("window_s")
     report = {
         "schema": 1,
         "bundle": str(path),
         "bundle_mb": round(bundle.bytes / 1e6, 3),
         "image_tokens": image_tokens(bundle.manifest.contract),
         **measured,
+        "timed": _moments(window, aligned),
         "payoff": stored_payoff(bundle),
     }
     keep_report("profile", bundle, report)
     return report
+
+
+def _moments(window: Sequence[float], aligned: Alignment | None) -> dict[str, Any] | None:
+    """When the timed requests ran, by our UTC clock: what a meter of ours saw is laid over it."""
+    if aligned is None:
+        return None
+    now = time.time() - boot_time()
+    begin, end = (
+        datetime.fromtimestamp(now + aligned.ours(at), UTC).isoformat(timespec="milliseconds")
+        for at in window
+    )
+    return {"begin": begin, "end": end, "error_s": aligned.error_s}
 
 
 def seconds(text: str) -> float:

@@ -96,6 +96,7 @@ def measure(
     report = {
         **data,
         "requests": len(requests),
+        "window_s": result.window,
         "state": {"before": before, "after": describe_state()},
         "thermal": thermal.as_json(),
         "sustained": sustained([times["end_to_end"][0] for times in result.requests]),

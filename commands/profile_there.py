@@ -43,8 +43,8 @@ def measure_there(
     *,
     python: str | None = None,
     keep: bool = False,
-) -> dict[str, Any]:
-    """What `measure` says of that device, and `device`: how it was reached.
+) -> tuple[dict[str, Any], Alignment | None]:
+    """What `measure` says of that device, with `device`: how it was reached; its clock.
 
     python: an interpreter there. keep: leave the copy of the bundle for the next call. Raises
     EV431-EV439 (the device), EV101 (artifacts), and what `measure` raises there.
@@ -70,7 +70,7 @@ def measure_there(
         after = align(connection)
     finally:
         _leave(device, job, None if keep else copied)
-    return result | {"device": _described(device, before, after)}
+    return result | {"device": _described(device, before, after)}, after or before
 
 
 def _items(bundle: Bundle) -> dict[str, Item]:
@@ -111,7 +111,7 @@ def parsed(data: bytes, address: str) -> dict[str, Any]:
         result = json.loads(data)
         if "error" in result:
             fault = JobFault.relayed(result["error"], f"on {address}")
-        elif {"stages", "host", "n"} <= result.keys():
+        elif {"stages", "host", "n", "window_s"} <= result.keys():
             return result
         else:
             raise ValueError("figures are missing")

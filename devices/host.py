@@ -12,11 +12,12 @@ import math
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Host", "clock_mhz", "describe_host", "peak_rss_mb", "tool_versions"]
+__all__ = ["Host", "boot_time", "clock_mhz", "describe_host", "peak_rss_mb", "tool_versions"]
 
 # Instruction sets that decide how fast int8 and fp16 run: x86 names, then Arm's.
 _FLAGS = (
@@ -87,6 +88,11 @@ def clock_mhz(root: Path = Path("/")) -> float | None:
     """Core 0's clock in MHz now, or None where the kernel does not say (most virtual machines)."""
     khz = _read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
     return int(khz) / 1e3 if khz and khz.isdigit() else None
+
+
+def boot_time() -> float:
+    """Seconds of the clock that nobody sets, sleep included: that of /proc/uptime on Linux."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def tool_versions(names: Iterable[str]) -> dict[str, str | None]:

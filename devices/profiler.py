@@ -23,7 +23,7 @@ from time import monotonic
 from typing import Any
 
 from edgevlm.compiler.errors import JobFault, UsageFault
-from edgevlm.devices.host import Host, clock_mhz, describe_host, peak_rss_mb
+from edgevlm.devices.host import Host, boot_time, clock_mhz, describe_host, peak_rss_mb
 from edgevlm.devices.power import EnergyResult, Meter, measure_energy
 from edgevlm.devices.stats import Summary, percentile, summarise
 from edgevlm.devices.thermal import Thermal
@@ -53,6 +53,7 @@ class Profile:
     peak_rss_mb: float  # 1e6 bytes, of the whole process since it began
     host: Host
     requests: Sequence[Times] = ()  # timed ones, in order
+    window: tuple[float, float] = (0.0, 0.0)  # of them, by `boot_time` of the machine
 
     @property
     def energy_j_per_answer(self) -> float | None:
@@ -122,6 +123,7 @@ def profile(
     host = describe_host()
     clock: float | None = None
     requests: list[Times] = []
+    window = (0.0, 0.0)
 
     def advance(done: int) -> None:
         if progress and duration_s is None:
@@ -133,10 +135,10 @@ def profile(
             advance(i + 1)
 
     def timed() -> int:
-        nonlocal clock
+        nonlocal clock, window
         if thermal:
             thermal.begin()
-        began = monotonic()
+        began, start = monotonic(), boot_time()
         while (len(requests) < n) if duration_s is None else (monotonic() - began < duration_s):
             requests.append(answer_once(len(requests)))
             if thermal:
@@ -144,6 +146,7 @@ def profile(
             advance(warmup + len(requests))
             if progress and duration_s is not None:
                 progress(int(min(monotonic() - began, duration_s)), int(duration_s))
+        window = (start, boot_time())
         clock = clock_mhz()
         if thermal:
             thermal.end()
@@ -161,7 +164,9 @@ def profile(
         warm_up()
         timed()
     note = energy.note if energy else f"not measured: {reason}"
-    return _gather(requests, energy, note, warmup, how, dataclasses.replace(host, clock_mhz=clock))
+    host = dataclasses.replace(host, clock_mhz=clock)
+    found = _gather(requests, energy, note, warmup, how, host)
+    return dataclasses.replace(found, window=window)
 
 
 def _gather(

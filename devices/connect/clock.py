@@ -8,13 +8,13 @@ is off by half of its round trip at most, and by what the device's clock leaves 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgevlm.devices.connect.connection import Connection
+from edgevlm.devices.host import boot_time
 
-__all__ = ["Alignment", "align", "best", "boot_time"]
+__all__ = ["Alignment", "align", "best"]
 
 TRIES = 9
 WITHIN_S = 15.0  # all of them, the link made anew included
@@ -32,11 +32,6 @@ class Alignment:
 
     def ours(self, there_s: float) -> float:
         return there_s + self.offset_s
-
-
-def boot_time() -> float:
-    """Our clock, seconds."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def best(exchanges: list[tuple[float, float, float]]) -> Alignment:

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
 
@@ -26,16 +27,21 @@ def there(sshd):
 
 
 def test_all_figures_and_nothing_left_behind(edgevlm, sshd, there, bundle):
-    ended = edgevlm("profile", bundle, *there, "-n", "8", "--warmup", "2", "--ops", "--json")
-    report = ended.json
-    assert ended.status == 0 and report["n"] == 8 and report["bundle"] == str(bundle)
+    before = time.time()
+    done = edgevlm("profile", bundle, *there, "-n", "8", "--warmup", "2", "--ops", "--json")
+    report = done.json
+    assert done.status == 0 and report["n"] == 8 and report["bundle"] == str(bundle)
     assert {stage["how"] for stage in report["stages"].values()} == {"measured-device"}
     assert report["device"]["reached"] == "ssh" and report["device"]["cuts"] == 0
+    timed = report["timed"]
+    began, ended = (datetime.fromisoformat(timed[at]).timestamp() for at in ("begin", "end"))
+    slack = timed["error_s"]
+    assert before - slack < began < ended < time.time() + slack and slack < 0.5
     clock = report["device"]["clock"]
     assert abs(clock["drift_s"]) <= 2 * clock["error_s"]
     assert {row["how"] for row in report["ops"]} == {"measured-device"}
-    assert f"copy to {sshd.address}" in ended.err and "10 of 10" in ended.err
-    assert sshd.address not in ended.out  # reports get published
+    assert f"copy to {sshd.address}" in done.err and "10 of 10" in done.err
+    assert sshd.address not in done.out  # reports get published
     assert sshd.left == []
 
 
