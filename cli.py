@@ -19,6 +19,7 @@ from edgevlm.commands.compile_verb import compile_
 from edgevlm.commands.derive_verb import derive
 from edgevlm.commands.listing import devices, doctor, passes
 from edgevlm.commands.output import Speaker
+from edgevlm.commands.report_verb import report
 from edgevlm.commands.sweep_verb import sweep
 
 __all__ = ["cli", "main"]
@@ -194,6 +195,7 @@ cli.add_command(compare)
 cli.add_command(compile_)
 cli.add_command(derive)
 cli.add_command(sweep)
+cli.add_command(report)
 cli.add_command(passes)
 cli.add_command(devices)
 cli.add_command(doctor)

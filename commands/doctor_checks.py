@@ -26,7 +26,7 @@ _EXTRAS = {
     "coreml": "later: --target iphone through Core ML",
     "coreai": "later: --target iphone through Core AI",
     "fpga": "later: --target fpga",
-    "report": "edgevlm sweep: its plot",
+    "report": "edgevlm sweep: its plot, edgevlm inspect --plot",
     "ray": "edgevlm derive --on ray://HEAD",
     "data": "make demo, edgevlm eval --dataset easy-vqa",
     "dev": "make test",
@@ -37,7 +37,7 @@ _PROGRAMS = (
     (("adb",), "edgevlm profile --device adb:SERIAL", "adb"),
     (
         ("chromium", "chromium-browser", "google-chrome"),
-        "later: testing HTML reports in a browser",
+        "make test: looking at the page of edgevlm report",
         "chromium",
     ),
     (("verilator",), "later: --target fpga, running the RTL", "verilator"),

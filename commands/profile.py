@@ -95,6 +95,7 @@ def profile_bundle(
     report = {
         "schema": 1,
         "bundle": str(path),
+        "digest": bundle.digest,
         "bundle_mb": round(bundle.bytes / 1e6, 3),
         "image_tokens": image_tokens(bundle.manifest.contract),
         **measured,

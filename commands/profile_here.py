@@ -105,7 +105,7 @@ def measure(
     }
     if order.ops:
         runtime = find_runtime(bundle.manifest.target.runtime)
-        report["ops"] = [{**vars(row), "how": how} for row in runtime.profile_ops(bundle)]
+        report |= runtime.profile_report(bundle, how)
     return report
 
 

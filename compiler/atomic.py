@@ -25,7 +25,7 @@ from pathlib import Path
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.signals import signals_wait
 
-__all__ = ["atomic_file", "atomic_folder", "check_target", "disk_fault"]
+__all__ = ["atomic_file", "atomic_folder", "check_parent", "check_target", "disk_fault"]
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
@@ -52,6 +52,11 @@ def check_target(target: Path, force: bool) -> None:
             raise _in_the_way(
                 target, "cannot be replaced", f"{why}; --force replaces whole bundles only"
             )
+    check_parent(target)
+
+
+def check_parent(target: Path) -> None:
+    """The folder that a file or folder is to be made in. Raises EV310 (none), EV311 (read-only)."""
     parent = target.absolute().parent
     if not parent.is_dir():
         raise _in_the_way(

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract, Role
@@ -23,11 +23,20 @@ if TYPE_CHECKING:
     from edgevlm.compiler.executor import PartCaller
     from edgevlm.compiler.exported_model import ExportedModel
 
-__all__ = ["Capabilities", "NodeTime", "OnnxFiles", "OpTime", "Runtime", "by_op"]
+__all__ = ["Capabilities", "LayerTime", "NodeTime", "OnnxFiles", "OpTime", "Runtime", "by_op"]
 
 #: multiply-accumulates of one run from which a second thread pays
 SHARED_MACS = 100_000_000
-NodeTime = tuple[str, str, float]  # op, node, ms a run
+PROFILED_RUNS = 20
+
+
+class NodeTime(NamedTuple):
+    """One node as a runtime ran it."""
+
+    op: str
+    node: str
+    ms: float  # a run
+    unit: str | None  # that ran it, in the runtime's own word; None where it does not say
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,18 @@ class OpTime:
     nodes: int
     ms: float
     share: float  # of the part
+    how: str
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Time of one node of one part, in the order in which nodes run; milliseconds a run."""
+
+    role: Role
+    node: str
+    op: str
+    unit: str | None
+    ms: float
     how: str
 
 
@@ -90,8 +111,18 @@ class Runtime(ABC):
         return self.open_artifacts(bundle.folder, manifest.artifacts, manifest.contract)
 
     @abstractmethod
-    def profile_ops(self, bundle: Bundle, runs: int) -> list[OpTime]:
-        """Time by op, from the runtime's own profiler."""
+    def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:
+        """Time by node and the unit that ran it, from the runtime's own profiler."""
+
+    def profile_ops(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[OpTime]:
+        """The same, summed by op."""
+        return _by_part(self.profile_layers(bundle, runs))
+
+    def profile_report(self, bundle: Bundle, how: str = "measured-host") -> dict[str, Any]:
+        """What `edgevlm profile --ops` adds to its JSON: both, of the same runs."""
+        layers = self.profile_layers(bundle)
+        rows = {"ops": _by_part(layers), "layers": layers}
+        return {name: [{**vars(row), "how": how} for row in of] for name, of in rows.items()}
 
     def time_nodes(
         self, folder: Path, artifacts: Sequence[Artifact], runs: int
@@ -140,11 +171,11 @@ class OnnxFiles(Runtime):
         for artifact in bundle.manifest.artifacts:
             load_graph(bundle.folder / artifact.file)
 
-    def profile_ops(self, bundle: Bundle, runs: int = 20) -> list[OpTime]:
+    def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:
         return [
-            row
+            LayerTime(a.role, node, op, unit, ms, "measured-host")
             for a in bundle.manifest.artifacts
-            for row in by_op(a.role, self.node_times(bundle.folder / a.file, a.settings, runs))
+            for op, node, ms, unit in self.node_times(bundle.folder / a.file, a.settings, runs)
         ]
 
     def time_nodes(
@@ -153,17 +184,24 @@ class OnnxFiles(Runtime):
         return {
             f"{a.role}/{node}": ms
             for a in artifacts
-            for _, node, ms in self.node_times(folder / a.file, a.settings, runs)
+            for _, node, ms, _ in self.node_times(folder / a.file, a.settings, runs)
         }
 
 
 def by_op(role: Role, times: Iterable[NodeTime]) -> list[OpTime]:
     """Summed over the nodes of an op, the slowest first."""
     found: dict[str, list[float]] = defaultdict(list)
-    for op, _, ms in times:
-        found[op].append(ms)
+    for time in times:
+        found[time.op].append(time.ms)
     whole = sum(map(sum, found.values())) or 1.0
     return [
         OpTime(role, op, len(each), sum(each), sum(each) / whole, "measured-host")
         for op, each in sorted(found.items(), key=lambda row: -sum(row[1]))
     ]
+
+
+def _by_part(layers: Iterable[LayerTime]) -> list[OpTime]:
+    parts: dict[Role, list[NodeTime]] = defaultdict(list)
+    for row in layers:
+        parts[row.role].append(NodeTime(row.op, row.node, row.ms, row.unit))
+    return [row for role, times in parts.items() for row in by_op(role, times)]

@@ -32,21 +32,25 @@ def profile_part(path: Path, role: Role, settings: dict[str, Any], runs: int) ->
 
 
 def node_times(path: Path, settings: dict[str, Any], runs: int) -> list[NodeTime]:
-    """(op, node, ms a run) in the order in which they run, the first 3 runs not counted.
+    """In the order in which they run, the first 3 runs not counted; a unit is a plugin's device.
 
     Nodes go by their names in the file where the plugin kept them.
     """
-    part = OpenPart(compile_part(path, settings, counted=True))
+    compiled = compile_part(path, settings, counted=True)
+    unit = ", ".join(compiled.get_property("EXECUTION_DEVICES"))
+    part = OpenPart(compiled)
     inputs = zero_inputs(part)
     for _ in range(WARM_UP):
         part.run(inputs)
     before = part.request.get_profiling_info()
     for _ in range(runs):
         part.run(inputs)
-    return _spent(before, part.request.get_profiling_info(), runs)
+    return _spent(before, part.request.get_profiling_info(), runs, unit)
 
 
-def _spent(before: Sequence[Any], after: Sequence[Any], runs: int) -> list[NodeTime]:
+def _spent(
+    before: Sequence[Any], after: Sequence[Any], runs: int, unit: str | None = None
+) -> list[NodeTime]:
     """Counters are means over all runs since the part was compiled."""
     rows = []
     for warm, node in zip(before, after, strict=True):
@@ -55,7 +59,7 @@ def _spent(before: Sequence[Any], after: Sequence[Any], runs: int) -> list[NodeT
         seconds = node.real_time.total_seconds() * (WARM_UP + runs)
         seconds -= warm.real_time.total_seconds() * WARM_UP
         op, name = f"{node.node_type} {node.exec_type}", node.node_name.removesuffix(SCALED)
-        rows.append((op, name, max(0.0, seconds) * 1000 / runs))
+        rows.append(NodeTime(op, name, max(0.0, seconds) * 1000 / runs, unit))
     return rows
 
 

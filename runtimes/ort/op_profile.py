@@ -35,19 +35,23 @@ def profile_part(path: Path, role: Role, settings: dict[str, Any], runs: int) ->
 
 
 def node_times(path: Path, settings: dict[str, Any], runs: int) -> list[NodeTime]:
-    """(op, node, ms a run) in the order in which they run, the first 3 runs not counted."""
+    """In the order in which they run, the first 3 runs not counted; a unit is a provider."""
     with tempfile.TemporaryDirectory() as scratch:
         session = runtime.open_part(path, settings, profile_to=str(Path(scratch) / "ops"))
         feeds = zero_feeds(session)
         for _ in range(3 + runs):
             session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text())
-    micros: dict[tuple[str, str], list[float]] = defaultdict(list)
+    micros: dict[tuple[str, str, str | None], list[float]] = defaultdict(list)
     for event in events:
-        name = event["name"]
+        name, args = event["name"], event.get("args", {})
         if event.get("cat") == "Node" and name.endswith(KERNEL):
-            micros[event["args"]["op_name"], name.removesuffix(KERNEL)].append(float(event["dur"]))
-    return [(op, name, sum(each[3:]) / 1000 / runs) for (op, name), each in micros.items()]
+            key = args["op_name"], name.removesuffix(KERNEL), args.get("provider")
+            micros[key].append(float(event["dur"]))
+    return [
+        NodeTime(op, name, sum(each[3:]) / 1000 / runs, unit)
+        for (op, name, unit), each in micros.items()
+    ]
 
 
 def zero_feeds(session: Any) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
+import edgevlm
 from edgevlm.cli import cli
 from edgevlm.models.datasets.fashion_mnist import FOLDER, INSTALL
 from edgevlm.models.zoo import bundled_folder
@@ -32,10 +33,13 @@ def calls(command: click.Command = cli) -> Iterator[str]:
         yield from calls(below)
 
 
-EXAMPLES = sorted(set(calls()))
+PAGE = (Path(edgevlm.__file__).parent / "docs" / "report.md").read_text()
+DOCUMENTED = re.findall(r"^    (edgevlm report b\.edgevlm .+)$", PAGE, re.MULTILINE)
+EXAMPLES = sorted({*calls(), *DOCUMENTED})
 
 
 def test_all_examples_are_found():
+    assert DOCUMENTED
     assert len(EXAMPLES) >= 20 and all(call.startswith("edgevlm ") for call in EXAMPLES)
     verbs = {call.split()[1] for call in EXAMPLES}
     assert verbs == set(cli.commands)
@@ -62,7 +66,7 @@ def test_example(call, request, tmp_path, bundle, other_bundle, picture):
     (tmp_path / "path" / "to").mkdir(parents=True)
     (tmp_path / "path" / "to" / "checkpoint").symlink_to(CHECKPOINT)
     made = re.search(r" -o (\S+)", call)
-    if not made:
+    if not made or call.split()[1] == "report":
         shutil.copytree(bundle, tmp_path / "b.edgevlm")
     if " new.edgevlm" in call:
         shutil.copytree(other_bundle, tmp_path / "old.edgevlm")
@@ -80,6 +84,7 @@ def test_example(call, request, tmp_path, bundle, other_bundle, picture):
     if made:
         written = {"sweep": "sweep.json", "derive": "three.edgevlm/manifest.json"}
         whole = written.get(call.split()[1], "manifest.json")
-        assert (tmp_path / made[1] / whole).is_file()
+        place = tmp_path / made[1]
+        assert (place if place.suffix == ".html" else place / whole).is_file()
     left = [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
     assert left == []

@@ -60,6 +60,10 @@ CALLS = {
         ("profile", "B", "--device", "jetson", "--ops"),
         ("profile", "B", "--device", "pixel-9"),
     ],
+    "report": [
+        ("report", "C", "-o", "PAGE"),
+        ("report", "B", "--measure", "-o", "PAGE", "--force"),
+    ],
     "sweep": [
         words(
             "sweep easyvqa-tiny --target cpu --over tokens=16,99 --dataset easy-scenes "
@@ -163,6 +167,7 @@ def test_the_document_says_what_is_printed(
     fields = DOCUMENTED[section]
     seen: dict[str, int] = dict.fromkeys(fields, 0)
     stand_ins = {"B": bundle, "P": picture, "OUT": tmp_path / "b.edgevlm"}
+    stand_ins |= {"PAGE": tmp_path / "page.html"}
     stand_ins |= {"C": shade_bundle, "F": shade_data}
     stand_ins |= {"V": vit_folder, "L": labelled_folder, "T": tower_folder, "D": domain_folder}
     stand_ins |= {"N": vit, "Y": tmp_path / "sets.toml", "G": pictures}

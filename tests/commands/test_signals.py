@@ -34,6 +34,7 @@ MIDDLE = {
     "eval": ("edgevlm.models.answer", "module.Answerer", "answer", 20),
     "profile": ("edgevlm.models.answer", "module.Answerer", "answer", 20),
     "compare": ("edgevlm.models.answer", "module.Answerer", "answer", 40),
+    "report": ("edgevlm.commands.report", "module", "render", 0),
 }
 
 
@@ -73,6 +74,7 @@ def calls(verb: str, bundle: Path, other: Path, folder: Path) -> tuple[object, .
         "eval": ("eval", bundle, "--dataset", "easy-scenes", "--limit", "500"),
         "profile": ("profile", bundle, "-n", "500"),
         "compare": ("compare", bundle, other, "-n", "500"),
+        "report": ("report", bundle, "-o", folder / "page.html"),
     }[verb]
 
 

@@ -73,6 +73,16 @@ def test_nodes_go_by_their_names_in_the_file(int8):
     assert len(products & set(times)) > 10 and min(times.values()) >= 0
 
 
+def test_layers_come_in_the_order_in_which_they_run_with_the_device_that_ran_them(int8):
+    layers = OpenVinoRuntime().profile_layers(int8, runs=2)
+    assert list(dict.fromkeys(row.role for row in layers)) == list(int8.manifest.contract.roles)
+    assert {row.unit for row in layers} == {"CPU"}
+    nodes = [row.node for row in layers if row.role == "vision"]
+    order = [n.name for n in load_graph(int8.folder / "openvino" / "vision.onnx").graph]
+    places = [order.index(node) for node in nodes if node in order]
+    assert len(places) > 20 and places[0] < 5 and places[-1] > len(order) - 5
+
+
 def test_time_is_of_the_right_size(graph, saved):
     """Against the clock around whole runs: the counters see most of it and never more."""
     import time

@@ -37,6 +37,27 @@ def test_every_part_is_there_and_its_shares_add_up(rows, small):
         assert len({row.op for row in part}) == len(part)
 
 
+def test_layers_come_in_the_order_in_which_they_run_with_the_unit_that_ran_them(small):
+    """A value must be made before it is used; the unit is the provider of each event."""
+    layers = OrtRuntime().profile_layers(small, runs=2)
+    assert list(dict.fromkeys(row.role for row in layers)) == list(small.manifest.contract.roles)
+    vision = [row for row in layers if row.role == "vision"]
+    attention = [row.node for row in vision if row.op == "Attention"]
+    assert attention == sorted(attention, key=len) and len(attention) == 4
+    assert vision[0].op == "Conv" and len({row.node for row in vision}) == len(vision)
+    assert {row.unit for row in layers} == {"CPUExecutionProvider"}
+    assert all(row.ms >= 0 and row.how == "measured-host" for row in layers)
+
+
+def test_ops_and_layers_of_a_report_are_of_the_same_runs(small):
+    report = OrtRuntime().profile_report(small)
+    assert list(report) == ["ops", "layers"]
+    for role in small.manifest.contract.roles:
+        ops, layers = ([r for r in report[key] if r["role"] == role] for key in report)
+        assert sum(r["nodes"] for r in ops) == len(layers)
+        assert sum(r["ms"] for r in ops) == pytest.approx(sum(r["ms"] for r in layers))
+
+
 def test_nodes_are_those_that_onnx_runtime_made(rows):
     """Fused, so not those of the file; but a layer has one attention, however it is called."""
     for role in ("vision", "prefill", "decode"):
@@ -95,6 +116,8 @@ def test_warm_up_runs_are_left_out(small, monkeypatch):
     (row,) = profile_part(Path("x.onnx"), "vision", {}, runs=2)
     assert (row.op, row.nodes, row.share) == ("Add", 2, 1.0)
     assert row.ms == pytest.approx(2.0)  # two nodes of 1 ms in each run
+    a, b = op_profile.node_times(Path("x.onnx"), {}, runs=2)
+    assert (a.node, b.node, a.unit) == ("a", "b", None)  # these events name no provider
 
 
 def test_nothing_is_left_in_the_temporary_folder(small, tmp_path, monkeypatch):
