@@ -7,12 +7,11 @@ beside it stands how wrong the same formula is on this machine, where it can be 
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 from edgevlm.commands.predict_host import check_here
 from edgevlm.commands.predicted import figures, products, stages_of, time_layers
-from edgevlm.compiler.bundle import Bundle, open_bundle
+from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import UsageFault
@@ -42,7 +41,7 @@ def check_asked(*, power: str, **others: Any) -> None:
         )
 
 
-def predict_bundle(path: Path, device: str, *, ops: bool = False) -> dict[str, Any]:
+def predict_bundle(bundle: Bundle, device: str, *, ops: bool = False) -> dict[str, Any]:
     """The JSON of `edgevlm profile --device NAME --json` where NAME is a device file.
 
     Raises EV301 (no such device), EV403 (this machine), EV3xx (bundle).
@@ -53,9 +52,8 @@ def predict_bundle(path: Path, device: str, *, ops: bool = False) -> dict[str, A
             "EV403",
             f"profile on device {device!r}",
             "that is this machine, where nothing needs to be predicted",
-            f"edgevlm profile {shlex.quote(str(path))} --device local",
+            f"edgevlm profile {shlex.quote(str(bundle.folder))} --device local",
         )
-    bundle = open_bundle(path)
     contract, parts = bundle.manifest.contract, graphs_of(bundle)
     folds = runtime_folds(found)
     rates = rates_of(found, products(parts))
@@ -65,7 +63,8 @@ def predict_bundle(path: Path, device: str, *, ops: bool = False) -> dict[str, A
     need = need_of(parts, contract, folds=folds, width=float_width(found))
     report = {
         "schema": 1,
-        "bundle": str(path),
+        "bundle": str(bundle.folder),
+        "digest": bundle.digest,
         "bundle_mb": round(bundle.bytes / 1e6, 3),
         "device": {
             "id": found.id,

@@ -63,10 +63,12 @@ def profile_bundle(
     to a bundle without words), EV301, EV403 (device), EV410 (n, warm-up, duration), EV411 (what to
     ask), EV430-EV439 (a device elsewhere), EV3xx (bundle).
     """
+    bundle = open_bundle(path)
     if device not in HERE and not is_address(device):
         check_asked(image=image, prompt=prompt, power=power, duration=duration, python=python)
-        return predict_bundle(path, device, ops=ops)
-    bundle = open_bundle(path)
+        report = predict_bundle(bundle, device, ops=ops)
+        keep_report("profile", bundle, report)
+        return report
     words = bundle.manifest.contract.kind == "vlm"
     check_request(path, words, image, prompt)
     duration_s = None if duration is None else seconds(duration)

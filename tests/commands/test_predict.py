@@ -19,7 +19,7 @@ from edgevlm.runtimes.ort.runtime import OrtRuntime
 
 @pytest.fixture(scope="module")
 def jetson(bundle):
-    return predict_bundle(bundle, "jetson", ops=True)
+    return predict_bundle(open_bundle(bundle), "jetson", ops=True)
 
 
 def test_every_figure_is_labelled_and_follows_from_the_layers(jetson):
@@ -71,7 +71,7 @@ def test_a_bundle_that_does_not_run_here_says_why(bundle, monkeypatch):
         raise JobFault("EV302", f"runtime {name} lacks its package", "it runs the artifacts", "-")
 
     monkeypatch.setattr(predict_host, "find_runtime", lacking)
-    report = predict_bundle(bundle, "jetson")
+    report = predict_bundle(open_bundle(bundle), "jetson")
     assert report["this_machine"] is None and report["stages"]["vision"]["ms"] > 0
     assert "lacks its package: it runs the artifacts" in report["this_machine_note"]
     assert "layers" not in report
@@ -81,13 +81,13 @@ def test_a_bundle_too_large_for_this_machine_is_not_run_on_it(bundle, monkeypatc
     small = replace(memory_limits.describe_host(), ram_gib=0.001)
     monkeypatch.setattr(memory_limits, "describe_host", lambda: small)
     monkeypatch.setattr(OrtRuntime, "open", lambda *_: pytest.fail("it was opened"))
-    report = predict_bundle(bundle, "jetson")
+    report = predict_bundle(open_bundle(bundle), "jetson")
     assert report["this_machine"] is None and report["memory"]["verdict"] == "fits"
     assert report["this_machine_note"].startswith("it does not fit this machine: it takes at least")
 
 
 def test_where_nothing_is_published_nothing_is_predicted(bundle):
-    report = predict_bundle(bundle, "pixel-9")
+    report = predict_bundle(open_bundle(bundle), "pixel-9")
     assert {stage["ms"] for stage in report["stages"].values()} == {None}
     assert report["fps"] is report["ttft_ms"] is report["tokens_per_s"] is None
     assert report["used"] == [] and report["confidence"] is None and report["at_least"]
@@ -96,17 +96,17 @@ def test_where_nothing_is_published_nothing_is_predicted(bundle):
 
 
 def test_what_stands_in_is_told(bundle):
-    assert any("ViT-B/16" in note for note in predict_bundle(bundle, "android")["notes"])
-    notes = predict_bundle(bundle, "ethos-u85")["notes"]
+    assert any("ViT-B/16" in note for note in predict_bundle(open_bundle(bundle), "android")["notes"])
+    notes = predict_bundle(open_bundle(bundle), "ethos-u85")["notes"]
     assert any("computes no floats" in note for note in notes)
     assert any("no bandwidth is published" in note for note in notes)
     assert any("every microsecond of launch latency would add" in note for note in notes)
     assert any("compiled for host-cpu" in note for note in notes)
-    assert predict_bundle(bundle, "raspberry-pi-5")["confidence"] == "C"
+    assert predict_bundle(open_bundle(bundle), "raspberry-pi-5")["confidence"] == "C"
 
 
 def test_a_classifier_has_a_vision_stage_alone(shade_bundle):
-    report = predict_bundle(shade_bundle, "kv260")
+    report = predict_bundle(open_bundle(shade_bundle), "kv260")
     assert list(report["stages"]) == ["vision"] and report["fps"] > 0
     assert report["ttft_ms"] is None and report["tokens_per_s"] is None
     assert report["memory"]["kv_bytes"] == 0
@@ -144,7 +144,7 @@ def test_an_unknown_device_is_refused(edgevlm, bundle, name):
 @pytest.mark.parametrize("name", ["host-cpu", "host-openvino"])
 def test_this_machine_is_measured_and_not_predicted(bundle, name):
     with pytest.raises(UsageFault, match="EV403"):
-        predict_bundle(bundle, name)
+        predict_bundle(open_bundle(bundle), name)
 
 
 @pytest.mark.parametrize(
