@@ -96,7 +96,9 @@ def test_where_nothing_is_published_nothing_is_predicted(bundle):
 
 
 def test_what_stands_in_is_told(bundle):
-    assert any("ViT-B/16" in note for note in predict_bundle(open_bundle(bundle), "android")["notes"])
+    assert any(
+        "ViT-B/16" in note for note in predict_bundle(open_bundle(bundle), "android")["notes"]
+    )
     notes = predict_bundle(open_bundle(bundle), "ethos-u85")["notes"]
     assert any("computes no floats" in note for note in notes)
     assert any("no bandwidth is published" in note for note in notes)
