@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -53,8 +52,6 @@ def checks_there(address: str, python: str | None = None) -> Iterator[Check]:
     finally:
         with suppress(EdgeError):
             job.remove()
-            root = shlex.quote(device.facts.root)
-            device.ask(f"cd / && rmdir {root} 2>/dev/null; true")
 
 
 def _disk(device: Device) -> Iterator[Check]:

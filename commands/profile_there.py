@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -53,7 +52,7 @@ def measure_there(
     runtime.check(bundle)
     device = reach(connection)
     copied = f"bundle-{bundle.digest.removeprefix('sha256:')[:16]}"
-    job = Job(device)
+    job = Job(device, copied)
     try:
         _check_architecture(bundle, device)
         found = check_python(device, runtime.runs_with, python)
@@ -69,7 +68,7 @@ def measure_there(
         result = parsed(job.result(RESULT), device.address)
         after = align(connection)
     finally:
-        _leave(device, job, None if keep else copied)
+        _leave(device, job, keep)
     return result | {"device": _described(device, before, after)}, after or before
 
 
@@ -125,14 +124,11 @@ def parsed(data: bytes, address: str) -> dict[str, Any]:
     raise fault
 
 
-def _leave(device: Device, job: Job, copied: str | None) -> None:
+def _leave(device: Device, job: Job, keep: bool) -> None:
     """End what runs and take away what is ours; a link that is gone for good is told already."""
     device.patience_s = LEAVE_S
     with contextlib.suppress(EdgeError):
-        job.remove()
-        if copied:
-            root, home = shlex.quote(device.facts.root), shlex.quote(copied)
-            device.ask(f"cd {root} && rm -rf {home}; cd / && rmdir {root} 2>/dev/null; true")
+        job.remove(keep)
 
 
 def _described(device: Device, before: Alignment | None, after: Alignment | None) -> dict[str, Any]:

@@ -35,17 +35,17 @@ case "$(cat "/proc/$1/stat" 2>/dev/null)" in *") Z "*) return 1;; esac; }
 # started anew since, or its process is gone.
 START = """{alive}cd {root} || exit 1
 if ! mkdir lock 2>/dev/null; then
-  read -r pid boot run < lock/owner
+  read -r pid boot run uses < lock/owner
   [ "$run" = {run} ] && exit 0
   [ "$boot" = {boot} ] && alive "$pid" && exit {busy}
   rm -rf lock && mkdir lock || exit 1
 fi
-echo "$$" {boot} {run} > lock/owner
+echo "$$" {boot} {run} {uses} > lock/owner
 cd {run} || exit 1
 setsid sh -c {program} </dev/null >/dev/null 2>&1 &
 """
 # Libraries leave files in the cache folder of the account: this run has one of its own.
-PROGRAM = """echo "$$" > pid; echo "$$" {boot} {run} > ../lock/owner
+PROGRAM = """echo "$$" > pid; echo "$$" {boot} {run} {uses} > ../lock/owner
 XDG_CACHE_HOME=$PWD/cache {command} > printed 2> errors
 status=$?
 echo "$status" > status.part && mv status.part status
@@ -59,16 +59,20 @@ else echo gone; fi"""
 REMOVE = """cd {root} || exit 0
 if [ -f {run}/pid ] && [ ! -f {run}/status ]; then kill -9 -"$(cat {run}/pid)" 2>/dev/null; fi
 if [ -f {run}/tails ]; then while read -r each; do kill "$each" 2>/dev/null; done < {run}/tails; fi
-if [ -f lock/owner ]; then read -r pid boot run < lock/owner
-  if [ "$run" = {run} ]; then rm -rf lock; fi; fi
-rm -rf {run}; true"""
+uses=; if [ -f lock/owner ]; then read -r pid boot run uses < lock/owner
+  if [ "$run" = {run} ]; then rm -rf lock; uses=; fi; fi
+rm -rf {run}; for each in {gone}; do [ "$each" = "$uses" ] || rm -rf "$each"; done
+cd / && rmdir {root} 2>/dev/null; true"""
 
 
 class Job:
-    """Its folder on the device; `remove` it in the end, whatever happened."""
+    """Its folder on the device; `remove` it in the end, whatever happened.
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    uses: the folder beside it that it reads, which nobody else takes away meanwhile.
+    """
+
+    def __init__(self, device: Device, uses: str = "-") -> None:
+        self.device, self._uses = device, uses
         self.run = f"run-{secrets.token_hex(6)}"
         self._home = shlex.quote(f"{device.facts.root}/{self.run}")
         self._names = {
@@ -76,6 +80,7 @@ class Job:
             "run": self.run,
             "home": self._home,
             "boot": shlex.quote(device.facts.boot or "-"),
+            "uses": shlex.quote(uses),
             "alive": ALIVE,
         }
 
@@ -121,9 +126,14 @@ class Job:
             raise self._gone(said)
         return reply.out
 
-    def remove(self) -> None:
-        """End what still runs, and leave nothing of it there. Raises as `Device.ask`."""
-        self.device.ask(REMOVE.format(**self._names))
+    def remove(self, keep: bool = False) -> None:
+        """End what still runs, and leave nothing of it there; keep: but the folder that it used.
+
+        A folder that another job uses stays, and our folder goes when nothing is left in it.
+        Raises as `Device.ask`.
+        """
+        gone = "" if keep or self._uses == "-" else self._names["uses"]
+        self.device.ask(REMOVE.format(gone=gone, **self._names))
 
     def _lines(self, seen: int) -> Iterator[bytes]:
         """Behind the first `seen` ones. Raises LinkLost."""

@@ -85,6 +85,25 @@ def test_two_at_once_are_refused_and_the_first_goes_on(here, device, job):
     assert len(list(job.follow())) == 6 and job.result("result.json")
 
 
+def test_who_is_refused_leaves_the_folder_that_the_other_one_uses(here, device):
+    first, second, third = (Job(device, uses) for uses in ("bundle-a", "bundle-a", "bundle-b"))
+    for name in ("bundle-a", "bundle-b"):
+        device.must(f"mkdir {here.home}/{name}", "making a folder")
+    first.put({})
+    steps(first, "0.05")
+    for other in (second, third):
+        other.put({})
+        with pytest.raises(JobFault, match="EV438"):
+            other.start(["true"])
+        other.remove()
+    assert "bundle-a" in here.left() and "bundle-b" not in here.left()
+    assert len(list(first.follow())) == 6
+    first.remove(keep=True)
+    assert here.left() == ["bundle-a"]
+    Job(device, "bundle-a").remove()
+    assert not Path(here.home).exists()  # nothing is left, so our folder went as well
+
+
 def test_a_lock_whose_owner_is_gone_is_taken_over(here, device, job):
     steps(job, "5")
     time.sleep(0.1)
