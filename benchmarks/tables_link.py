@@ -30,8 +30,8 @@ def section() -> str:
             "This machine profiled through an sshd on loopback and as itself, in turns: p50 over "
             f"ssh by p50 as itself, the median of {result['rounds']} rounds of {result['n']} "
             "requests with its 95 % interval; and as itself once more, which is the noise. Its "
-            f"clock went off by {1e3 * drift:.1f} ms at most over a run, against itself, where it was "
-            f"known to {1e3 * error:.1f} ms at either end.",
+            f"clock went off by {1e3 * drift:.1f} ms at most over a run, against itself; at either "
+            f"end it was known to {1e3 * error:.1f} ms.",
             grid(["model", "stage", "ms", "over ssh", "once more"], rows),
             provenance(result),
         ]
