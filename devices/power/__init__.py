@@ -17,6 +17,7 @@ from edgevlm.devices.power.ina226 import Ina226
 from edgevlm.devices.power.ina260 import Ina260
 from edgevlm.devices.power.ina3221 import Ina3221
 from edgevlm.devices.power.nvml import Nvml
+from edgevlm.devices.power.pmic import Pmic
 from edgevlm.devices.power.power_stats import PowerStats
 from edgevlm.devices.power.power_supply import Battery
 from edgevlm.devices.power.rapl import Rapl
@@ -43,6 +44,7 @@ METERS: dict[str, Callable[[], Meter]] = {
     "ina226": lambda: Sampled(Ina226()),
     "tegrastats": lambda: Sampled(Tegrastats()),
     "xmutil": lambda: Sampled(Xmutil()),
+    "pmic": lambda: Sampled(Pmic()),
     "power-stats": PowerStats,
     "battery": lambda: Sampled(Battery()),
     "nvml": Nvml,

@@ -11,6 +11,7 @@ import pytest
 from edgevlm.compiler.errors import JobFault
 from edgevlm.devices.power.base import Absent, window
 from edgevlm.devices.power.ina3221 import Ina3221
+from edgevlm.devices.power.pmic import Pmic, parse_adc
 from edgevlm.devices.power.power_stats import COMMAND, PowerStats
 from edgevlm.devices.power.power_supply import Battery
 from edgevlm.devices.power.program import run_program
@@ -92,6 +93,46 @@ class TestXmutil:
 
     def test_a_machine_without_it(self):
         assert isinstance(Xmutil().available(), Absent)
+
+
+class TestPmic:
+    #: as https://github.com/leukipp/touchkio/issues/35 shows it of a board, some rails of it
+    ADC = """\
+ 3V7_WL_SW_A current(0)=0.12199130A
+  VDD_CORE_A current(7)=1.54489000A
+  DDR_VDDQ_A current(4)=0.00000000A
+ 3V7_WL_SW_V volt(8)=3.60605200V
+  VDD_CORE_V volt(15)=0.88725180V
+  DDR_VDDQ_V volt(12)=0.60549390V
+     EXT5V_V volt(24)=4.87894000V
+      BATT_V volt(25)=2.50512600V
+"""
+
+    def test_watts_of_the_rails_that_have_both(self):
+        watts = parse_adc(self.ADC)
+        assert watts == pytest.approx(
+            {
+                "3V7_WL_SW": 0.1219913 * 3.606052,
+                "VDD_CORE": 1.54489 * 0.8872518,
+                "DDR_VDDQ": 0.0,
+            }
+        )
+
+    def test_they_are_added_up_since_none_holds_the_board(self):
+        meter = Sampled(Pmic(lambda command: self.ADC))
+        meter.sensor.period_s = lambda: 0.01
+        with window(meter) as opened:
+            time.sleep(0.1)
+        assert opened.energy.watts == pytest.approx(sum(parse_adc(self.ADC).values()))
+
+    @pytest.mark.parametrize(
+        "text", ["", "error=1 error_msg=Command not registered", "EXT5V_V volt(24)=4.8V"]
+    )
+    def test_an_older_board(self, text):
+        assert "no Raspberry Pi 5" in Pmic(lambda command: text).available()
+
+    def test_a_machine_without_it(self):
+        assert isinstance(Pmic().available(), Absent)
 
 
 class TestPowerStats:
