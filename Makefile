@@ -17,7 +17,7 @@ demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -n 2 -rs --durations=10
+	$(BIN)/python -m pytest -n 2 --dist worksteal -rs --durations=10
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

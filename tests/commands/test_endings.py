@@ -19,7 +19,7 @@ PROGRAM = Path(sys.executable).with_name("edgevlm")
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("complie",), "No such command 'complie'. Did you mean 'compile'?"),
+        (("complie",), "No such command 'complie'. (Did you mean one of: 'compare', 'compile'?)"),
         (("compile", "x"), "Missing option '--target'"),
         (("compile", "x", "--target", "cpu"), "Missing option '-o' / '--out'"),
         (("run",), "Missing argument 'BUNDLE'"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -46,13 +45,13 @@ def test_all_figures_and_nothing_left_behind(edgevlm, sshd, there, bundle):
 
 
 def test_the_figures_are_those_of_this_machine(edgevlm, there, bundle):
-    """In turns, since other work on the machine hits one or the other; the middle of three each."""
+    """In turns, since other work on the machine hits one or the other; the best of each."""
     seen = {"local": [], "there": []}
-    for _ in range(3):
+    for _ in range(2):
         for where, device in (("local", ()), ("there", there)):
-            report = edgevlm("profile", bundle, *device, "-n", "40", "--json").json
+            report = edgevlm("profile", bundle, *device, "-n", "30", "--json").json
             seen[where].append(report["stages"]["prefill"]["min_ms"])
-    ratio = statistics.median(seen["there"]) / statistics.median(seen["local"])
+    ratio = min(seen["there"]) / min(seen["local"])
     assert 0.5 < ratio < 2
 
 
