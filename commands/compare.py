@@ -5,9 +5,7 @@ What was written down is compared always; speed, memory and answers where this m
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +28,13 @@ from edgevlm.commands.compare_speed import (
     open_once,
     requests_of,
 )
+from edgevlm.commands.output import Bar, silent
 from edgevlm.commands.profile import check_request
 from edgevlm.compiler.bundle import Bundle, open_bundle
 from edgevlm.compiler.errors import EdgeError, UsageFault
 from edgevlm.devices.host import describe_host, tool_versions
 
 __all__ = ["Compared", "compare_bundles"]
-
-#: title -> progress of (done, total) while the block runs
-Bar = Callable[[str], contextlib.AbstractContextManager[Callable[[int, int], None]]]
 
 
 @dataclass(frozen=True)
@@ -54,13 +50,8 @@ class Compared:
     max_drop: float | None = None  # points
 
 
-@contextlib.contextmanager
-def _silent(_: str) -> Iterator[Callable[[int, int], None]]:
-    yield lambda done, total: None
-
-
 def compare_bundles(
-    path_a: Path, path_b: Path, how: Compared | None = None, bar: Bar = _silent
+    path_a: Path, path_b: Path, how: Compared | None = None, bar: Bar = silent
 ) -> dict[str, Any]:
     """The JSON of `edgevlm compare --json`; `ok` is false where a gate was not passed.
 

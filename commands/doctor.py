@@ -53,8 +53,8 @@ def doctor(device: str = "cpu", python: str | None = None) -> Report:
     if is_address(device):
         from edgevlm.commands.doctor_there import checks_there
 
-        connection_to(device)
-        return Report(device, tuple(_guarded("device", lambda: checks_there(device, python))))
+        connection = connection_to(device)
+        return Report(device, tuple(_guarded("device", lambda: checks_there(connection, python))))
     runtime = ""
     found: list[Check] = []
     try:

@@ -15,7 +15,7 @@ from typing import Any
 from edgevlm.commands.carry import RUNNER, runner
 from edgevlm.commands.doctor_checks import Check
 from edgevlm.compiler.errors import EdgeError
-from edgevlm.devices.connect.address import connection_to
+from edgevlm.devices.connect.connection import Connection
 from edgevlm.devices.connect.job import Job
 from edgevlm.devices.connect.python import Python, find_python, set_up, unfit
 from edgevlm.devices.connect.session import Device, reach
@@ -26,9 +26,8 @@ __all__ = ["checks_there"]
 LEAST_FREE_GB = 1.0
 
 
-def checks_there(address: str, python: str | None = None) -> Iterator[Check]:
-    """Lines of the table. Raises EV430 for what is no address; all else is a line."""
-    connection = connection_to(address)
+def checks_there(connection: Connection, python: str | None = None) -> Iterator[Check]:
+    """Lines of the table; what fails is a line as well."""
     try:
         device = reach(connection)
     except EdgeError as fault:

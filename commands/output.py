@@ -15,11 +15,20 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["Speaker"]
+__all__ = ["Bar", "Speaker", "silent"]
+
+#: title -> progress of (done, total) while the block runs: `Speaker.bar`, or `silent`
+Bar = Callable[[str], contextlib.AbstractContextManager[Callable[[int, int], None]]]
 
 LOG_WIDTH = 120  # columns where stderr is a file or a pipe and COLUMNS does not say
 DRAW_EVERY_S, LOG_EVERY_S = 0.1, 15.0  # seconds between two looks at a bar, two lines of a log
 NUMERIC = re.compile(r"[-+]?[\d.,]+( - [\d.,]+)?|-|exact|")
+
+
+@contextlib.contextmanager
+def silent(_: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that nobody sees."""
+    yield lambda done, total: None
 
 
 class Speaker:

@@ -6,19 +6,19 @@ devices over ssh or adb run the same `measure`; only the way there differs.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from edgevlm.commands.kept import keep as keep_report
+from edgevlm.commands.output import Bar, silent
 from edgevlm.commands.payoff_table import stored_payoff
 from edgevlm.commands.predict import check_asked, predict_bundle
-from edgevlm.commands.profile_here import Advance, Order, measure
-from edgevlm.commands.profile_there import Bar, measure_there
+from edgevlm.commands.profile_here import Order, measure
+from edgevlm.commands.profile_there import measure_there
 from edgevlm.compiler.bundle import open_bundle
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import UsageFault
@@ -35,11 +35,6 @@ HERE = ("local", "cpu", "host")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?")
 
 
-@contextlib.contextmanager
-def _silent(_: str) -> Iterator[Advance]:
-    yield lambda done, total: None
-
-
 def profile_bundle(
     path: Path,
     *,
@@ -53,7 +48,7 @@ def profile_bundle(
     ops: bool = False,
     python: str | None = None,
     keep: bool = False,
-    bar: Bar = _silent,
+    bar: Bar = silent,
 ) -> dict[str, Any]:
     """Time whole requests; the JSON of `edgevlm profile --json`.
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from edgevlm.commands.carry import RUNNER, runner
 from edgevlm.commands.on_device import ORDER, RESULT
-from edgevlm.commands.profile_here import Advance, Order
+from edgevlm.commands.output import Bar
+from edgevlm.commands.profile_here import Order
 from edgevlm.compiler.bundle import MANIFEST, Bundle, digest
 from edgevlm.compiler.errors import EdgeError, JobFault, UsageFault
 from edgevlm.devices import find_device
@@ -31,7 +30,6 @@ __all__ = ["measure_there", "parsed"]
 
 PICTURE = "picture"
 LEAVE_S = 5.0  # for a link that is away while we clean up: whoever waits has waited already
-Bar = Callable[[str], AbstractContextManager[Advance]]
 
 
 def measure_there(
@@ -51,13 +49,14 @@ def measure_there(
     runtime = find_runtime(bundle.manifest.target.runtime)
     runtime.check(bundle)
     device = reach(connection)
-    copied = f"bundle-{bundle.digest.removeprefix('sha256:')[:16]}"
+    items = _items(bundle)
+    copied = f"bundle-{items[MANIFEST].sha256[:16]}"
     job = Job(device, copied)
     try:
         _check_architecture(bundle, device)
         found = check_python(device, runtime.runs_with, python)
         with bar(f"copy to {device.address}, KiB") as advance:
-            copy(device, copied, _items(bundle), lambda done, of: advance(done >> 10, of >> 10))
+            copy(device, copied, items, lambda done, of: advance(done >> 10, of >> 10))
         before = align(connection)
         job.put({RUNNER: runner(bundle.manifest.target.runtime), **_ordered(order)})
         job.start([found.path, RUNNER, "measure", f"../{copied}", "."])

@@ -10,6 +10,7 @@ import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 from pydantic import ValidationError
@@ -45,7 +46,7 @@ def gather(
 ) -> Subject:
     """given: profiles from elsewhere. Raises EV322 for a record or recipe that cannot be read."""
     manifest = bundle.manifest
-    device = _device(manifest.target.device)
+    device, record = _device(manifest.target.device), bundle.record()
     return Subject(
         name=bundle.folder.absolute().resolve().name,
         digest=bundle.digest,
@@ -66,7 +67,7 @@ def gather(
         verified=manifest.verified,
         not_verified=manifest.not_verified,
         files={name: (entry.bytes, entry.sha256) for name, entry in manifest.files.items()},
-        record=_record(bundle),
+        record=_record(bundle, record),
         probes=[_probe(bundle, golden) for golden in manifest.goldens[:PROBES]],
         probes_left_out=max(0, len(manifest.goldens) - PROBES),
         profiles=profiles_of(bundle, given),
@@ -74,7 +75,7 @@ def gather(
         changed_files=check_bundle(bundle.folder),
         answered=answered and answered.words,
         answered_wrong=bool(answered and answered.wrong),
-        extra=manifest.source.notes if not bundle.record() else (),
+        extra=manifest.source.notes if not record else (),
     )
 
 
@@ -93,9 +94,9 @@ def _expected(device: Device | None) -> str | None:
     return device.units[0].kind if device.units else "cpu" if device.host else None
 
 
-def _record(bundle: Bundle) -> Record:
+def _record(bundle: Bundle, record: dict[str, Any]) -> Record:
     try:
-        return Record.model_validate(bundle.record())
+        return Record.model_validate(record)
     except (ValidationError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {}
         place = ".".join(map(str, first.get("loc", ()))) or RECORD

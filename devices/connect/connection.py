@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import IO, ClassVar, Literal
 
-__all__ = ["Connection", "LinkLost", "Reply"]
+__all__ = ["MOST_LINE", "Connection", "LinkLost", "Reply"]
 
 MOST_BYTES = 64 * 2**20  # of one reply
-MOST_LINE = 2**16  # bytes, of what a login prints
+MOST_LINE = 2**16  # bytes of a line that is read as one
 STILL_S = 60.0  # without a byte either way, where the client does not notice by itself
 SAID = 2000  # characters of a client's complaint that are kept
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from edgevlm.compiler.errors import JobFault
-from edgevlm.devices.connect.connection import LinkLost
+from edgevlm.devices.connect.connection import MOST_LINE, LinkLost
 from edgevlm.devices.connect.copying import TAR_END, tar_of
 from edgevlm.devices.connect.session import Device
 
@@ -25,7 +25,6 @@ __all__ = ["Job"]
 
 QUIET_S = 20.0  # without a line, then it is asked whether the program still runs
 BUSY = 9
-MOST_LINE = 2**16  # bytes
 
 # One that ended and whose parent has not looked yet can still be sent signals.
 ALIVE = """alive() { kill -0 "$1" 2>/dev/null || return 1

@@ -17,11 +17,9 @@ https://github.com/leukipp/touchkio/issues/35
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 
-from edgevlm.devices.power.base import Absent
-from edgevlm.devices.power.program import Program, run_program
+from edgevlm.devices.power.program import Asked
 
 __all__ = ["Pmic", "parse_adc"]
 
@@ -45,27 +43,16 @@ def parse_adc(text: str) -> Mapping[str, float]:
     return watts
 
 
-class Pmic:
+class Pmic(Asked):
     """All its rails are parts; none of them holds the board."""
 
     name = "pmic"
+    program, absent = COMMAND[0], "this machine has no vcgencmd: no Raspberry Pi"
     total: frozenset[str] = frozenset()
     note = (
         "the sum of the rails behind the power chip; its losses, USB ports and boards on top are "
         "not in this figure"
     )
-
-    def __init__(self, run: Program = run_program) -> None:
-        self._run = run
-
-    def available(self) -> str | None:
-        if self._run is run_program and shutil.which(COMMAND[0]) is None:
-            return Absent("this machine has no vcgencmd: no Raspberry Pi")
-        try:
-            self.read()
-        except (OSError, ValueError) as error:
-            return str(error)
-        return None
 
     def period_s(self) -> float:
         return 0.25  # the firmware reads faster; a program is started for every reading
@@ -73,6 +60,3 @@ class Pmic:
     def read(self) -> Mapping[str, float]:
         """Raises OSError, ValueError."""
         return parse_adc(self._run(COMMAND))
-
-    def close(self) -> None:
-        """Nothing stays open."""

@@ -14,12 +14,11 @@ phone: other makers have the service without any.
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Mapping
 
-from edgevlm.devices.power.base import Absent, Energy, unreadable
-from edgevlm.devices.power.program import Program, run_program
+from edgevlm.devices.power.base import Energy, unreadable
+from edgevlm.devices.power.program import Asked, Program, run_program
 
 __all__ = ["PowerStats", "parse_delta", "tpu"]
 
@@ -56,31 +55,24 @@ def tpu(joules: Mapping[str, float]) -> float | None:
     return sum(mine) if mine else None
 
 
-class PowerStats:
+class PowerStats(Asked):
     """A counter of a Pixel's rails. Whoever else asks for `delta` meanwhile takes from it."""
 
     name = "power-stats"
+    program, absent = COMMAND[0], "this machine has no dumpsys: no Android phone"
 
     def __init__(
         self, run: Program = run_program, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._run, self._clock = run, clock
+        super().__init__(run)
+        self._clock = clock
         self._began: float | None = None
-
-    def available(self) -> str | None:
-        if self._run is run_program and shutil.which(COMMAND[0]) is None:
-            return Absent("this machine has no dumpsys: no Android phone")
-        try:
-            parse_delta(self._run(COMMAND))
-        except (OSError, ValueError) as error:
-            return str(error)
-        return None
 
     def start(self) -> None:
         """Open a window. Raises JobFault EV402."""
         if self._began is not None:
             raise RuntimeError("start() called twice without stop()")
-        self._asked()
+        self._counted()
         self._began = self._clock()
 
     def stop(self) -> Energy:
@@ -88,14 +80,18 @@ class PowerStats:
         if self._began is None:
             raise RuntimeError("stop() called without start()")
         seconds, self._began = self._clock() - self._began, None
-        spent = self._asked()
+        spent = self._counted()
         note = f"the sum of {len(spent)} rails that the phone counts; what has no rail is left out"
         if (own := tpu(spent)) is not None:
             note += f"; of it {own:.3f} J in rails of its TPU"
         return Energy(sum(spent.values()), seconds, "measured-device", self.name, note)
 
-    def _asked(self) -> Mapping[str, float]:
+    def read(self) -> Mapping[str, float]:
+        """Joules by rail since last asked. Raises OSError, ValueError."""
+        return parse_delta(self._run(COMMAND))
+
+    def _counted(self) -> Mapping[str, float]:
         try:
-            return parse_delta(self._run(COMMAND))
+            return self.read()
         except (OSError, ValueError) as error:
             raise unreadable(self.name, str(error)) from error

@@ -10,12 +10,10 @@ The power is the INA260's (ina260.py), which is read directly where its files ca
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 
-from edgevlm.devices.power.base import Absent
 from edgevlm.devices.power.ina260 import Ina260
-from edgevlm.devices.power.program import Program, run_program
+from edgevlm.devices.power.program import Asked
 
 __all__ = ["Xmutil", "parse_platformstats"]
 
@@ -33,25 +31,15 @@ def parse_platformstats(text: str) -> float:
     return int(told[1]) / 1e3
 
 
-class Xmutil:
+class Xmutil(Asked):
     """Where the INA260's files may not be read. A program is started for every reading."""
 
     name = "xmutil"
+    program, absent = "xmutil", "this machine has no xmutil: no Kria module"
     total = Ina260.total
     note = Ina260.note
 
-    def __init__(self, run: Program = run_program) -> None:
-        self._run = run
-        self._command: Sequence[str] | None = None
-
-    def available(self) -> str | None:
-        if self._run is run_program and shutil.which("xmutil") is None:
-            return Absent("this machine has no xmutil: no Kria module")
-        try:
-            self.read()
-        except (OSError, ValueError) as error:
-            return str(error)
-        return None
+    _command: Sequence[str] | None = None  # that answered
 
     def period_s(self) -> float:
         return 1.0  # starting it takes a good part of a second of one core
@@ -68,6 +56,3 @@ class Xmutil:
             self._command = command
             return {next(iter(self.total)): watts}
         raise failure
-
-    def close(self) -> None:
-        """Nothing stays open."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgevlm.devices.report.measured import Profile, is_measured
-from edgevlm.devices.report.placement import kind_of
+from edgevlm.devices.report.placement import elsewhere
 from edgevlm.devices.report.subject import Subject
 from edgevlm.devices.report.words import call, of_how, plural, short
 
@@ -92,13 +92,9 @@ def _timed(subject: Subject, profile: Profile) -> list[tuple[str, str]]:
     if load and cores and load[0] > BUSY * cores:
         text = f"{place}: busy when it was timed, load {load[0]:g} for {plural(cores, 'core')}."
         found.append(("caution", text))
-    wrong = [r for r in profile.layers if _elsewhere(r.unit, subject.expected)]
+    wrong = elsewhere(profile.layers, subject.expected)
     if wrong and is_measured(profile.how):
         unit = (subject.expected or "").upper()
         text = f"{plural(len(wrong), 'node')} ran elsewhere than on the {unit}: {place}."
         found.append(("problem", text))
     return found
-
-
-def _elsewhere(unit: str | None, expected: str | None) -> bool:
-    return expected is not None and kind_of(unit) not in (expected, None)

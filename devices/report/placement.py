@@ -13,7 +13,7 @@ from typing import Any
 from edgevlm.devices.report.measured import Layer
 from edgevlm.devices.report.words import figure, percent, plural, short
 
-__all__ = ["UNITS", "kind_of", "placement_view"]
+__all__ = ["UNITS", "elsewhere", "kind_of", "placement_view"]
 
 #: a runtime's word for a unit -> the kind that a device file has
 UNITS = {
@@ -33,6 +33,11 @@ def kind_of(unit: str | None) -> str | None:
     return UNITS.get(word) or UNITS.get(word.partition(".")[0].partition(":")[0])
 
 
+def elsewhere(layers: Sequence[Layer], expected: str | None) -> list[Layer]:
+    """Those that surely ran on another unit than the expected one."""
+    return [r for r in layers if expected and kind_of(r.unit) not in (expected, None)]
+
+
 def placement_view(layers: Sequence[Layer], expected: str | None) -> dict[str, Any] | None:
     """For the template: a sentence, what ran elsewhere first, then a row a unit."""
     if not layers:
@@ -41,14 +46,14 @@ def placement_view(layers: Sequence[Layer], expected: str | None) -> dict[str, A
     units: dict[str, list[Layer]] = defaultdict(list)
     for row in layers:
         units[row.unit or "not said"].append(row)
-    elsewhere = [r for r in layers if expected and kind_of(r.unit) not in (expected, None)]
+    away = elsewhere(layers, expected)
     unknown = [r for r in layers if kind_of(r.unit) is None]
     return {
         "expected": (expected or "not said").upper() if expected else "not said",
-        "elsewhere": _rows(elsewhere, total),
-        "more": max(0, len(_groups(elsewhere)) - SHOWN),
-        "wrong": len(elsewhere),
-        "sentence": _sentence(len(layers), elsewhere, unknown, expected, total),
+        "elsewhere": _rows(away, total),
+        "more": max(0, len(_groups(away)) - SHOWN),
+        "wrong": len(away),
+        "sentence": _sentence(len(layers), away, unknown, expected, total),
         "units": [
             {"unit": unit, "kind": (kind_of(unit) or "unknown").upper(),
              "as_expected": _verdict(kind_of(unit), expected), "nodes": len(rows),
@@ -71,16 +76,14 @@ def _verdict(kind: str | None, expected: str | None) -> str:
 
 
 def _sentence(
-    n: int, elsewhere: list[Layer], unknown: list[Layer], expected: str | None, total: float
+    n: int, away: list[Layer], unknown: list[Layer], expected: str | None, total: float
 ) -> str:
     if expected is None:
         return "The device file names no unit, so nothing is expected of any."
     unit, nodes = expected.upper(), plural(n, "node")
-    if elsewhere:
-        share = percent(_ms(elsewhere) / total)
-        return (
-            f"{len(elsewhere)} of {nodes} ran elsewhere than on the {unit}: {share} % of the time."
-        )
+    if away:
+        share = percent(_ms(away) / total)
+        return f"{len(away)} of {nodes} ran elsewhere than on the {unit}: {share} % of the time."
     if unknown:
         return f"Of {len(unknown)} of {nodes} the runtime does not say which unit ran them."
     return f"All {nodes} ran on the {unit}, as expected."

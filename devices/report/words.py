@@ -10,6 +10,8 @@ import shlex
 
 from markupsafe import Markup
 
+from edgevlm.devices.report.measured import is_measured
+
 __all__ = ["MOST", "call", "clean", "count", "decibel", "figure", "label", "of_how", "of_moment",
            "percent", "plural", "printed", "short"]  # fmt: skip
 
@@ -88,7 +90,7 @@ def of_moment(at: str | None) -> str:
 
 def label(how: str | None) -> str:
     """The sort of a figure, for its mark: `sure` was measured, `guess` was not."""
-    return "sure" if (how or "").startswith("measured-") else "guess"
+    return "sure" if how and is_measured(how) else "guess"
 
 
 def call(verb: str, name: str, *more: str) -> str:
