@@ -17,6 +17,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -133,6 +134,7 @@ def _start(threads: int) -> _Worker:
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     added = [name for name in THREADS if name not in os.environ]
     os.environ.update(dict.fromkeys(added, str(threads)))
+    resource_tracker.ensure_running()  # which the first start would do: it unblocks SIGINT
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS)  # a child keeps the mask
     try:
         process.start()

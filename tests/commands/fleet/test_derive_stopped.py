@@ -76,6 +76,12 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def blocks_ctrl_c(pid: int) -> bool:
+    """From its first moment on: what a child of ours blocks, its parent blocked for it."""
+    lines = dict(s.split(":\t") for s in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(lines["SigBlk"], 16) >> (signal.SIGINT - 1) & 1)
+
+
 def made(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.glob("fleet/*.edgevlm"))
 
@@ -119,6 +125,7 @@ def test_ctrl_c_of_a_terminal_reaches_the_workers_too_and_they_say_nothing(begin
     """It goes to the whole group of processes."""
     process = begin(f"import os; os.setpgrp(); {PLAIN}", 2)
     until(process, lambda: len(workers(process)) == 2)
+    assert all(map(blocks_ctrl_c, workers(process)))
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err, err
