@@ -9,7 +9,7 @@ from edgevlm.compiler.drift import Drift
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.int8_cache import cache_scales, float_ports, float_sides
+from edgevlm.compiler.narrow_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.compiler.reference import Reference, observe
 from edgevlm.compiler.rounding_noise import rounding_noise
@@ -78,7 +78,7 @@ def total_drift(
     """
     was, now = original.contract, model.contract
     scales = cache_scales(model) if was.kv_dtype != now.kv_dtype else {}
-    if scales:
+    if was.kv_dtype != now.kv_dtype:
         now = float_ports(now)
     same = [
         r for r in now.roles if now.inputs(r) == was.inputs(r) and now.outputs(r) == was.outputs(r)

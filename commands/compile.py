@@ -13,6 +13,7 @@ from edgevlm.commands.finish import Given, Progress, finish
 from edgevlm.commands.narrow_latency import check_timed_here
 from edgevlm.commands.quant_drop import check_limit
 from edgevlm.commands.quant_gate import QUANT_STEPS
+from edgevlm.commands.some_parts import check_parts
 from edgevlm.compiler.atomic import check_target
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.pass_manager import first_of
@@ -39,7 +40,8 @@ def compile_model(
     """
     start = perf_counter()
     device = find_device(options.target)
-    find_runtime(device.runtime).toolchain()  # a missing package is told at once
+    runtime = find_runtime(device.runtime).aimed_at(device, options.toolchain)
+    runtime.toolchain()  # a missing package is told at once
     check_target(options.out, options.force)
     check_floor(options.min_sqnr)
     recipe = None if options.recipe is None else _recipe(options, device)
@@ -53,6 +55,7 @@ def compile_model(
         )
         passes = make_passes(recipe)
     check_timed_here(recipe, device)
+    check_parts(options, original)
     asked_for = options.flags.derived
     if options.recipe and options.calib:
         asked_for = derived_of(recipe.steps)  # the same pictures are held out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgevlm.compiler.contract import VLM_ROLES, Role
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.models.source import SourceOptions
 from edgevlm.passes.derive.asked import parse_derived
@@ -26,6 +27,9 @@ class CompileOptions:
     calib: str | None = None  # folder or data set that numbers are fitted to; None: the probes
     payoff: str = "quick"  # none, quick (before and after) or full (and the crossover)
     max_drop: float | None = None  # points that quantisation may lose; None: not measured
+    toolchain: str | None = None  # on the device: jetpack-6.2; None: what its file says
+    parts: tuple[Role, ...] | None = None  # that are written; None: all
+    preflight: bool = True  # by a compiler on this host, where there is one
 
 
 def options_of(
@@ -53,6 +57,9 @@ def options_of(
     force: bool = False,
     payoff: str = "quick",
     max_drop: float | None = None,
+    toolchain: str | None = None,
+    parts: str | None = None,
+    preflight: str = "auto",
 ) -> CompileOptions:
     """The options of the command line, None where one was not given.
 
@@ -82,5 +89,33 @@ def options_of(
     flags = Flags(reduction, quant or Flags().quant, kv or Flags().kv, derived)
     source = SourceOptions(max_prompt, max_answer, probes)
     return CompileOptions(
-        target, out, flags, recipe, source, force, min_sqnr, domain or calib, payoff, max_drop
+        target,
+        out,
+        flags,
+        recipe,
+        source,
+        force,
+        min_sqnr,
+        domain or calib,
+        payoff,
+        max_drop,
+        toolchain,
+        _roles(parts),
+        preflight != "none",
     )
+
+
+def _roles(asked: str | None) -> tuple[Role, ...] | None:
+    """Raises EV220 for a part there is none of."""
+    if asked is None:
+        return None
+    names = [name.strip() for name in asked.split(",")]
+    unknown = sorted(set(names) - set(VLM_ROLES))
+    if unknown:
+        raise UsageFault(
+            "EV220",
+            f"--parts {asked[:80]}",
+            f"{unknown[0][:40]!r} is no part; parts: {', '.join(VLM_ROLES)}",
+            "--parts vision,connector",
+        )
+    return tuple(role for role in VLM_ROLES if role in names)

@@ -73,6 +73,15 @@ STEPS = click.IntRange(1, 1_000_000)
     show_default=True,
     help="Time pruned and quantised against not; full: at several sizes, too.",
 )
+@click.option("--toolchain", help="What is on the device: jetpack-6.2, tensorrt-10.13.")
+@click.option("--parts", help="Those that are written: vision,connector; others run elsewhere.")
+@click.option(
+    "--preflight",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="Let a compiler of the target's maker try it here, where one is installed.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle; keep what does not pay or fit.")
 @speaks
 def compile_(speaker: Speaker, model: str, **asked: Any) -> None:

@@ -22,6 +22,7 @@ from edgevlm.commands.narrow_latency import budget_step, settle_latency
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
 from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge
 from edgevlm.commands.quant_latency import within_budget
+from edgevlm.commands.some_parts import Completed, elsewhere, written_parts
 from edgevlm.commands.writing import Proof, compile_report, write_manifest, write_processor
 from edgevlm.compiler.atomic import atomic_folder
 from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
@@ -38,10 +39,12 @@ from edgevlm.models.answer import inputs_of
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import DERIVE_STEPS, Derived
 from edgevlm.runtimes import find_runtime
+from edgevlm.runtimes.base import Preflight
 
 __all__ = ["Given", "Progress", "finish"]
 
 Progress = Callable[[str], None]
+LEFT_OUT = Preflight(None, "left out: --preflight none")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def finish(
     asked_for = given.derived
     original, first = begun.original, begun.first
     device = find_device(options.target)
-    runtime = find_runtime(device.runtime)
+    runtime = find_runtime(device.runtime).aimed_at(device, options.toolchain)
+    others = elsewhere(options, original)
     rounding = first_of(passes, QUANT_STEPS)
     probes = inputs_of(original)
     run = functools.partial(
@@ -114,17 +118,28 @@ def finish(
     memory = check_memory(model, device, runtime, force=options.force)
     with atomic_folder(options.out, options.force) as draft:
         progress(f"lower to {runtime.name}")
-        artifacts = runtime.lower(model, draft)
-        target = Target(device=device.id, runtime=runtime.name, toolchain=runtime.toolchain())
+        artifacts = runtime.lower(written_parts(options, model), draft)
+        target = Target(
+            device=device.id,
+            runtime=runtime.name,
+            toolchain=runtime.toolchain(),
+            sdk=runtime.sdk,
+        )
         write_processor(model, draft)
         (draft / "recipe.toml").write_text(recipe.to_toml())
         progress("check artifacts")
         parts = runtime.open_artifacts(draft, artifacts, model.contract)
+        parts = Completed(parts, model, others) if others else parts
         check_artifacts(model, runtime, parts, proof, asked)
-        bundle = Bundle(draft, write_manifest(model, target, artifacts, proof, draft))
+        runtime.write_for_device(model, draft, artifacts, asked, proof.seen, parts)
+        progress("preflight")
+        preflight = runtime.preflight(draft, artifacts) if options.preflight else LEFT_OUT
+        manifest = write_manifest(model, target, artifacts, proof, draft, runtime, preflight)
+        bundle = Bundle(draft, manifest)
         proof.source_drift = total_drift(shown, model, parts, first)
         payoff = None
-        if options.payoff != "none" and any(s.name in TOKEN_STEPS for s in recipe.steps):
+        timed = options.payoff != "none" and runtime.runs_here
+        if timed and any(s.name in TOKEN_STEPS for s in recipe.steps):
             progress("time it against no pruning")
             full = options.payoff == "full"
             sides = (model.contract, parts)
@@ -144,11 +159,12 @@ def finish(
                 scheme=_scheme(options),
                 calib=options.calib,
                 max_drop=options.max_drop,
-                timed=options.payoff != "none",
+                timed=timed,
                 force=options.force,
             )
         report = compile_report(model, bundle, proof) | {"memory": memory}
         report["notes"] += calibration.notes if calibration else ()
+        report["preflight"] = preflight and preflight.as_json()
         derived = None
         if asked_for and calibration:
             progress("compare with the base")

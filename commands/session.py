@@ -40,6 +40,7 @@ def open_for_answers(bundle: Bundle, *, checked: bool = False) -> Opened:
             "it answers no questions",
             f"edgevlm inspect {shlex.quote(str(path))}",
         )
+    _check_whole(bundle)
     if manifest.files[TOKENIZER].bytes > MAX_TOKENIZER_BYTES:
         raise JobFault(
             "EV322",
@@ -55,5 +56,18 @@ def open_for_answers(bundle: Bundle, *, checked: bool = False) -> Opened:
 def open_for_looks(bundle: Bundle, *, checked: bool = False) -> Viewer:
     """Of a bundle without words. Raises EV302 (runtime), EV304 (artifact)."""
     manifest = bundle.manifest
+    _check_whole(bundle)
     parts = find_runtime(manifest.target.runtime).open(bundle, checked=checked)
     return Viewer(manifest.contract, manifest.processor, parts)
+
+
+def _check_whole(bundle: Bundle) -> None:
+    """Raises EV323 for a bundle whose other half another program runs."""
+    manifest = bundle.manifest
+    if manifest.elsewhere:
+        raise JobFault(
+            "EV323",
+            f"{bundle.folder.name} has no {', '.join(manifest.elsewhere)}",
+            f"it was compiled with --parts {','.join(a.role for a in manifest.artifacts)}",
+            "run it with the program that has the rest, or compile it whole",
+        )

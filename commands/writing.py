@@ -33,6 +33,7 @@ from edgevlm.compiler.pass_manager import Applied
 from edgevlm.compiler.reference import Reference
 from edgevlm.devices.host import peak_rss_mb
 from edgevlm.models.answer import map_samples, text_processor
+from edgevlm.runtimes.base import Preflight, Runtime
 
 __all__ = ["Proof", "compile_report", "write_manifest", "write_processor"]
 
@@ -59,10 +60,31 @@ def write_processor(model: ExportedModel, draft: Path) -> None:
 
 
 def write_manifest(
-    model: ExportedModel, target: Target, artifacts: list[Artifact], proof: Proof, draft: Path
+    model: ExportedModel,
+    target: Target,
+    artifacts: list[Artifact],
+    proof: Proof,
+    draft: Path,
+    runtime: Runtime,
+    preflight: Preflight | None = None,
 ) -> Manifest:
     """manifest.json over every file that is in the draft by now; deterministic."""
     goldens = _goldens(model, proof.seen)
+    roles = [a.role for a in artifacts]
+    by = target.runtime if runtime.runs_here else "ONNX Runtime on the host"
+    verified = {
+        "passes": f"every pass ran on {len(goldens)} probes in ONNX Runtime, optimiser off",
+        "artifacts": f"every part and {len(goldens)} whole answers, run by {by}",
+    }
+    not_verified = {
+        "task accuracy": "edgevlm eval BUNDLE --dataset NAME measures it",
+        "latency": "edgevlm profile BUNDLE measures it",
+    }
+    if runtime.engine != "not needed":
+        not_verified["engine"] = f"what {target.runtime} makes of it on {target.device}"
+    if preflight is not None:
+        where = verified if preflight.done else not_verified
+        where["preflight"] = str(preflight.done or preflight.missing)
     manifest = Manifest(
         schema=SCHEMA,
         edgevlm=version("edgevlm"),
@@ -75,15 +97,10 @@ def write_manifest(
             for a in proof.applied
         ),
         artifacts=tuple(artifacts),
-        engine="not needed",
-        verified={
-            "passes": f"every pass ran on {len(goldens)} probes in ONNX Runtime, optimiser off",
-            "artifacts": f"every part and {len(goldens)} whole answers, run by {target.runtime}",
-        },
-        not_verified={
-            "task accuracy": "edgevlm eval BUNDLE --dataset NAME measures it",
-            "latency": "edgevlm profile BUNDLE measures it",
-        },
+        elsewhere=tuple(role for role in model.contract.roles if role not in roles),
+        engine=runtime.engine,
+        verified=verified,
+        not_verified=not_verified,
         goldens=goldens,
         files=file_entries(draft),
     )

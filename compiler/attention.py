@@ -11,7 +11,8 @@ that any of its rows may look at: 0.6 of the time for 1100 rows. Its bias is com
 of numbers when the part is opened, and takes no place in the file.
 
 Left as it is: a mask that is computed, as a row that may look at nothing must give zeros then (the
-masks of a contract have none), scores that are capped or read, caches inside, other types.
+masks of a contract have none), scores that are capped or read, caches inside, types but float32 and
+float16.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from edgevlm.compiler.builder import GraphBuilder
 
 __all__ = ["grouped_attention"]
 
-#: added to the score of what must not be looked at; its exponential is zero in float32
-NEVER = np.float32(-1e9)
+#: added to the score of what must not be looked at; its exponential is zero, and no sum with a
+#: score is infinite
+NEVER = {ir.DataType.FLOAT: -1e9, ir.DataType.FLOAT16: -32768.0}
 #: of one block of causal attention; cutting pays from some more on
 BLOCK_ROWS = 256
 MASK = 3
@@ -49,7 +51,9 @@ def grouped_attention(part: ir.Model, block_rows: int | None = BLOCK_ROWS) -> ir
 
 def _plain(node: ir.Node) -> bool:
     values, mask = node.inputs[:MASK], _mask(node)
-    if any(v.shape is None or len(v.shape) != 4 or v.dtype != ir.DataType.FLOAT for v in values):
+    if any(v.shape is None or len(v.shape) != 4 for v in values):
+        return False
+    if len({v.dtype for v in values}) > 1 or values[0].dtype not in NEVER:
         return False
     if any(v is not None for v in node.inputs[MASK + 1 :]):
         return False
@@ -80,13 +84,14 @@ def _written_out(
     q, k, v = node.inputs[:MASK]
     rows, keys, mask = int(q.shape[2]), int(k.shape[2]), _mask(node)
     scale = node.attributes.get_float("scale", 0.0) or int(q.shape[3]) ** -0.5
-    q = build("Mul", q, build.const(scale, np.float32))
+    q = build("Mul", q, build.const(scale, q.dtype.numpy()))
     k = build("Transpose", k, perm=[0, 1, 3, 2])
     blocks = -(-rows // block_rows) if _causal(node) and block_rows else 1
     found = []
     for low, high in pairwise(rows * i // blocks for i in range(blocks + 1)):
         seen = min(high, keys) if _causal(node) else keys
-        key = (_causal(node), low, high, seen, _group(node)) if mask is None else mask
+        kind = node.inputs[0].dtype
+        key = (kind, mask or (_causal(node), low, high, seen, _group(node)))
         if key not in biases:  # layers of one size share it
             biases[key] = _bias(build, node, low, high, seen)
         some = [
@@ -136,7 +141,9 @@ def _bias(build: GraphBuilder, node: ir.Node, low: int, high: int, seen: int) ->
         looks = build("GreaterOrEqual", row, build.const(np.arange(seen)[None]))
     if looks is None:
         return None
-    return build("Where", looks, build.const(0, np.float32), build.const(NEVER, np.float32))
+    kind = node.inputs[0].dtype
+    ends = (build.const(number, kind.numpy()) for number in (0, NEVER[kind]))
+    return build("Where", looks, *ends)
 
 
 def _cut(

@@ -13,8 +13,9 @@ one more output, `image_index` (int64, ascending): which of the tokens it was gi
 The KV cache is explicit. prefill returns key_i [1,kv_heads,K+T,head_dim]; decode reads
 past_key_i [1,kv_heads,C,head_dim] with C = kv_capacity and returns the one new row; the caller
 writes it. attention_mask [1,1,1,C+1] (bool, true = attend) covers the C slots and the new token.
-All its ports have one type, `kv_dtype`: float, or int8 codes whose scales (one a kv head, layer and
-side, no zero point) are constants of both parts, so that a caller only carries codes about.
+All its ports have one type, `kv_dtype`: float32, float16, or int8 codes whose scales (one a kv
+head, layer and side, no zero point) are constants of both parts, so that a caller only carries
+codes about.
 
 Tokens may also leave in front of decoder layers (`sites`). prefill then takes `image_start` [1],
 the row of the first image token, and returns `image_index_<layer>`; layer i caches
@@ -42,7 +43,7 @@ CLASSIFIER_ROLES: tuple[Role, ...] = ("vision",)
 Count = Annotated[int, Field(ge=1, le=10**7)]
 Few = Annotated[int, Field(ge=0, le=10**7)]
 #: of one number in a cache
-KV_BYTES = {"FLOAT": 4, "INT8": 1}
+KV_BYTES = {"FLOAT": 4, "FLOAT16": 2, "INT8": 1}
 
 
 class LayerSite(BaseModel):
@@ -79,7 +80,7 @@ class Contract(BaseModel):
     layers: Count
     kv_heads: Count
     head_dim: Count
-    kv_dtype: Literal["FLOAT", "INT8"] = "FLOAT"  # of all cache ports
+    kv_dtype: Literal["FLOAT", "FLOAT16", "INT8"] = "FLOAT"  # of all cache ports
     vocabulary: Count  # V; classes for a classifier
     vision_kept: Count | None = None  # image tokens that leave the vision part, where it drops any
     sites: Annotated[tuple[LayerSite, ...], Field(strict=False)] = ()  # ascending

@@ -14,6 +14,9 @@ from edgevlm.compiler.contract import Contract
 
 __all__ = ["Cost", "attention_scores", "count", "image_tokens", "macs"]
 
+#: types of KV caches, as people call them
+KV_NAMES = {"FLOAT": "float32", "FLOAT16": "float16", "INT8": "int8"}
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -97,6 +100,6 @@ def image_tokens(contract: Contract) -> dict[str, object]:
         "of": contract.image_tokens,
         "average": round(sum(each) / len(each), 2),
         "schedule": sites,
-        "kv_dtype": "int8" if contract.kv_dtype == "INT8" else "float32",
+        "kv_dtype": KV_NAMES[contract.kv_dtype],
         "kv_bytes": contract.kv_bytes,
     }

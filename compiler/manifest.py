@@ -72,6 +72,7 @@ class Target(_Strict):
     device: str
     runtime: str
     toolchain: dict[str, str]  # package -> version the artifacts were made with
+    sdk: dict[str, str] = {}  # what is on the device -> version they were made for
 
 
 class Manifest(_Strict):
@@ -85,6 +86,7 @@ class Manifest(_Strict):
     processor: Processor
     passes: tuple[PassEntry, ...]
     artifacts: tuple[Artifact, ...]
+    elsewhere: tuple[Role, ...] = ()  # parts that another program runs; it has no artifacts of them
     engine: str  # "not needed", or what the device still has to build
     verified: dict[str, str]  # what was checked, and how
     not_verified: dict[str, str]  # what was not, and why
@@ -94,8 +96,8 @@ class Manifest(_Strict):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         """Whatever the bundle is used for is listed, and so has a digest."""
-        roles = [a.role for a in self.artifacts]
-        if sorted(set(roles)) != sorted(self.contract.roles):
+        roles = [*(a.role for a in self.artifacts), *self.elsewhere]
+        if sorted(roles) != sorted(self.contract.roles) or not self.artifacts:
             raise ValueError(f"has artifacts for {roles}, needs {list(self.contract.roles)}")
         used = [TOKENIZER, *(a.file for a in self.artifacts), *(g.image for g in self.goldens)]
         for name in used:

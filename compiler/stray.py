@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgevlm.compiler.drift import EXACT_DB, measure
 from edgevlm.compiler.executor import Feeds, open_session
-from edgevlm.compiler.int8_cache import as_codes
+from edgevlm.compiler.narrow_cache import as_codes
 
 __all__ = ["drift_by_value", "first_stray"]
 
@@ -47,7 +47,7 @@ def first_stray(
     )
     first: tuple[int, float] | None = None
     for given, theirs in feeds:
-        both = (dict(given), as_codes(theirs, scales or {}))
+        both = (dict(given), _typed(after, as_codes(theirs, scales or {})))
         want, got = (s.run(names, mine) for s, mine in zip(sessions, both, strict=True))
         for place, (a, b) in enumerate(zip(want, got, strict=True)):
             drift = measure(a, b, names[place])
@@ -83,13 +83,20 @@ def drift_by_value(
         ]
         power = np.zeros((len(some), 2))
         for pair in feeds:
-            runs = (s.run(some, dict(fed)) for s, fed in zip(sessions, pair, strict=True))
+            typed = (_typed(part, fed) for part, fed in zip((before, after), pair, strict=True))
+            runs = (s.run(some, fed) for s, fed in zip(sessions, typed, strict=True))
             for i, (a, b) in enumerate(zip(*runs, strict=True)):
                 a, b = a.astype(np.float64), b.astype(np.float64)
                 power[i] += np.square(a).sum(), np.square(a - b).sum()
         for name, (signal, noise) in zip(some, power, strict=True):
             found[name] = _decibel(signal, noise)
     return found
+
+
+def _typed(part: ir.Model, feeds: Feeds) -> dict[str, np.ndarray]:
+    """Float caches in the type that a part takes."""
+    half = {str(v.name) for v in part.graph.inputs if v.dtype == ir.DataType.FLOAT16}
+    return {name: x.astype(np.float16) if name in half else x for name, x in feeds.items()}
 
 
 def _decibel(signal: float, noise: float) -> float:

@@ -24,8 +24,8 @@ from edgevlm.compiler.drift import Drift, measure, worst
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.int8_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.matching import Compared, compare_outputs
+from edgevlm.compiler.narrow_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.pass_base import Effect
 from edgevlm.compiler.reference import Reference, observe
 from edgevlm.compiler.stray import first_stray

@@ -56,6 +56,10 @@ __all__ = [
 ]
 
 
+#: a toolchain by name and version: jetpack-6.2, tensorrt-10.13
+Sdk = Annotated[str, Field(pattern=r"^[a-z]+-\d+(\.\d+)*$", max_length=40)]
+
+
 class Memory(Strict):
     """What a model must fit in and how fast it is read."""
 
@@ -96,6 +100,7 @@ class Unit(Sourced):
     name: Text
     kind: Literal["cpu", "gpu", "npu", "dla", "aie", "fabric"]
     dtypes: dict[Dtype, DtypeRate] = {}
+    compute_capability: Fact | None = None  # of an NVIDIA GPU: 8.7
     clock: Megahertz | None = None  # that the rates are for
     sram: Kibibytes | None = None  # of its own: L2, VTCM, buffers
     launch: Microseconds | None = None  # from one kernel to the next, with nothing to compute
@@ -161,6 +166,7 @@ class Device(Strict):
     sources: dict[Kebab, Source] = {}  # what facts cite by a short name
     # Distribution or SDK name -> the versions known to work, as pip writes a range.
     toolchain: dict[Kebab, Specifiers] = {}
+    sdk: Sdk | None = None  # that its owner most likely has; `--toolchain` names another
     memory: Memory = Memory()
     units: tuple[Unit, ...] = ()  # the first one is what models are lowered to
     fabric: Fabric | None = None

@@ -20,6 +20,7 @@ from edgevlm.passes.derive.keep_classes import KeepClasses
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.purify_units import PurifyUnits
 from edgevlm.passes.derive.recover_encoder import RecoverEncoder
+from edgevlm.passes.precision.cast_half import CastHalf
 from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
@@ -63,6 +64,8 @@ PASSES: dict[str, type[Pass]] = {
         QuantizeActivations,
         QuantizeDynamically,
         QuantizeKv,
+        # precision
+        CastHalf,
     )
 }
 

@@ -81,6 +81,13 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
 
 # the same machine, and the same graphs: only the kernels are others
 PIPELINES["openvino"] = PIPELINES["ort"]
+PIPELINES["tensorrt"] = (
+    *PIPELINES["ort"],
+    Group(
+        "what others fit and compare is float32: types change when all else is done",
+        ("cast-half",),
+    ),
+)
 
 
 def compose(

@@ -15,6 +15,7 @@ __all__ = ["RUNTIMES", "find_runtime"]
 #: name in a device file -> (module, class)
 RUNTIMES: dict[str, tuple[str, str]] = {
     "ort": ("edgevlm.runtimes.ort.runtime", "OrtRuntime"),
+    "tensorrt": ("edgevlm.runtimes.tensorrt.runtime", "TensorRtRuntime"),
     "openvino": ("edgevlm.runtimes.openvino.runtime", "OpenVinoRuntime"),
 }
 
@@ -25,7 +26,7 @@ def find_runtime(name: str) -> Runtime:
         raise UsageFault(
             "EV302",
             f"runtime {name!r}",
-            f"this edgevlm lowers to {' and '.join(RUNTIMES)} only",
+            f"this edgevlm lowers to {', '.join(RUNTIMES)} only",
             "--target cpu; `edgevlm devices list` shows what it compiles for",
         )
     module, cls = RUNTIMES[name]

@@ -15,15 +15,28 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract, Role
+from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.manifest import Artifact
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from edgevlm.compiler.beside import ProbeInput
     from edgevlm.compiler.executor import PartCaller
     from edgevlm.compiler.exported_model import ExportedModel
+    from edgevlm.compiler.reference import Reference
+    from edgevlm.devices import Device
 
-__all__ = ["Capabilities", "LayerTime", "NodeTime", "OnnxFiles", "OpTime", "Runtime", "by_op"]
+__all__ = [
+    "Capabilities",
+    "LayerTime",
+    "NodeTime",
+    "OnnxFiles",
+    "OpTime",
+    "Preflight",
+    "Runtime",
+    "by_op",
+]
 
 #: multiply-accumulates of one run from which a second thread pays
 SHARED_MACS = 100_000_000
@@ -46,6 +59,22 @@ class Capabilities:
     opset: int  # highest opset of the default domain
     ops: frozenset[str]
     dtypes: frozenset[str]  # of graph values, onnx names
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """`done`: what a compiler took, for the manifest; where there was none, why and what brings it.
+
+    `report` is JSON for record.json, a row a part.
+    """
+
+    done: str | None
+    missing: str | None = None
+    report: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report of a compile."""
+        return {"done": self.done, "missing": self.missing, **(self.report or {})}
 
 
 @dataclass(frozen=True)
@@ -79,6 +108,28 @@ class Runtime(ABC):
     runs_with: ClassVar[tuple[str, ...]] = ()  # packages that run its bundles where edgevlm is not
     #: float weights are made of stored integers when a part is opened, but for integer products
     folds_weights: ClassVar[bool] = False
+    #: this host runs its artifacts as the device does; else times taken here say nothing of it
+    runs_here: ClassVar[bool] = True
+    engine: ClassVar[str] = "not needed"  # of the manifest: what the device still has to build
+
+    def aimed_at(self, device: Device, toolchain: str | None = None) -> Runtime:
+        """This runtime for one device, and the version of a toolchain where one is named.
+
+        Raises UsageFault EV220 where there is nothing to name, EV308 for a version it has not.
+        """
+        if toolchain is not None:
+            raise UsageFault(
+                "EV220",
+                f"--toolchain {toolchain[:60]} for {device.id}",
+                f"runtime {self.name} makes its artifacts with what is installed here",
+                "leave it out",
+            )
+        return self
+
+    @property
+    def sdk(self) -> dict[str, str]:
+        """Versions on the device that artifacts are written for; {}: any."""
+        return {}
 
     @property
     @abstractmethod
@@ -92,6 +143,24 @@ class Runtime(ABC):
     @abstractmethod
     def lower(self, model: ExportedModel, folder: Path) -> list[Artifact]:
         """Write artifacts of every part into `folder`/<name>/."""
+
+    def write_for_device(  # noqa: B027  (most run there what runs here)
+        self,
+        model: ExportedModel,
+        folder: Path,
+        artifacts: Sequence[Artifact],
+        probes: Sequence[ProbeInput],
+        seen: Reference,
+        parts: PartCaller,
+    ) -> None:
+        """More files of a bundle, for who builds and runs it on the device.
+
+        seen: what the artifacts did on the probes; parts: the artifacts, opened.
+        """
+
+    def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight | None:
+        """What a compiler on this host says of the artifacts; None: this runtime has none."""
+        return None
 
     @abstractmethod
     def open_artifacts(

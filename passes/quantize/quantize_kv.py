@@ -27,7 +27,7 @@ from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.int8_cache import cache_scales, rows_read
+from edgevlm.compiler.narrow_cache import cache_scales, rows_read
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.compiler.quantised import check_symmetric
 from edgevlm.passes.quantize.grids import Grid

@@ -87,9 +87,9 @@ class OpenVinoRuntime(OnnxFiles):
 
     def written(self, part: ir.Model) -> tuple[ir.Model, dict[str, Any]]:
         from edgevlm.compiler.attention import grouped_attention
+        from edgevlm.compiler.whole_blocks import whole_blocks
         from edgevlm.compiler.widen import int4_as_int8
         from edgevlm.runtimes.openvino.dynamic import by_group
-        from edgevlm.runtimes.openvino.whole_blocks import whole_blocks
 
         part, group = by_group(whole_blocks(part))
         return int4_as_int8(grouped_attention(part)), {"group": group}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.executor import ReferenceParts
-from edgevlm.compiler.int8_cache import cache_scales, float_sides
+from edgevlm.compiler.narrow_cache import cache_scales, float_sides
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.reference import Reference, observe
 from edgevlm.compiler.verify import compare_parts

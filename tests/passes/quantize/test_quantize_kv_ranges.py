@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from edgevlm.compiler.errors import JobFault, UsageFault
-from edgevlm.compiler.int8_cache import cache_scales
+from edgevlm.compiler.narrow_cache import cache_scales
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.compiler.reference import Reference, observe
 from edgevlm.passes import make_passes

@@ -7,9 +7,9 @@ import pytest
 
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.whole_blocks import whole_blocks
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part
-from edgevlm.runtimes.openvino.whole_blocks import whole_blocks
 
 RNG = np.random.default_rng(0)
 TEXT = """(float[1,7,100] x) => (float[1,7,96] y, float[1,7,96] z) {

@@ -1,4 +1,4 @@
-"""Blocks of weights that do not divide the inputs, which OpenVINO's frontend does not read.
+"""Blocks of weights that do not divide the inputs, which OpenVINO and TensorRT do not read.
 
     MatMul(x, W), the last block short  ->  MatMul(x[:k], W[:k]) + MatMul(x[k:], W[k:])
 
@@ -7,7 +7,6 @@ The same numbers but for the order of one sum, and both products keep four bits 
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -36,7 +35,7 @@ def whole_blocks(part: ir.Model) -> ir.Model:
             raise JobFault(
                 "EV303",
                 f"{node.name} has blocks of {block} for {inputs} inputs",
-                f"openvino reads whole blocks, and no {node.op_type} is cut in two",
+                f"this target reads whole blocks, and no {node.op_type} is cut in two",
                 f"a block that divides {inputs}, or a scale a channel: --quant w4a16:block=0",
             )
         codes = maker.inputs[0]
@@ -60,7 +59,7 @@ def _short(node: ir.Node) -> bool:
     if maker is None:
         return False
     block, inputs = _sizes(maker)
-    return block > 0 and inputs % block > 0
+    return 0 < block < inputs and inputs % block > 0
 
 
 def _halves(build: GraphBuilder, maker: ir.Node) -> list[tuple[int, int, ir.Value]]:
@@ -69,7 +68,7 @@ def _halves(build: GraphBuilder, maker: ir.Node) -> list[tuple[int, int, ir.Valu
     block, inputs = _sizes(maker)
     cut, found = inputs // block, []
     for low, high, steps in ((0, cut * block, scale[:cut]), (cut * block, inputs, scale[cut:])):
-        part = build.const(codes[low:high], codes.dtype.type), build.const(steps, np.float32)
+        part = build.const(codes[low:high], codes.dtype.type), build.const(steps, steps.dtype.type)
         size = min(block, high - low)
         weights = build("DequantizeLinear", *part, axis=0, block_size=size)
         found.append((low, high, weights))

@@ -1,6 +1,6 @@
-"""Models with int8 KV caches, called as if they were float: so a rounded model meets its source.
+"""Models with int8 or float16 KV caches, called as if they were float32: to meet their source.
 
-The contract says that caches are int8; the scale of each is in the graphs, at its ports:
+The contract says what caches are. Of int8 ones the scale of each is in the graphs, at its ports:
 
     prefill   key_i = QuantizeLinear(x, s)                decode   DequantizeLinear(past_key_i, s)
                                                                    key_i = QuantizeLinear(y, s)
@@ -70,7 +70,7 @@ def float_sides(
     scales: of the caches of `after`, where they became int8.
     """
     source: PartCaller = ReferenceParts(before.parts)
-    if scales:
+    if scales or before.contract.kv_dtype != after.contract.kv_dtype:
         source = _FloatCaches(source, before.contract, {})
         parts = _FloatCaches(parts, after.contract, scales)
     units = relative_units(before, after)
@@ -78,7 +78,7 @@ def float_sides(
 
 
 class _FloatCaches:
-    """A caller whose caches are float, of parts whose caches may be int8.
+    """A caller whose caches are float32, of parts whose caches may be int8 or float16.
 
     Prefill gives only the rows that are read: no scale was fitted to the others, which may lie
     anywhere.
@@ -90,16 +90,28 @@ class _FloatCaches:
         self.parts, self.contract, self.scales = parts, contract, scales
 
     def call(self, role: Role, feeds: Feeds) -> dict[str, np.ndarray]:
-        out = self.parts.call(role, as_codes(feeds, self.scales))
+        half = self.contract.kv_dtype == "FLOAT16"
+        feeds = _halved(feeds) if half else as_codes(feeds, self.scales)
+        out = self.parts.call(role, feeds)
         for name, scale in self.scales.items():
             if name in out:
                 out[name] = out[name].astype(np.float32) * scale[:, None, None]
+        if half:
+            out = {n: np.asarray(x, np.float32) if _is_cache(n) else x for n, x in out.items()}
         if role == "prefill":
             for layer in range(self.contract.layers):
                 read = rows_read(self.contract, layer, feeds)
                 for name in (f"key_{layer}", f"value_{layer}"):
                     out[name] = out[name][:, :, :read]
         return out
+
+
+def _halved(feeds: Feeds) -> dict[str, np.ndarray]:
+    return {n: x.astype(np.float16) if _is_cache(n) else x for n, x in feeds.items()}
+
+
+def _is_cache(name: str) -> bool:
+    return name.removeprefix("past_").startswith(("key_", "value_"))
 
 
 def float_ports(contract: Contract) -> Contract:

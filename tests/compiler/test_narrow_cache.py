@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from edgevlm.compiler.drift import EXACT_DB, measure
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts, open_session
-from edgevlm.compiler.int8_cache import as_codes, cache_scales, float_sides, rows_read
 from edgevlm.compiler.matching import compare_outputs
+from edgevlm.compiler.narrow_cache import as_codes, cache_scales, float_sides, rows_read
 from edgevlm.compiler.pass_base import Effect, Pass, PassResult
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.reference import observe

@@ -1,0 +1,68 @@
+"""QuantizeLinear and DequantizeLinear as TensorRT's parser reads them, by opset.
+
+    QuantizeLinear     its type is that of a zero point of zeros; of `output_dtype` from opset 21 on
+                       where a zero point of that type has no room in the file (int4)
+    DequantizeLinear   `axis` always stands there: left out, ONNX means 1 and TensorRT means 0
+                       `block_size` goes with blocks of all inputs; the parser infers it from shapes
+
+A scale in blocks needs opset 21 (INT4 and blocks came with it); the rest is as in opset 19.
+"""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.compiler.quantised import LINEAR
+
+__all__ = ["as_parsed", "least_opset"]
+
+BLOCKS_OPSET = 21
+ZEROS = {ir.DataType.INT8: np.int8, ir.DataType.FLOAT8E4M3FN: ml_dtypes.float8_e4m3fn}
+
+
+def least_opset(part: ir.Model) -> int:
+    """That its quantisation needs."""
+    four = any(v.dtype == ir.DataType.INT4 for v in part.graph.initializers.values())
+    blocks = any(n.op_type in LINEAR and len(n.inputs[1].shape) > 1 for n in part.graph)
+    return BLOCKS_OPSET if four or blocks else 19
+
+
+def as_parsed(part: ir.Model) -> ir.Model:
+    """A copy of the part, or the part itself where nothing is quantised."""
+    if not any(node.op_type in LINEAR for node in part.graph):
+        return part
+    part = part.clone()
+    build, zeros = GraphBuilder(part, "linear"), {}
+    for node in part.graph:
+        if node.op_type not in LINEAR:
+            continue
+        scale = node.inputs[1]
+        channels = len(scale.shape) == 1
+        _state_axis(node, channels)
+        coded = node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]
+        if node.op_type == "DequantizeLinear" or coded.dtype not in ZEROS:
+            continue
+        key = coded.dtype, tuple(int(d) for d in scale.shape)
+        if key not in zeros:
+            zeros[key] = build.const(np.zeros(key[1]), ZEROS[key[0]])
+        node.attributes.pop("output_dtype", None)
+        node.resize_inputs(3)
+        node.replace_input_with(2, zeros[key])
+    build.finish()
+    return part
+
+
+def _state_axis(node: ir.Node, channels: bool) -> None:
+    scale, block = node.inputs[1], node.attributes.get_int("block_size", 0)
+    if channels:
+        axis = node.attributes.get_int("axis", 1)
+        node.attributes["axis"] = ir.AttrInt64("axis", axis)
+    elif len(scale.shape) > 1:
+        axis = node.attributes.get_int("axis", 1)
+        inputs = int(node.inputs[0].shape[axis])
+        size = -(-inputs // int(scale.shape[axis]))  # one block of all inputs is shorter than asked
+        node.attributes["axis"] = ir.AttrInt64("axis", axis)
+        node.attributes["block_size"] = ir.AttrInt64("block_size", min(block or size, size))

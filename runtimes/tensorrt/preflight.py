@@ -1,0 +1,102 @@
+"""What a compiler of NVIDIA's says on this host: every part parsed and built by tensorrt-rtx.
+
+It needs no GPU, and builds for none of a Jetson's chips: the nearest it knows stands in, and is
+named with every figure. The engine it makes is thrown away. It runs in a process of its own, the
+program that builds on the device (on_device/build_main.py): a crash of native code, or a build
+without end, is then a line in the report.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.manifest import Artifact
+from edgevlm.runtimes.base import Preflight
+from edgevlm.runtimes.tensorrt.aim import Aim
+
+__all__ = ["LIBRARY", "installed", "preflight", "refuse_failed"]
+
+PACKAGE, LIBRARY = "tensorrt-rtx-cu12-bindings", "tensorrt_rtx_bindings"
+INSTALL = "pip install 'edgevlm[tensorrt]'"
+MAIN = "edgevlm.runtimes.tensorrt.on_device.build_main"
+#: seconds for a part, and more for its weights
+PART_S, SECONDS_A_GB = 120.0, 120.0
+
+
+def preflight(folder: Path, artifacts: Sequence[Artifact], aim: Aim) -> Preflight:
+    """Raises EV309 for a part that is refused, in the words of the parser or builder."""
+    if aim.chip is None or aim.chip.proxy is None:
+        chip = f"sm_{aim.chip.sm}" if aim.chip else "an unnamed chip"
+        return Preflight(None, f"tensorrt-rtx builds for no chip near {chip}")
+    found = installed()
+    if found is None:
+        return Preflight(None, f"tensorrt-rtx is not installed: {INSTALL}")
+    report = _built(folder, artifacts, aim.chip.proxy)
+    refuse_failed(report)
+    label = f"tensorrt-rtx {found}, proxy {aim.chip.proxy.lower()}"
+    odd = [
+        f"{part['role']}: {row['what']} {row['found']}, expected {row['wanted']}"
+        for part in report["parts"]
+        for row in part["expects"]
+        if row["ok"] is False
+    ]
+    done = f"{label}: {len(report['parts'])} parts parsed and built"
+    report |= {"label": label, "odd": odd}
+    return Preflight(done, None, report)
+
+
+def installed() -> str | None:
+    """Its version; None where it is not, as on a machine it is not made for."""
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:
+        return None
+
+
+def refuse_failed(report: Mapping[str, Any]) -> None:
+    """Raises EV309 naming part, node and what was said."""
+    for part in report["parts"]:
+        if part["ok"]:
+            continue
+        said = part["refusals"][0] if part["refusals"] else {"stage": "build", "says": "no word"}
+        where = f", node {said['node']}" if said.get("node") else ""
+        raise JobFault(
+            "EV309",
+            f"tensorrt-rtx refuses part {part['role']} ({said['stage']}{where})",
+            str(said["says"])[:300],
+            "please report this with the recipe; --preflight none leaves this check out",
+        )
+
+
+def _built(folder: Path, artifacts: Sequence[Artifact], proxy: str) -> dict[str, Any]:
+    size = sum(p.stat().st_size for p in (folder / "tensorrt").iterdir()) / 1e9
+    limit = PART_S * len(artifacts) + SECONDS_A_GB * size
+    # -P: a folder called edgevlm where the caller stands is not this package
+    call = [sys.executable, "-P", "-m", MAIN, "--bundle", str(folder), "--library", LIBRARY]
+    call += ["--compute-capability", proxy, "--json"]
+    try:
+        done = subprocess.run(call, capture_output=True, text=True, timeout=limit)
+        report = json.loads(done.stdout)
+        return report if "parts" in report else _broken(done.returncode, done.stderr)
+    except subprocess.TimeoutExpired:
+        return _broken(None, f"it was not done within {limit:.0f} s")
+    except ValueError:
+        return _broken(done.returncode, done.stderr)
+
+
+def _broken(status: int | None, said: str) -> dict[str, Any]:
+    lines = said.strip().splitlines()
+    why = lines[-1] if lines else f"it ended with status {status}"
+    raise JobFault(
+        "EV309",
+        "tensorrt-rtx did not end its work",
+        why[-300:],
+        "--preflight none leaves this check out; edgevlm doctor shows versions",
+    )
