@@ -1,0 +1,1 @@
+"""TensorRT on Jetson and other NVIDIA GPUs."""
