@@ -16,6 +16,7 @@ from edgevlm.runtimes.tensorrt.on_device.api import Api
 from edgevlm.runtimes.tensorrt.on_device.layers import Row, rows_of_log
 from edgevlm.runtimes.tensorrt.on_device.products import Products, products_of
 from edgevlm.runtimes.tensorrt.on_device.refusals import Refusal, log_refusals, parser_refusals
+from edgevlm.runtimes.tensorrt.on_device.unbroken import Unbroken, progress_monitor
 
 __all__ = ["Built", "build_part"]
 
@@ -63,7 +64,8 @@ def build_part(
     parser = api.trt.OnnxParser(network, log)
     built = Built()
     start = perf_counter()
-    parsed = parser.parse_from_file(str(onnx_path))  # by file, so that weights beside it are found
+    with Unbroken():
+        parsed = parser.parse_from_file(str(onnx_path))  # by file: weights lie beside it
     built.parse_s = perf_counter() - start
     if not parsed:
         built.refusals = parser_refusals(parser) or log_refusals(api, log.lines, "parse")
@@ -87,7 +89,11 @@ def build_part(
         config.set_timing_cache(config.create_timing_cache(known), False)
     seen = len(log.lines)
     start = perf_counter()
-    built.engine = builder.build_serialized_network(network, config)
+    with Unbroken() as keeper:
+        monitor = progress_monitor(api.trt, keeper)
+        if monitor is not None:
+            config.progress_monitor = monitor
+        built.engine = builder.build_serialized_network(network, config)
     built.build_s = perf_counter() - start
     if built.engine is None:
         built.refusals = log_refusals(api, log.lines[seen:], "build")
