@@ -23,11 +23,17 @@ from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
 from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge
 from edgevlm.commands.quant_latency import within_budget
 from edgevlm.commands.some_parts import Completed, elsewhere, written_parts
-from edgevlm.commands.writing import Proof, compile_report, write_manifest, write_processor
+from edgevlm.commands.writing import (
+    Proof,
+    compile_report,
+    goldens_of,
+    write_manifest,
+    write_processor,
+)
 from edgevlm.compiler.atomic import atomic_folder
 from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.manifest import Target
+from edgevlm.compiler.manifest import Artifact, Target
 from edgevlm.compiler.memo import ROOM, Memo
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.pass_manager import Originals, first_of, run_passes
@@ -39,12 +45,11 @@ from edgevlm.models.answer import inputs_of
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import DERIVE_STEPS, Derived
 from edgevlm.runtimes import find_runtime
-from edgevlm.runtimes.base import Preflight
+from edgevlm.runtimes.base import Preflight, Runtime
 
 __all__ = ["Given", "Progress", "finish"]
 
 Progress = Callable[[str], None]
-LEFT_OUT = Preflight(None, "left out: --preflight none")
 
 
 @dataclass(frozen=True)
@@ -131,10 +136,12 @@ def finish(
         parts = runtime.open_artifacts(draft, artifacts, model.contract)
         parts = Completed(parts, model, others) if others else parts
         check_artifacts(model, runtime, parts, proof, asked)
-        runtime.write_for_device(model, draft, artifacts, asked, proof.seen, parts)
-        progress("preflight")
-        preflight = runtime.preflight(draft, artifacts) if options.preflight else LEFT_OUT
-        manifest = write_manifest(model, target, artifacts, proof, draft, runtime, preflight)
+        goldens = goldens_of(model, proof.seen)
+        runtime.write_for_device(model, draft, artifacts, goldens, asked, proof.seen, parts)
+        preflight = _preflight(runtime, draft, artifacts, options, progress)
+        manifest = write_manifest(
+            model, target, artifacts, proof, draft, runtime, goldens, preflight
+        )
         bundle = Bundle(draft, manifest)
         proof.source_drift = total_drift(shown, model, parts, first)
         payoff = None
@@ -200,6 +207,21 @@ def finish(
         "seconds": round(perf_counter() - start, 2),
         "next": _next(options.out, model),
     }
+
+
+def _preflight(
+    runtime: Runtime,
+    draft: Path,
+    artifacts: Sequence[Artifact],
+    options: CompileOptions,
+    progress: Progress,
+) -> Preflight | None:
+    if not runtime.has_preflight:
+        return None
+    if not options.preflight:
+        return Preflight(None, "left out: --preflight none")
+    progress("preflight")
+    return runtime.preflight(draft, artifacts)
 
 
 def _scheme(options: CompileOptions) -> str:

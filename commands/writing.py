@@ -35,7 +35,7 @@ from edgevlm.devices.host import peak_rss_mb
 from edgevlm.models.answer import map_samples, text_processor
 from edgevlm.runtimes.base import Preflight, Runtime
 
-__all__ = ["Proof", "compile_report", "write_manifest", "write_processor"]
+__all__ = ["Proof", "compile_report", "goldens_of", "write_manifest", "write_processor"]
 
 
 @dataclass
@@ -66,10 +66,10 @@ def write_manifest(
     proof: Proof,
     draft: Path,
     runtime: Runtime,
+    goldens: tuple[Golden, ...],
     preflight: Preflight | None = None,
 ) -> Manifest:
     """manifest.json over every file that is in the draft by now; deterministic."""
-    goldens = _goldens(model, proof.seen)
     roles = [a.role for a in artifacts]
     by = target.runtime if runtime.runs_here else "ONNX Runtime on the host"
     verified = {
@@ -109,7 +109,8 @@ def write_manifest(
     return manifest
 
 
-def _goldens(model: ExportedModel, seen: Reference) -> tuple[Golden, ...]:
+def goldens_of(model: ExportedModel, seen: Reference) -> tuple[Golden, ...]:
+    """The probes, with what the artifacts said of them."""
     vlm = model.contract.kind == "vlm"
     text = text_processor(model.processor, model.tokenizer) if vlm else None
     return tuple(

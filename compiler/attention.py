@@ -26,9 +26,10 @@ from edgevlm.compiler.builder import GraphBuilder
 
 __all__ = ["grouped_attention"]
 
-#: added to the score of what must not be looked at; its exponential is zero, and no sum with a
-#: score is infinite
-NEVER = {ir.DataType.FLOAT: -1e9, ir.DataType.FLOAT16: -32768.0}
+#: added to the score of what must not be looked at; its exponential is zero, float16 has it, and
+#: no sum with a score is infinite
+NEVER = -32768.0
+TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 #: of one block of causal attention; cutting pays from some more on
 BLOCK_ROWS = 256
 MASK = 3
@@ -53,7 +54,7 @@ def _plain(node: ir.Node) -> bool:
     values, mask = node.inputs[:MASK], _mask(node)
     if any(v.shape is None or len(v.shape) != 4 for v in values):
         return False
-    if len({v.dtype for v in values}) > 1 or values[0].dtype not in NEVER:
+    if len({v.dtype for v in values}) > 1 or values[0].dtype not in TYPES:
         return False
     if any(v is not None for v in node.inputs[MASK + 1 :]):
         return False
@@ -142,7 +143,7 @@ def _bias(build: GraphBuilder, node: ir.Node, low: int, high: int, seen: int) ->
     if looks is None:
         return None
     kind = node.inputs[0].dtype
-    ends = (build.const(number, kind.numpy()) for number in (0, NEVER[kind]))
+    ends = (build.const(number, kind.numpy()) for number in (0, NEVER))
     return build("Where", looks, *ends)
 
 

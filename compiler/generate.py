@@ -1,7 +1,8 @@
 """Greedy generation over the parts: token ids in, token ids out, one KV cache.
 
 The loop knows the contract and nothing else: no tokenizer, no image files, no runtime. Everything
-that runs parts (the reference executor, every runtime) is driven by this one loop.
+that runs parts (the reference executor, every runtime) is driven by this one loop. Whoever keeps
+the cache elsewhere than in numpy gives its own, `parts.cache(contract, prefill)`. Python 3.8.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.promise import check_choice
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # this file travels to devices, with numpy and nothing else
+    from edgevlm.compiler.contract import Contract
     from edgevlm.compiler.executor import Feeds, PartCaller
 
-__all__ = ["ImageTokens", "Trace", "classify", "encode_image", "generate"]
+__all__ = ["Cache", "ImageTokens", "Trace", "classify", "encode_image", "generate"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Trace:
         start = perf_counter()
         out = parts.call(role, feeds)
         self.seconds.setdefault(stage, []).append(perf_counter() - start)
-        self.choices |= {f"{role}/{k}": v for k, v in out.items() if k.startswith("image_index")}
+        chosen = {f"{role}/{k}": v for k, v in out.items() if k.startswith("image_index")}
+        self.choices.update(chosen)
         return out
 
 
@@ -113,7 +115,7 @@ def generate(
     out = trace.timed("prefill", parts, "prefill", feeds)
     trace.seconds["prefill"][-1] = perf_counter() - start  # looking up the embeddings included
     _check_sites(contract, out)
-    cache = _Cache(contract, out)
+    cache: Cache = getattr(parts, "cache", Cache)(contract, out)
     # behind all N tokens, even where the image ends the prompt and its last token was dropped
     position = len(before) + _span(contract) + len(after) - 1
     for step in range(limit):
@@ -138,7 +140,7 @@ def generate(
         cache.write(rows + step, out)
         trace.seconds["decode"][-1] += seconds + perf_counter() - start
         if trace.feeds is not None:
-            trace.rows.append({name: out[name] for name in cache.rows})
+            trace.rows.append({name: np.array(out[name]) for name in cache.rows})
 
 
 def _embed(contract: Contract, parts: PartCaller, ids: Sequence[int]) -> np.ndarray:
@@ -172,7 +174,7 @@ def _prompt(
         "position_ids": positions[None].astype(np.int64),
         "last_index": np.array([head + kept + tail - 1]),
     }
-    return feeds | ({"image_start": np.array([head])} if contract.sites else {})
+    return {**feeds, "image_start": np.array([head])} if contract.sites else feeds
 
 
 def _check_sites(contract: Contract, prefill: dict[str, np.ndarray]) -> None:
@@ -188,7 +190,7 @@ def _span(contract: Contract) -> int:
     return contract.kept_image_tokens if renumbered else contract.image_tokens
 
 
-class _Cache:
+class Cache:
     """Key and value rows of all layers, written in place."""
 
     def __init__(self, contract: Contract, prefill: dict[str, np.ndarray]) -> None:
@@ -197,8 +199,7 @@ class _Cache:
         for layer in range(contract.layers):
             shape = (1, contract.kv_heads, contract.capacity_at(layer), contract.head_dim)
             for name in (f"key_{layer}", f"value_{layer}"):
-                self.rows[name] = np.zeros(shape, prefill[name].dtype)
-                self.rows[name][:, :, : prefill[name].shape[2]] = prefill[name]
+                self.rows[name] = self.hold(name, shape, prefill[name])
                 self.gone[name] = contract.kept_image_tokens - contract.tokens_at(layer)
         self.masks = {
             port.name: np.zeros(port.shape, bool)
@@ -207,6 +208,16 @@ class _Cache:
         }
         for tokens, name in contract.masks.items():
             self.gone[name] = contract.kept_image_tokens - tokens
+
+    def hold(self, name: str, shape: tuple[int, ...], first: np.ndarray) -> np.ndarray:
+        """Room for `shape` [1,kv_heads,C,head_dim], its first rows those of prefill, others 0."""
+        held = np.zeros(shape, first.dtype)
+        held[:, :, : first.shape[2]] = first
+        return held
+
+    def put(self, held: np.ndarray, at: int, row: np.ndarray) -> None:
+        """One row [1,kv_heads,1,head_dim] into the place `at`."""
+        held[:, :, at : at + 1] = row
 
     def feeds(self, filled: int) -> dict[str, np.ndarray]:
         """Inputs of decode when `filled` rows of an unpruned layer hold tokens.
@@ -219,6 +230,5 @@ class _Cache:
         return {**self.masks, **{f"past_{k}": v for k, v in self.rows.items()}}
 
     def write(self, row: int, decode: dict[str, np.ndarray]) -> None:
-        for name, cached in self.rows.items():
-            at = row - self.gone[name]
-            cached[:, :, at : at + 1] = decode[name]
+        for name, held in self.rows.items():
+            self.put(held, row - self.gone[name], decode[name])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.manifest import Artifact
+from edgevlm.compiler.manifest import Artifact, Golden
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -110,6 +110,7 @@ class Runtime(ABC):
     folds_weights: ClassVar[bool] = False
     #: this host runs its artifacts as the device does; else times taken here say nothing of it
     runs_here: ClassVar[bool] = True
+    has_preflight: ClassVar[bool] = False
     engine: ClassVar[str] = "not needed"  # of the manifest: what the device still has to build
 
     def aimed_at(self, device: Device, toolchain: str | None = None) -> Runtime:
@@ -149,18 +150,20 @@ class Runtime(ABC):
         model: ExportedModel,
         folder: Path,
         artifacts: Sequence[Artifact],
+        goldens: Sequence[Golden],
         probes: Sequence[ProbeInput],
         seen: Reference,
         parts: PartCaller,
     ) -> None:
         """More files of a bundle, for who builds and runs it on the device.
 
-        seen: what the artifacts did on the probes; parts: the artifacts, opened.
+        goldens, probes: the same pictures and questions, with their answers and as numbers; seen:
+        what the artifacts did on them; parts: the artifacts, opened.
         """
 
-    def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight | None:
-        """What a compiler on this host says of the artifacts; None: this runtime has none."""
-        return None
+    def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
+        """What a compiler on this host says of the artifacts, of a runtime that `has_preflight`."""
+        raise NotImplementedError
 
     @abstractmethod
     def open_artifacts(

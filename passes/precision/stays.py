@@ -116,15 +116,29 @@ def _is_scale(value: ir.Value) -> bool:
 def _seen_above(part: ir.Model, feeds: Sequence[Feeds], limit: float) -> set[ir.Value]:
     inner = [v for node in part.graph for v in node.outputs]
     values = [v for v in (*part.graph.inputs, *inner) if v.dtype == ir.DataType.FLOAT]
-    found: set[ir.Value] = set()
+    scores, found = _scores(part.graph), set()
 
     def see(value: ir.Value, array: np.ndarray, _: int) -> None:
-        if not np.abs(array).max(initial=0) <= limit:  # also what is not a number
+        size = array if value in scores else np.abs(array)
+        if not size.max(initial=0) <= limit:  # also what is not a number
             found.add(value)
 
     if feeds:
         watch(part, values, feeds, see)
     return found
+
+
+def _scores(graph: ir.Graph) -> set[ir.Value]:
+    """What a softmax reads, and the terms of it: how far below the rest one is does not matter."""
+    found: set[ir.Value] = set()
+    for node in reversed(list(graph)):
+        if node.op_type == "Softmax" or (node.op_type == "Add" and node.outputs[0] in found):
+            found |= {v for v in node.inputs if all(_adds_up(*use) for use in v.uses())}
+    return found
+
+
+def _adds_up(node: ir.Node, _: int) -> bool:
+    return node.op_type in ("Add", "Softmax")
 
 
 def _values(node: ir.Node) -> Iterator[ir.Value]:

@@ -25,7 +25,7 @@ from edgevlm.compiler.closure import closure
 from edgevlm.compiler.contract import Contract, Port, Role
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.manifest import Artifact
+from edgevlm.compiler.manifest import Artifact, Golden
 from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.compiler.reference import Reference
 from edgevlm.compiler.weights import load_graph
@@ -56,6 +56,7 @@ def write_device_files(
     model: ExportedModel,
     folder: Path,
     artifacts: Sequence[Artifact],
+    goldens: Sequence[Golden],
     probes: Sequence[ProbeInput],
     seen: Reference,
     parts: PartCaller,
@@ -65,8 +66,8 @@ def write_device_files(
     """Into a draft. seen: what the artifacts did on the probes; parts: the artifacts, opened."""
     roles = [a.role for a in artifacts]
     whole = set(roles) == set(model.contract.roles)
-    goldens = _fitting(probes) if whole else []
-    _write_goldens(folder / GOLDENS, roles, goldens, seen, parts)
+    asked = _fitting(probes) if whole else []
+    _write_goldens(folder / GOLDENS, roles, asked, seen, parts)
     plan = {
         "schema": 1,
         "edgevlm": version("edgevlm"),
@@ -80,8 +81,8 @@ def write_device_files(
         "eos_ids": list(model.processor.eos_ids),
         "parts": [_part(folder, artifact, model.contract) for artifact in artifacts],
         "goldens": [
-            {"question": p.question, "token_ids": [int(i) for i in seen.answers[k]]}
-            for k, p in enumerate(model.probes[: len(goldens)])
+            {"question": g.question, "answer": g.answer, "token_ids": list(g.token_ids)}
+            for g in goldens[: len(asked)]
         ],
         "tensors": GOLDENS,
     }
@@ -141,12 +142,12 @@ def _fitting(probes: Sequence[ProbeInput]) -> list[ProbeInput]:
 def _write_goldens(
     path: Path,
     roles: Sequence[Role],
-    goldens: Sequence[ProbeInput],
+    asked: Sequence[ProbeInput],
     seen: Reference,
     parts: PartCaller,
 ) -> None:
     arrays: dict[str, np.ndarray] = {}
-    for i, probe in enumerate(goldens):
+    for i, probe in enumerate(asked):
         arrays[f"{i}/pixel_values"] = probe.pixel_values
         arrays[f"{i}/before"] = np.array(probe.before, np.int64)
         arrays[f"{i}/after"] = np.array(probe.after, np.int64)

@@ -1,8 +1,4 @@
-"""Which kernels a part must become: counted on the graph, held against what a builder made.
-
-A builder joins products that read the same numbers (query, key and value; gate and up), so such
-products count once. What it makes beyond that is its affair.
-"""
+"""Which kernels a part must become: counted on the graph, held against what a builder made."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ INTEGERS = {ir.DataType.INT8: "int8_gemm", ir.DataType.FLOAT8E4M3FN: "fp8_gemm"}
 
 def expected_kernels(part: ir.Model) -> dict[str, int]:
     """{"int8_gemm", "fp8_gemm", "mha"}: least counts; "fp32_gemm": the most."""
-    inputs: dict[str, set[ir.Value]] = {name: set() for name in INTEGERS.values()}
+    found = dict.fromkeys(INTEGERS.values(), 0)
     for node in part.graph:
         maker = weights_of(node) if node.op_type in ("MatMul", "Gemm") else None
         if maker is None or not is_rounded(node.inputs[0]):
@@ -25,13 +21,10 @@ def expected_kernels(part: ir.Model) -> dict[str, int]:
         codes = node.inputs[0].producer().inputs[0]
         name = INTEGERS.get(maker.inputs[0].dtype)
         if name is not None and codes.dtype == maker.inputs[0].dtype:
-            inputs[name].add(codes)
+            found[name] += 1
     floats = [n for n in part.graph if n.op_type in ("MatMul", "Gemm") and _float(n)]
     attended = sum(_is_attention(node) for node in part.graph)
-    return {name: len(found) for name, found in inputs.items()} | {
-        "mha": attended,
-        "fp32_gemm": len(floats),
-    }
+    return found | {"mha": attended, "fp32_gemm": len(floats)}
 
 
 def _float(node: ir.Node) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import UsageFault
-from edgevlm.compiler.manifest import Artifact
+from edgevlm.compiler.manifest import Artifact, Golden
 from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Preflight, Runtime
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class TensorRtRuntime(Runtime):
     architectures = ("aarch64", "x86_64")
     runs_with = ("numpy", "pillow", "pydantic", "tokenizers")
     runs_here = False
+    has_preflight = True
     engine = "not built"
 
     device: Device | None = None
@@ -86,13 +87,16 @@ class TensorRtRuntime(Runtime):
         model: ExportedModel,
         folder: Path,
         artifacts: Sequence[Artifact],
+        goldens: Sequence[Golden],
         probes: Sequence[ProbeInput],
         seen: Reference,
         parts: PartCaller,
     ) -> None:
         from edgevlm.runtimes.tensorrt.device_files import write_device_files
 
-        write_device_files(model, folder, artifacts, probes, seen, parts, self.device, self._aim())
+        write_device_files(
+            model, folder, artifacts, goldens, probes, seen, parts, self.device, self._aim()
+        )
 
     def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
         from edgevlm.runtimes.tensorrt.preflight import preflight

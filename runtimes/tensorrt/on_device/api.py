@@ -1,0 +1,113 @@
+"""The one place that knows how TensorRT 10.3, TensorRT 11 and TensorRT-RTX differ.
+
+They share names and calls. What differs: who says that networks are strongly typed, whether there
+is a timing cache, and whether an engine can be built for a GPU that is not there (RTX only).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from edgevlm.compiler.errors import JobFault
+
+__all__ = ["LIBRARIES", "Api", "find_api"]
+
+#: in order of preference; the last one is what is importable where the meta package is missing
+LIBRARIES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+
+
+class Api:
+    """A TensorRT module, its version, and one call for everything that is not alike in all."""
+
+    def __init__(self, module: Any) -> None:
+        self.trt = module
+        self.name = str(module.__name__)
+        self.version = str(module.__version__)
+        self.is_rtx = "rtx" in self.name
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The version as numbers, to compare; what is no number ends it."""
+        numbers = []
+        for part in self.version.split("."):
+            if not part.isdigit():
+                break
+            numbers.append(int(part))
+        return tuple(numbers)
+
+    @property
+    def capabilities(self) -> list[str]:
+        """GPUs that can be built for without having one: SM86, SM89, ...; none but in RTX."""
+        known = getattr(self.trt, "ComputeCapability", None)
+        names = getattr(known, "__members__", {})
+        return [name for name in names if name.startswith("SM")]
+
+    def log(self, loud: bool = False) -> Any:
+        """A logger that keeps (severity, text) in `lines`; `loud` prints warnings as they come."""
+        return _log_class(self.trt)(loud)
+
+    def network(self, builder: Any) -> Any:
+        """An empty, strongly typed network: types are those of the graph, none is chosen.
+
+        TensorRT 11 knows no other kind, and may not have the flag any more.
+        """
+        flags = getattr(self.trt.NetworkDefinitionCreationFlag, "__members__", {})
+        flag = flags.get("STRONGLY_TYPED")
+        return builder.create_network(0 if flag is None else 1 << int(flag))
+
+    def has_timing_cache(self, config: Any) -> bool:
+        """RTX times no kernels when it builds, and so has nothing to remember."""
+        return not self.is_rtx and hasattr(config, "create_timing_cache")
+
+    def aim_at(self, config: Any, capability: str) -> None:
+        """Build for a GPU that is not there. Raises ValueError where that cannot be done."""
+        if capability not in self.capabilities:
+            known = ", ".join(self.capabilities) or "only the GPU that is there"
+            raise ValueError(f"{self.name} {self.version} builds for {known}, not {capability}")
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(self.trt.ComputeCapability, capability), 0)
+
+    def is_error(self, severity: Any) -> bool:
+        kinds = self.trt.ILogger
+        return severity in (kinds.ERROR, kinds.INTERNAL_ERROR)
+
+    def is_warning(self, severity: Any) -> bool:
+        return bool(severity == self.trt.ILogger.WARNING)
+
+
+def find_api(name: str | None = None) -> Api:
+    """The named library, or the first of LIBRARIES that is there. Raises EV355 for none."""
+    failures = []
+    for library in (name,) if name else LIBRARIES:
+        try:
+            module = importlib.import_module(library)
+            if not hasattr(module, "Builder"):  # an empty folder of that name imports, too
+                raise ImportError("it has no Builder")
+            return Api(module)
+        except (ImportError, OSError, AttributeError) as error:  # OSError: libnvinfer is missing
+            failures.append(f"{library}: {str(error)[:200]}")
+    raise JobFault(
+        "EV355",
+        f"TensorRT for Python ({name or ' or '.join(LIBRARIES)}) cannot be imported",
+        "; ".join(failures),
+        "sudo apt-get install python3-libnvinfer (part of JetPack), and call /usr/bin/python3",
+    )
+
+
+def _log_class(trt: Any) -> type:
+    """A subclass of the module's own ILogger, which TensorRT insists on."""
+
+    class Log(trt.ILogger):
+        def __init__(self, loud: bool) -> None:
+            trt.ILogger.__init__(self)
+            self.loud = loud
+            self.lines: list[tuple[Any, str]] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            self.lines.append((severity, message))
+            kinds = trt.ILogger
+            if self.loud and severity in (kinds.WARNING, kinds.ERROR, kinds.INTERNAL_ERROR):
+                print(f"tensorrt: {message[:500]}", flush=True)
+
+    return Log

@@ -1,0 +1,10 @@
+"""Builds the engines of this bundle; --help says more."""
+
+import pathlib
+import sys
+
+here = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(here / "device"))
+from edgevlm.runtimes.tensorrt.on_device.build_main import main  # noqa: E402
+
+sys.exit(main(bundle=here))

@@ -1,0 +1,10 @@
+"""Answers the goldens of this bundle, and times it; --help says more."""
+
+import pathlib
+import sys
+
+here = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(here / "device"))
+from edgevlm.runtimes.tensorrt.on_device.run_main import main  # noqa: E402
+
+sys.exit(main(bundle=here))
