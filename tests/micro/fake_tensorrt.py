@@ -7,6 +7,7 @@ real builder of TensorRT-RTX is for.
 
     FAKE_TENSORRT_VERSION    10.3.0, or what a test wants to have now
     FAKE_TENSORRT_REFUSE     an op that the parser does not take
+    FAKE_TENSORRT_STEPS      steps of 10 ms that a build has; its monitor is asked after each
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ class ILogger:
 
 
 class IProfiler:
+    pass
+
+
+class IProgressMonitor:
     pass
 
 
@@ -119,7 +124,7 @@ class _TimingCache:
 
 
 class _Config:
-    cache = None
+    cache = progress_monitor = None
     profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
 
     def __init__(self):
@@ -153,6 +158,11 @@ class Builder:
     def build_serialized_network(self, network, config):
         head = {"version": __version__, "verbosity": int(config.profiling_verbosity)}
         self.log.log(ILogger.WARNING, "this is a stand-in")
+        for step in range(int(os.environ.get("FAKE_TENSORRT_STEPS", 0))):
+            time.sleep(0.01)
+            if config.progress_monitor and not config.progress_monitor.step_complete("all", step):
+                self.log.log(ILogger.ERROR, "the build was cancelled")
+                return None
         return MAGIC + json.dumps(head).encode() + b"\n" + network.model.SerializeToString()
 
 

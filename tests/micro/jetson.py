@@ -83,7 +83,7 @@ def draft_bundle(folder: Path, model, probes, *, roles=None, count=3, sm=87, exp
 
 
 def change_plan(bundle: Path, change) -> None:
-    """Edit the plan; its sum is left out of SHA256SUMS, as a device cannot hold it against itself."""
+    """Edit the plan, and leave its sum out of SHA256SUMS."""
     path = bundle / "tensorrt" / "plan.json"
     plan = json.loads(path.read_text())
     change(plan)
