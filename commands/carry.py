@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from edgevlm.compiler.closure import closure
-from edgevlm.runtimes import RUNTIMES
+from edgevlm.runtimes import RUNTIMES, find_runtime
 
 __all__ = ["RUNNER", "modules", "runner"]
 
@@ -40,5 +40,4 @@ def runner(runtime: str) -> bytes:
 
 def modules(runtime: str) -> dict[str, Path]:
     """Name -> file of every module that goes along."""
-    own = RUNTIMES[runtime][0]
-    return closure([MAIN, own, f"{own.rpartition('.')[0]}.op_profile"])
+    return closure([MAIN, RUNTIMES[runtime][0], *find_runtime(runtime).carried])

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgevlm.commands.carry import RUNNER, runner
 from edgevlm.commands.doctor_checks import Check
+from edgevlm.commands.profile_there import wanted_by
 from edgevlm.compiler.errors import EdgeError
 from edgevlm.devices.connect.connection import Connection
 from edgevlm.devices.connect.job import Job
@@ -72,9 +73,10 @@ def _runtime(device: Device, name: str, python: str | None) -> tuple[Check, Pyth
     if device.facts.architecture not in runtime.architectures:
         where = " or ".join(runtime.architectures)
         return Check(title, None, f"runs on {where}", needed_for, "another runtime"), None
-    found = find_python(device, runtime.runs_with, python)
-    if why := unfit(found, python):
-        return Check(title, False, why, needed_for, set_up(device, runtime.runs_with)), None
+    wanted = wanted_by(runtime)
+    found = find_python(device, wanted.packages, python)
+    if why := unfit(found, wanted.least, python):
+        return Check(title, False, why, needed_for, set_up(device, wanted)), None
     version = ".".join(map(str, found.version))
     packages = ", ".join(f"{each} {found.packages[each]}" for each in runtime.runs_with)
     return Check(title, True, f"Python {version}, {packages}", needed_for), found

@@ -22,9 +22,10 @@ from edgevlm.devices.connect.clock import Alignment, align
 from edgevlm.devices.connect.connection import Connection
 from edgevlm.devices.connect.copying import Item, copy
 from edgevlm.devices.connect.job import Job
-from edgevlm.devices.connect.python import check_python
+from edgevlm.devices.connect.python import Wanted, check_python
 from edgevlm.devices.connect.session import Device, reach
 from edgevlm.runtimes import find_runtime
+from edgevlm.runtimes.base import Runtime
 
 __all__ = ["measure_there", "parsed"]
 
@@ -54,7 +55,7 @@ def measure_there(
     job = Job(device, copied)
     try:
         _check_architecture(bundle, device)
-        found = check_python(device, runtime.runs_with, python)
+        found = check_python(device, wanted_by(runtime), python)
         with bar(f"copy to {device.address}, KiB") as advance:
             copy(device, copied, items, lambda done, of: advance(done >> 10, of >> 10))
         before = align(connection)
@@ -69,6 +70,11 @@ def measure_there(
     finally:
         _leave(device, job, keep)
     return result | {"device": _described(device, before, after)}, after or before
+
+
+def wanted_by(runtime: Runtime) -> Wanted:
+    """The Python that runs its bundles."""
+    return Wanted(runtime.runs_with, runtime.runs_on, runtime.of_the_system)
 
 
 def _items(bundle: Bundle) -> dict[str, Item]:

@@ -66,9 +66,12 @@ class Bundle:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, hex."""
+    """sha256 of a file, hex. On devices with Python 3.10, too."""
+    total = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while some := file.read(2**20):
+            total.update(some)
+    return total.hexdigest()
 
 
 def file_entries(folder: Path) -> dict[str, FileEntry]:

@@ -6,7 +6,7 @@ beside it; both are covered by SHA256SUMS, which `sha256sum -c` reads as well.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -94,7 +94,7 @@ class Manifest(_Strict):
     files: dict[RelativePath, FileEntry]
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _whole(self) -> Manifest:
         """Whatever the bundle is used for is listed, and so has a digest."""
         roles = [*(a.role for a in self.artifacts), *self.elsewhere]
         if sorted(roles) != sorted(self.contract.roles) or not self.artifacts:

@@ -10,10 +10,13 @@ import difflib
 import re
 from collections.abc import Iterable
 from importlib import resources
-from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
 
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.devices.schema import Device, parse_device
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable  # novm: 3.11
 
 __all__ = ["Device", "find_device", "list_devices", "read_devices"]
 

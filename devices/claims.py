@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,7 @@ class Trap(Sourced):
     limits: Literal["contiguous"] | None = None  # the largest tensor, in MiB
 
     @model_validator(mode="after")
-    def _a_limit_has_a_value(self) -> Self:
+    def _a_limit_has_a_value(self) -> Trap:
         if self.limits and not (self.unit == "MiB" and self.value and self.value > 0):
             raise ValueError("what limits tensors has a value in MiB")
         return self

@@ -11,8 +11,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import tomllib
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -87,7 +86,7 @@ class DtypeRate(Strict):
     sparse: TeraOpsPerSecond | None = None  # 2:4 structured sparsity, the figure brochures print
 
     @model_validator(mode="after")
-    def _dense_is_the_smaller(self) -> Self:
+    def _dense_is_the_smaller(self) -> DtypeRate:
         if self.dense and self.sparse and self.dense.value > self.sparse.value:
             raise ValueError("the dense rate is above the sparse one; are the two swapped?")
         return self
@@ -178,7 +177,7 @@ class Device(Strict):
     published: tuple[Published, ...] = ()  # by others, of models that are known
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> Device:
         names = [self.id, *self.aliases]
         if len(set(names)) < len(names):
             raise ValueError("an alias is given twice, or repeats the id")
@@ -199,6 +198,8 @@ def parse_device(text: str, file: str) -> Device:
 
     Raises JobFault EV401 naming the file and the first field at fault.
     """
+
+    import tomllib  # novm: 3.11; on a device with less, nothing reads device files
 
     def fault(where: str, why: str) -> JobFault:
         return JobFault(

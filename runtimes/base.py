@@ -106,6 +106,10 @@ class Runtime(ABC):
     extra: ClassVar[str | None] = None  # pip extra that brings its packages
     architectures: ClassVar[tuple[str, ...]] = ()  # that it runs on, as `uname -m` names them
     runs_with: ClassVar[tuple[str, ...]] = ()  # packages that run its bundles where edgevlm is not
+    runs_on: ClassVar[tuple[int, int]] = (3, 11)  # the least Python there
+    #: it needs what the system's own Python has, and no package index brings
+    of_the_system: ClassVar[bool] = False
+    carried: ClassVar[tuple[str, ...]] = ()  # modules that run bundles there, imported when asked
     #: float weights are made of stored integers when a part is opened, but for integer products
     folds_weights: ClassVar[bool] = False
     #: this host runs its artifacts as the device does; else times taken here say nothing of it

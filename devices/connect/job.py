@@ -60,7 +60,7 @@ if [ -f {run}/pid ] && [ ! -f {run}/status ]; then kill -9 -"$(cat {run}/pid)" 2
 if [ -f {run}/tails ]; then while read -r each; do kill "$each" 2>/dev/null; done < {run}/tails; fi
 uses=; if [ -f lock/owner ]; then read -r pid boot run uses < lock/owner
   if [ "$run" = {run} ]; then rm -rf lock; uses=; fi; fi
-rm -rf {run}; for each in {gone}; do [ "$each" = "$uses" ] || rm -rf "$each"; done
+rm -rf {run}; for each in {gone}; do [ "${{each%.engines}}" = "$uses" ] || rm -rf "$each"; done
 cd / && rmdir {root} 2>/dev/null; true"""
 
 
@@ -131,7 +131,8 @@ class Job:
         A folder that another job uses stays, and our folder goes when nothing is left in it.
         Raises as `Device.ask`.
         """
-        gone = "" if keep or self._uses == "-" else self._names["uses"]
+        uses = self._names["uses"]
+        gone = "" if keep or self._uses == "-" else f"{uses} {uses}.engines"
         self.device.ask(REMOVE.format(gone=gone, **self._names))
 
     def _lines(self, seen: int) -> Iterator[bytes]:

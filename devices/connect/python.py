@@ -11,9 +11,8 @@ from typing import Any
 from edgevlm.compiler.errors import JobFault
 from edgevlm.devices.connect.session import Device
 
-__all__ = ["LEAST", "Python", "check_python", "find_python", "set_up", "unfit"]
+__all__ = ["Python", "Wanted", "check_python", "find_python", "set_up", "unfit"]
 
-LEAST = (3, 11)
 #: a virtual environment, since systems forbid pip to touch their own Python (PEP 668)
 OWN = "$HOME/.edgevlm"
 PROBE = """
@@ -53,30 +52,41 @@ def find_python(device: Device, packages: Sequence[str], named: str | None = Non
     return None
 
 
-def check_python(device: Device, packages: Sequence[str], named: str | None = None) -> Python:
+@dataclass(frozen=True)
+class Wanted:
+    """What runs bundles of a runtime: packages, the least Python, and the system's own beside."""
+
+    packages: tuple[str, ...]
+    least: tuple[int, int]
+    of_the_system: bool = False
+
+
+def check_python(device: Device, wanted: Wanted, named: str | None = None) -> Python:
     """One that can run the bundle. Raises EV433."""
-    found = find_python(device, packages, named)
-    why = unfit(found, named)
+    found = find_python(device, wanted.packages, named)
+    why = unfit(found, wanted.least, named)
     if not why:
         return found
     raise JobFault(
-        "EV433", f"{device.address} lacks what runs the bundle", why, set_up(device, packages)
+        "EV433", f"{device.address} lacks what runs the bundle", why, set_up(device, wanted)
     )
 
 
-def unfit(found: Python | None, named: str | None = None) -> str | None:
+def unfit(found: Python | None, least: tuple[int, int], named: str | None = None) -> str | None:
     """Why it cannot run a bundle; None where it can."""
     if found is None:
         return f"{named or 'python3'} does not run there"
-    if found.version < LEAST:
-        version, least = (".".join(map(str, each)) for each in (found.version, LEAST))
-        return f"its Python is {version}, {least} is the least"
+    if found.version < least:
+        version, oldest = (".".join(map(str, each)) for each in (found.version, least))
+        return f"its Python is {version}, {oldest} is the least"
     return f"{found.path} has no {', no '.join(found.lacks)}" if found.lacks else None
 
 
-def set_up(device: Device, packages: Sequence[str]) -> str:
+def set_up(device: Device, wanted: Wanted) -> str:
     """The command that brings it, for people."""
-    line = f"python3 -m venv ~/.edgevlm && ~/.edgevlm/bin/pip install {' '.join(packages)}"
+    also = "--system-site-packages " if wanted.of_the_system else ""
+    packages = " ".join(wanted.packages)
+    line = f"python3 -m venv {also}~/.edgevlm && ~/.edgevlm/bin/pip install {packages}"
     if device.connection.kind == "ssh":
         return f"ssh {device.address} '{line}'"
     return f"{line}, on the device"

@@ -9,7 +9,7 @@ backend. The size of the result is fixed, because the graph is.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
@@ -82,7 +82,7 @@ class ImageProcessor(BaseModel):
     std: tuple[Factor, Factor, Factor] = HALF
 
     @model_validator(mode="after")
-    def _one_way_to_resize(self) -> Self:
+    def _one_way_to_resize(self) -> ImageProcessor:
         given = (self.shortest_edge is not None) + (self.resize_to is not None)
         if given > self.do_resize:
             raise ValueError("give shortest_edge or resize_to, not both, and only with do_resize")

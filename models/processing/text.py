@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tokenizers import Tokenizer
@@ -44,7 +44,7 @@ class PromptTemplate(BaseModel):
     image: Annotated[str, Field(min_length=1, max_length=256)] = "<image>"
 
     @model_validator(mode="after")
-    def _one_of_each(self) -> Self:
+    def _one_of_each(self) -> PromptTemplate:
         if self.image in SLOT or SLOT in self.image:
             raise ValueError(f"the image placeholder {self.image!r} overlaps with {SLOT}")
         for part in (SLOT, self.image):

@@ -74,6 +74,7 @@ class OpenVinoRuntime(OnnxFiles):
     name = "openvino"
     extra = "openvino"
     architectures = ("x86_64",)
+    carried = ("edgevlm.runtimes.openvino.op_profile",)
     runs_with = ("numpy", "openvino", "packaging", "pillow", "pydantic", "tokenizers")
 
     @property

@@ -87,6 +87,7 @@ class OrtRuntime(OnnxFiles):
     name = "ort"
     folds_weights = True
     architectures = ("x86_64", "aarch64", "arm64")
+    carried = ("edgevlm.runtimes.ort.op_profile",)
     runs_with = ("numpy", "onnxruntime", "pillow", "pydantic", "tokenizers")
 
     @property

@@ -41,6 +41,9 @@ class TensorRtRuntime(Runtime):
     extra = "tensorrt"
     architectures = ("aarch64", "x86_64")
     runs_with = ("numpy", "pillow", "pydantic", "tokenizers")
+    runs_on = (3, 10)  # of JetPack 6, whose TensorRT is for no other
+    of_the_system = True
+    carried = ("edgevlm.runtimes.tensorrt.engines",)
     runs_here = False
     has_preflight = True
     engine = "not built"
@@ -110,6 +113,12 @@ class TensorRtRuntime(Runtime):
         from edgevlm.runtimes.tensorrt.host import HostParts
 
         return HostParts(folder, artifacts, contract)
+
+    def open(self, bundle: Bundle, *, checked: bool = False) -> PartCaller:
+        """Engines where this machine builds them, else the artifacts on its CPU."""
+        from edgevlm.runtimes.tensorrt.engines import can_build, open_engines
+
+        return open_engines(bundle) if can_build(bundle) else super().open(bundle, checked=checked)
 
     def check(self, bundle: Bundle) -> None:
         """Raises EV101."""

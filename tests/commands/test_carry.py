@@ -61,7 +61,7 @@ def _paths() -> str:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_what_goes_along_is_small_and_has_no_compiler_in_it(runtime):
     names = modules(runtime)
-    assert "edgevlm.commands.on_device" in names and len(runner(runtime)) < 300_000
+    assert "edgevlm.commands.on_device" in names and len(runner(runtime)) < 400_000
     assert not {
         name for name in names if name.startswith(("edgevlm.passes", "edgevlm.compiler.axes"))
     }

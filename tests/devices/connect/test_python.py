@@ -9,7 +9,9 @@ import pytest
 
 from edgevlm.compiler.errors import JobFault
 from edgevlm.devices.connect import python as module
-from edgevlm.devices.connect.python import check_python, find_python
+from edgevlm.devices.connect.python import Wanted, check_python, find_python
+
+NUMPY = Wanted(("numpy",), (3, 11))
 
 
 def fake(path: Path, version: str) -> Path:
@@ -23,7 +25,7 @@ def fake(path: Path, version: str) -> Path:
 
 
 def test_the_one_that_is_named(device):
-    found = check_python(device, ["numpy"], sys.executable)
+    found = check_python(device, NUMPY, sys.executable)
     assert found.path == sys.executable and found.version == sys.version_info[:3]
     assert found.packages.keys() == {"numpy"} and not found.lacks
 
@@ -38,22 +40,30 @@ def test_the_environment_of_edgevlm_comes_before_the_system(device, tmp_path, mo
 
 def test_packages_that_are_missing_are_named_with_the_call_that_brings_them(device):
     with pytest.raises(JobFault, match=r"EV433 here lacks what runs the bundle: .* no no-such-one"):
-        check_python(device, ["numpy", "no-such-one"], sys.executable)
+        check_python(device, Wanted(("numpy", "no-such-one"), (3, 11)), sys.executable)
     with pytest.raises(JobFault) as fault:
-        check_python(device, ["no-such-one"], sys.executable)
+        check_python(device, Wanted(("no-such-one",), (3, 11)), sys.executable)
     assert "python3 -m venv ~/.edgevlm && ~/.edgevlm/bin/pip install no-such-one" in fault.value.fix
+
+
+def test_where_the_systems_own_packages_are_needed_they_stay_in_sight(device):
+    with pytest.raises(JobFault) as fault:
+        check_python(device, Wanted(("no-such-one",), (3, 10), of_the_system=True))
+    assert "python3 -m venv --system-site-packages ~/.edgevlm && " in fault.value.fix
 
 
 def test_a_python_that_is_too_old(device, tmp_path):
     old = fake(tmp_path / "python", "[3, 9, 2]")
     with pytest.raises(JobFault, match=r"EV433 .*: its Python is 3\.9\.2, 3\.11 is the least"):
-        check_python(device, ["numpy"], str(old))
+        check_python(device, NUMPY, str(old))
+    old = fake(tmp_path / "python", "[3, 10, 12]")
+    assert check_python(device, Wanted(("numpy",), (3, 10)), str(old)).version == (3, 10, 12)
 
 
 def test_no_python_at_all(device, monkeypatch):
     monkeypatch.setattr(module, "OWN", "/nowhere")
     with pytest.raises(JobFault, match=r"EV433 .*: /no/python does not run there"):
-        check_python(device, ["numpy"], "/no/python")
+        check_python(device, NUMPY, "/no/python")
 
 
 @pytest.mark.parametrize(
