@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["legalise"]
 
+LISTED = "edgevlm inspect MODEL --ops  lists the ops of every part"
+#: dtypes that few targets compute with -> what to ask for in their place
+INSTEAD = {"FLOAT8E4M3FN": "edgevlm compile ... --quant w8a8  (8-bit integers in its place)"}
+
 
 def legalise(model: ExportedModel, runtime: str, capabilities: Capabilities) -> ExportedModel:
     """Check opset, ops and dtypes of every part. Raises EV303 naming part, node and the limit."""
@@ -37,6 +41,7 @@ def legalise(model: ExportedModel, runtime: str, capabilities: Capabilities) -> 
                     f"value {value.name}",
                     f"dtype {value.dtype.name}; {runtime} takes "
                     f"{', '.join(sorted(capabilities.dtypes))}",
+                    INSTEAD.get(value.dtype.name, LISTED),
                 )
     return model
 
@@ -50,10 +55,10 @@ def _values(part: ir.Model) -> Iterator[ir.Value]:
             yield from node.outputs
 
 
-def _refuse(role: str, what: str, why: str) -> None:
+def _refuse(role: str, what: str, why: str, instead: str = LISTED) -> None:
     raise JobFault(
         "EV303",
         f"part {role}: {what} cannot be lowered",
         why,
-        "edgevlm inspect MODEL --ops  lists the ops of every part",
+        instead,
     )
