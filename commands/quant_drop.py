@@ -23,7 +23,7 @@ from edgevlm.compiler.reference import Reference, observe
 from edgevlm.models.answer import Answerer, Viewer
 from edgevlm.models.calibration import unseen_rows
 from edgevlm.models.datasets import Dataset
-from edgevlm.passes.quantize.grids import Grid
+from edgevlm.passes.quantize.grids import AnyGrid
 from edgevlm.passes.quantize.layers import Layer, why_not
 from edgevlm.passes.quantize.rounding import to_nearest
 from edgevlm.passes.quantize.sensitivity import sensitivities, to_logits
@@ -93,10 +93,10 @@ def check_drop(drop: Mapping[str, Any], limit: float, blame: Sequence[str]) -> N
     )
 
 
-def blamed_layers(base: ExportedModel, seen: Reference, bits: Mapping[str, int]) -> list[str]:
+def blamed_layers(base: ExportedModel, seen: Reference, grids: Mapping[str, AnyGrid]) -> list[str]:
     """PART/NODE of the layers whose rounded weights alone change their part's outputs most.
 
-    bits: by PART/OUTPUT of a layer, what its weights were rounded to; measured with these rounded
+    grids: by PART/OUTPUT of a layer, what its weights were rounded to; measured with these rounded
     to nearest, one layer at a time.
     """
     found: list[tuple[float, str]] = []
@@ -105,18 +105,18 @@ def blamed_layers(base: ExportedModel, seen: Reference, bits: Mapping[str, int])
         layers = [
             Layer.of(node)
             for node in part.graph
-            if f"{role}/{node.outputs[0].name}" in bits and why_not(node, 1, True) is None
+            if f"{role}/{node.outputs[0].name}" in grids and why_not(node, 1, True) is None
         ]
         if feeds and layers:
             follow = to_logits(base.parts, seen, role)
-            errors = sensitivities(part, layers, _rounder(role, bits), feeds, follow)
+            errors = sensitivities(part, layers, _rounder(role, grids), feeds, follow)
             found += [(e, f"{role}/{la.node.name}") for e, la in zip(errors, layers, strict=True)]
     return [name for _, name in sorted(found, reverse=True)[:BLAMED]]
 
 
-def _rounder(role: Role, bits: Mapping[str, int]) -> Any:
+def _rounder(role: Role, grids: Mapping[str, AnyGrid]) -> Any:
     def rounded(layer: Layer) -> np.ndarray:
-        grid = Grid(bits[f"{role}/{layer.node.outputs[0].name}"])
+        grid = grids[f"{role}/{layer.node.outputs[0].name}"]
         return to_nearest(layer.rows(), grid, 0, "mse").weights()
 
     return rounded

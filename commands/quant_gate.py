@@ -26,6 +26,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.reference import Reference
 from edgevlm.devices.stats import Ratio
+from edgevlm.passes.quantize.grids import grid_of
 from edgevlm.runtimes.base import Runtime
 
 __all__ = ["QUANT_STEPS", "Judged", "check_speed", "judge", "measure_speed"]
@@ -90,8 +91,11 @@ def judge(
             sides = (before.model, opened), (after.model, parts)
             drop = report["drop"] = measure_drop(*sides, calib, probes)
             if drop["drop_points"] > max_drop and not force:
-                bits = {f"{r['part']}/{r['output']}": r["bits"] for r in rows}
-                check_drop(drop, max_drop, blamed_layers(before.model, before.seen, bits))
+                grids = {
+                    f"{r['part']}/{r['output']}": grid_of(r.get("number", "int"), r["bits"])
+                    for r in rows
+                }
+                check_drop(drop, max_drop, blamed_layers(before.model, before.seen, grids))
         if timed:
             report["speed"] = measure_speed(
                 runtime,

@@ -29,6 +29,7 @@ class LayerRow(BaseModel):
     digest: str = Field(max_length=64)
     kind: str = Field(max_length=40)
     bits: int = Field(ge=1, le=16)
+    number: str = Field("int", max_length=40)
     method: str = Field(max_length=40)
     weights: int = Field(ge=0)
     block: int = Field(0, ge=0)
@@ -78,7 +79,7 @@ def quant_table(speaker: Speaker, quant: dict[str, Any]) -> None:
             [
                 row["part"],
                 row["layer"],
-                f"{row['bits']}/{row['block']}" if row["block"] else str(row["bits"]),
+                _bits(row),
                 row["method"],
                 f"{row['scale_min']:.2g} - {row['scale_max']:.2g}",
                 f"{100 * row['outliers']:.1f}" if row["outliers"] else "",
@@ -89,6 +90,12 @@ def quant_table(speaker: Speaker, quant: dict[str, Any]) -> None:
             for row in quant["layers"]
         ],
     )
+
+
+def _bits(row: dict[str, Any]) -> str:
+    if row["block"]:
+        return f"{row['bits']}/{row['block']}"
+    return str(row["bits"]) if row["number"] == "int" else row["number"]
 
 
 def quant_lines(speaker: Speaker, quant: dict[str, Any] | None) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.quantised import STORED, is_rounded
+from edgevlm.compiler.quantised import STORED, is_float8, is_rounded
 from edgevlm.compiler.reference import Reference
 from edgevlm.compiler.stray import drift_by_value
 
@@ -81,5 +81,6 @@ def _activation(user: ir.Node | None, kind: str) -> dict[str, Any]:
     scale = user.inputs[0].producer().inputs[1].const_value
     if scale is None:
         return {"input": "int8, a scale a block", "input_scale": None}
-    stored = user.inputs[0].producer().inputs[0].dtype.name.lower()
+    dequantised = user.inputs[0].producer()
+    stored = "e4m3" if is_float8(dequantised) else dequantised.inputs[0].dtype.name.lower()
     return {"input": stored, "input_scale": float(f"{float(np.max(scale.numpy())):.4g}")}

@@ -61,7 +61,7 @@ def open_session(model: ir.Model, threads: int = 1, outputs: tuple[ir.Value, ...
             else:
                 names.append(name)
                 array = np.ascontiguousarray(tensor.numpy())
-                arrays.append(ort.OrtValue.ortvalue_from_numpy(array))
+                arrays.append(_where_it_is(array, tensor.dtype))
                 place = ("memory", 0, tensor.nbytes)
             value.const_value = ir.ExternalTensor(
                 *place, tensor.dtype, shape=ir.Shape(tensor.shape), name=name, base_dir="/"
@@ -83,6 +83,16 @@ def open_session(model: ir.Model, threads: int = 1, outputs: tuple[ir.Value, ...
             str(error).splitlines()[0][:300],
             "please report this with the recipe",
         ) from error
+
+
+def _where_it_is(array: np.ndarray, dtype: ir.DataType) -> Any:
+    """What ONNX Runtime reads where it is; of numpy's extensions it takes the bytes alone."""
+    from onnxruntime import OrtValue
+
+    if array.dtype.isbuiltin == 1:
+        return OrtValue.ortvalue_from_numpy(array)
+    raw = array.view(f"u{array.itemsize}")  # float8, bfloat16
+    return OrtValue.ortvalue_from_numpy_with_onnx_type(raw, int(dtype))
 
 
 class ReferenceParts:

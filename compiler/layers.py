@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from edgevlm.compiler.cost import macs
 from edgevlm.compiler.fused import Fused, constants_of, fuse, readers_of, source_of
-from edgevlm.compiler.quantised import is_rounded, weights_of
+from edgevlm.compiler.quantised import is_float8, is_rounded, weights_of
 
 __all__ = ["FLOAT", "Layer", "Size", "layers_of", "size_of", "weight_sizes", "written"]
 
@@ -45,7 +45,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Layer:
-    """One kernel. `dtype` is that of its products: fp32 (any float), fp16 or int8."""
+    """One kernel. `dtype` is that of its products: fp32 (any float), fp16, int8 or fp8."""
 
     node: str
     op: str
@@ -147,7 +147,7 @@ class _Reading:
 
 
 def _stays(maker: ir.Node, node: ir.Node) -> bool:
-    """Whether a product reads the codes themselves: of integers, or of blocks of four bits."""
+    """Whether a product reads the codes: its inputs are codes as well, or it takes 4-bit blocks."""
     if weights_of(node) is not maker:
         return False
     blocks = maker.inputs[0].dtype == ir.DataType.INT4 and "block_size" in maker.attributes
@@ -168,8 +168,9 @@ def _dtype(node: ir.Node) -> str:
     if node.op_type == "MatMulNBits":
         level = node.attributes.get_int("accuracy_level", 0)
         return "int8" if level >= INTEGER_SUMS else FLOAT
-    if weights_of(node) is not None and is_rounded(node.inputs[0]):
-        return "int8"
+    maker = weights_of(node)
+    if maker is not None and is_rounded(node.inputs[0]):
+        return "fp8" if is_float8(maker) else "int8"
     return "fp16" if node.inputs and node.inputs[0].dtype == ir.DataType.FLOAT16 else FLOAT
 
 

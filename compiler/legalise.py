@@ -19,6 +19,9 @@ LIST_OPS = "edgevlm inspect MODEL --ops  lists the ops of every part"
 #: ops whose outputs are as long as what they find, and what keeps a fixed number instead
 FINDERS = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
 
+#: dtypes that few targets compute with -> what to ask for in their place
+INSTEAD = {"FLOAT8E4M3FN": "edgevlm compile ... --quant w8a8  (8-bit integers in its place)"}
+
 
 def legalise(model: ExportedModel, runtime: str, capabilities: Capabilities) -> ExportedModel:
     """Check opset, ops and dtypes of every part. Raises EV303 naming part, node and the limit."""
@@ -45,7 +48,7 @@ def legalise_part(role: str, part: ir.Model, runtime: str, capabilities: Capabil
         if value.dtype is not None and value.dtype.name not in capabilities.dtypes:
             taken = ", ".join(sorted(capabilities.dtypes))
             why = f"dtype {value.dtype.name}; {runtime} takes {taken}"
-            raise refused(role, f"value {value.name}", why)
+            raise refused(role, f"value {value.name}", why, INSTEAD.get(value.dtype.name, LIST_OPS))
 
 
 def _values(part: ir.Model) -> Iterator[ir.Value]:

@@ -11,6 +11,7 @@ __all__ = [
     "LINEAR",
     "STORED",
     "check_symmetric",
+    "is_float8",
     "is_port",
     "is_rounded",
     "rounds_activations",
@@ -25,12 +26,17 @@ STORED = "edgevlm.stored"
 
 
 def weights_of(node: ir.Node) -> ir.Node | None:
-    """The DequantizeLinear of the integers a node multiplies with; None where there is none."""
+    """The DequantizeLinear of the codes a node multiplies with; None where there is none."""
     if node.op_type not in PRODUCTS:
         return None
     maker = node.inputs[1].producer()
     stored = maker is not None and maker.op_type == "DequantizeLinear"
     return maker if stored and maker.inputs[0].is_initializer() else None
+
+
+def is_float8(maker: ir.Node) -> bool:
+    """Whether what a DequantizeLinear reads are not integers, but FP8."""
+    return maker.inputs[0].dtype == ir.DataType.FLOAT8E4M3FN
 
 
 def is_rounded(value: ir.Value) -> bool:

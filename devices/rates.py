@@ -105,6 +105,7 @@ def _ladder(device: Device, dtype: str) -> tuple[str, ...]:
         "fp32": (*WIDE, *halves),
         "fp16": (*HALF, *WIDE),
         "int8": ("int8", "int16", *HALF, *WIDE),
+        "fp8": ("fp8", *HALF, *WIDE),
     }[dtype]
 
 

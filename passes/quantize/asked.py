@@ -4,6 +4,7 @@
     w4a16:block=128    weights of 4 bits, a scale for every 128 inputs, arithmetic float
     w4a8:block=64      the same weights, int8 activations with a scale a block, found at run time
     w8a8               8-bit weights and activations, products of integers
+    fp8                8-bit weights and activations, floats (E4M3), for NVIDIA GPUs that have them
     mixed:avg=5bit     bits a layer as its sensitivity asks, 5 on average; 8-bit activations
     mixed:ms=20        w8a8 with the layers float that 20 ms to the first token leave room for
 
@@ -23,6 +24,12 @@ SMOOTH_LESS = Step("smooth-activations", {"alpha": 0.5})
 #: a scale a tensor where weights have one a channel; scales at run time where they have blocks
 INTEGER = Step("quantize-activations"), Step("quantize-dynamically")
 
+#: in the places that TensorRT multiplies in FP8, whichever target is asked: no other runtime has it
+FLOAT8 = (
+    Step("quantize-weights", {"number": "e4m3"}),
+    Step("quantize-activations", {"number": "e4m3", "form": "tensorrt"}),
+)
+
 
 def _a8(**weights: object) -> tuple[Step, ...]:
     return SMOOTH_LESS if weights else SMOOTH, Step("quantize-weights", weights), *INTEGER
@@ -38,6 +45,7 @@ QUANT_SCHEMES: dict[str, tuple[Step, ...]] = {
     "w3a8": _a8(bits=3, method="gptq"),
     "dasq-w4a8": _a8(bits=4, method="dasq-gptq"),
     "dasq-w3a8": _a8(bits=3, method="dasq-gptq"),
+    "fp8": FLOAT8,
     "mixed": _a8(bits=4, method="gptq", average_bits=5.0),
 }
 #: --kv -> the same
@@ -53,6 +61,8 @@ def quant_steps(asked: str, block: int | None = None) -> tuple[Step, ...]:
     if name not in QUANT_SCHEMES:
         raise _refused(f"unknown quantisation scheme {name[:80]!r}")
     options = dict(_option(name, pair) for pair in rest.split(",")) if rest else {}
+    if "budget_ms" in options and name == "fp8":
+        raise _refused("a time budget for fp8: layers are chosen between float and int8 alone")
     steps = QUANT_SCHEMES["w8a8" if "budget_ms" in options else name]
     if options and not steps:
         raise _refused(f"options of quantisation scheme {name!r}, which does nothing")

@@ -75,7 +75,7 @@ def _curves(
     for share in np.geomspace(1 / reach, 1.05, tried):
         d = usable(top * share)
         x = w / d[:, None]
-        plain = np.square(x - _nearest(x, dense))
+        plain = np.square(x - dense.nearest(x))
         whole = plain.sum(1, keepdims=True)
         for u in shifts if most else (0,):
             gain = plain - np.square(x - _reached(x, u, bits))
@@ -162,7 +162,3 @@ def _addends(value: np.ndarray, u: np.ndarray, bits: Bits) -> tuple[np.ndarray, 
     coarse = np.clip(np.rint(whole / step), low, high)
     fine = whole - step * coarse
     return np.where(up, fine, coarse), np.where(up, coarse, fine)
-
-
-def _nearest(x: np.ndarray, grid: Grid) -> np.ndarray:
-    return np.clip(np.rint(x), grid.low, grid.high)

@@ -1,6 +1,7 @@
-"""Symmetric grids: a number becomes an integer times a scale, and nothing is added.
+"""Symmetric grids: a number becomes a code times a scale, and nothing is added.
 
-    Q(w; d, k) = d x clip(round(w / d), low, high)        low = -2^(k-1), high = 2^(k-1) - 1
+    Grid    Q(w; d, k) = d x clip(round(w / d), low, high)        low = -2^(k-1), high = 2^(k-1) - 1
+    E4M3    Q(w; d)    = d x the nearest float of 4 exponent and 3 mantissa bits, within 448
 
 Weights are looked at as rows [n,m], a row an output channel or one block of it. Eight bits leave
 -128 out, so that the largest magnitude is the same on both sides and no product of two int8 numbers
@@ -10,11 +11,23 @@ needs the one value that overflows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+import ml_dtypes
 import numpy as np
 
-__all__ = ["Grid", "Rounded", "blocks_of", "codes", "fit_scale", "rows_of_blocks", "usable"]
+__all__ = [
+    "E4M3",
+    "AnyGrid",
+    "Grid",
+    "Rounded",
+    "blocks_of",
+    "codes",
+    "fit_scale",
+    "grid_of",
+    "rows_of_blocks",
+    "usable",
+]
 
 CANDIDATES = 100  # DASQ searches so many scales over the range of a row (CVPR 2026)
 REFINED = 4  # steps of d = <w,q> / <q,q>
@@ -28,6 +41,7 @@ class Grid:
     """Integers of `bits` bits, 2 to 16."""
 
     bits: int
+    dtype: ClassVar[type] = np.int16  # that holds the codes of weights
 
     @property
     def high(self) -> int:
@@ -37,29 +51,55 @@ class Grid:
     def low(self) -> int:
         return -self.high if self.bits >= 8 else -self.high - 1
 
+    def nearest(self, x: np.ndarray) -> np.ndarray:
+        """Of each x, in steps of the scale, its code as float64."""
+        return np.clip(np.rint(x), self.low, self.high)
+
+
+@dataclass(frozen=True)
+class E4M3:
+    """FP8 as NVIDIA multiplies it: 2^-9 (subnormal) to 448, no infinity; ties to even."""
+
+    high: ClassVar[float] = 448.0
+    dtype: ClassVar[type] = ml_dtypes.float8_e4m3fn
+
+    def nearest(self, x: np.ndarray) -> np.ndarray:
+        """Of each x, in units of the scale, its code as float64."""
+        # beyond 464 the conversion itself gives NaN, and a scale in float32 may lie a little low
+        held = np.clip(x, -self.high, self.high).astype(self.dtype)
+        return held.astype(np.float64)
+
+
+AnyGrid = Grid | E4M3
+
+
+def grid_of(number: str, bits: int = 8) -> AnyGrid:
+    """number: int or e4m3, as options of passes say it."""
+    return E4M3() if number == "e4m3" else Grid(bits)
+
 
 @dataclass(frozen=True)
 class Rounded:
     """W ~ codes x scales, by block of columns."""
 
-    codes: np.ndarray  # int16 [n,m]
+    codes: np.ndarray  # of the grid's dtype [n,m]
     scales: np.ndarray  # float64 [n,blocks], each a float32
     block: int  # columns that share a scale; m where a row has one
 
     def weights(self) -> np.ndarray:
         """float64 [n,m]."""
         scale = np.repeat(self.scales, self.block, axis=1)[:, : self.codes.shape[1]]
-        return self.codes * scale
+        return self.codes.astype(np.float64) * scale
 
 
-def codes(rows: np.ndarray, scale: np.ndarray, grid: Grid) -> np.ndarray:
-    """The integers of rows [n,m] under scale [n], as float64."""
-    return np.clip(np.rint(rows / scale[:, None]), grid.low, grid.high)
+def codes(rows: np.ndarray, scale: np.ndarray, grid: AnyGrid) -> np.ndarray:
+    """Those of rows [n,m] under scale [n], as float64."""
+    return grid.nearest(rows / scale[:, None])
 
 
 def fit_scale(
     rows: np.ndarray,
-    grid: Grid,
+    grid: AnyGrid,
     how: Literal["max", "mse"] = "mse",
     *,
     weight: np.ndarray | None = None,
@@ -85,7 +125,7 @@ def fit_scale(
 
 
 def _search(
-    rows: np.ndarray, grid: Grid, weight: np.ndarray | None, near: np.ndarray | None
+    rows: np.ndarray, grid: AnyGrid, weight: np.ndarray | None, near: np.ndarray | None
 ) -> np.ndarray:
     shown = rows if weight is None else np.where(weight > 0, rows, 0)
     if near is None:
@@ -112,7 +152,7 @@ def _search(
 def _better(
     rows: np.ndarray,
     scale: np.ndarray,
-    grid: Grid,
+    grid: AnyGrid,
     weight: np.ndarray | None,
     best: np.ndarray,
     least: np.ndarray,

@@ -1,4 +1,4 @@
-"""Store weights as integers with one scale an output channel or block: no zero point anywhere.
+"""Store weights in few bits with one scale an output channel or block: no zero point anywhere.
 
     before: MatMul(x, W fp32 [K,N])       after: MatMul(x, DequantizeLinear(Wq [K,N], s))
             Gather(table fp32 [V,D], ids)        DequantizeLinear(Gather(Wq, ids), Gather(s, ids))
@@ -8,7 +8,8 @@ vlm-ptq and full, least error of what the layer gives, column by column (compens
 dasq, a few outliers apart (dasq.py), as one int8 tensor, two products or a table. Methods that look
 at inputs go through a part layer by layer (flow.py). Weights that parts share (prefill and decode)
 are rounded once. 2 to 4 bits are packed two a byte. Convolutions and tables take 8 bits, a scale a
-channel. Refuses nothing; skips small tensors and computed weights, and says so. Expected effect:
+channel. number = e4m3 is FP8 in the same places, but for tables: TensorRT looks up no rows of it.
+Refuses nothing; skips small tensors and computed weights, and says so. Expected effect:
 weights a quarter or an eighth of the size; activations stay float; SQNR of a layer about 40 dB at 8
 bits, 20 at 4.
 """
@@ -57,6 +58,8 @@ class QuantizeWeightsOptions(Scheme):
     def _rules_fit(self) -> QuantizeWeightsOptions:
         for rule in self.layers:
             rule.changed(self.scheme)
+        if self.number == "e4m3" and (self.average_bits or self.budget_ms):
+            raise ValueError("e4m3 has 8 bits everywhere: no average_bits, no budget_ms")
         return self
 
     @property
@@ -67,7 +70,7 @@ class QuantizeWeightsOptions(Scheme):
 
 class QuantizeWeights(Pass):
     name = "quantize-weights"
-    summary = "store weights as symmetric integers of 2 to 8 bits"
+    summary = "store weights as symmetric integers of 2 to 8 bits, or as FP8"
     effect = Effect.APPROXIMATE
     after = (
         "fold-constants",
@@ -143,11 +146,13 @@ class QuantizeWeights(Pass):
         for node in graph:
             why = why_not(node, self.options.min_elements, self.options.embeddings)
             layer = None if why is not None else Layer.of(node)
-            scheme = self._scheme(role, layer) if layer else None
-            if scheme is not None and scheme.method != "none":
-                found.append((layer, scheme))
-            elif why or layer:
-                notes.append(Note("skipped", f"{role}/{node.name}", why or "method = none"))
+            if layer:
+                scheme = self._scheme(role, layer)
+                why = _left(layer, scheme)
+                if why is None:
+                    found.append((layer, scheme))
+            if why:
+                notes.append(Note("skipped", f"{role}/{node.name}", why))
         return found, notes
 
     def _scheme(self, role: Role, layer: Layer) -> Scheme:
@@ -158,7 +163,8 @@ class QuantizeWeights(Pass):
             return scheme
         if layer.kind == "product":  # its inputs are columns, which no table of outliers picks
             return scheme.model_copy(update={"form": "fold"})
-        return Scheme(method="max" if scheme.method == "max" else "mse")
+        how = "max" if scheme.method == "max" else "mse"
+        return Scheme(number=scheme.number, method=how)
 
     def _rules(self, role: Role, layer: Layer) -> list[LayerRule]:
         return [rule for rule in self.options.layers if layer.is_called(role, rule.match)]
@@ -190,9 +196,19 @@ class QuantizeWeights(Pass):
         )
 
 
+def _left(layer: Layer, scheme: Scheme) -> str | None:
+    """Why a layer that could be rounded is not."""
+    if scheme.method == "none":
+        return "method = none"
+    if layer.kind == "table" and scheme.number == "e4m3":
+        return f"{layer.weight.name} is a table, of which TensorRT looks up no rows in e4m3"
+    return None
+
+
 def _summary(found: list[tuple[Layer, Scheme]]) -> str:
     counts: dict[str, int] = {}
     for _, scheme in found:
-        words = f"int{scheme.bits} ({scheme.method})"
+        kind = scheme.number if scheme.number != "int" else f"int{scheme.bits}"
+        words = f"{kind} ({scheme.method})"
         counts[words] = counts.get(words, 0) + 1
     return ", ".join(f"{count} weights to {words}" for words, count in counts.items())

@@ -6,7 +6,8 @@
     entropy      the least Kullback-Leibler divergence between |x| and its quantised form, over
                  clips at every bin from `levels` on (Migacz, GTC 2017; what TensorRT calibrated by)
 
-The scale is the reach over the grid's largest integer. Constant zero gets scale 1.
+The scale is the reach over the grid's largest code; entropy is for integers, whose steps are equal.
+Constant zero gets scale 1.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgevlm.passes.quantize.grids import TINY, Grid
+from edgevlm.passes.quantize.grids import TINY, AnyGrid
 from edgevlm.passes.quantize.histogram import BINS, Histogram
 
 __all__ = ["RANGES", "activation_scale"]
@@ -25,7 +26,7 @@ STRIDE = 8  # bins between two candidates of `entropy`
 
 
 def activation_scale(
-    seen: Histogram, grid: Grid, how: str = "mse", percentile: float = 99.99
+    seen: Histogram, grid: AnyGrid, how: str = "mse", percentile: float = 99.99
 ) -> float:
     """A float32 number above 0. Raises ValueError where NaN or infinite numbers came, or none."""
     if seen.odd:
@@ -38,31 +39,31 @@ def activation_scale(
     return float(np.float32(max(reach / grid.high, TINY)))
 
 
-def _max(seen: Histogram, grid: Grid, percentile: float) -> float:
+def _max(seen: Histogram, grid: AnyGrid, percentile: float) -> float:
     return seen.top
 
 
-def _percentile(seen: Histogram, grid: Grid, percentile: float) -> float:
+def _percentile(seen: Histogram, grid: AnyGrid, percentile: float) -> float:
     below = seen.zeros + np.cumsum(seen.counts)
     last = int(np.searchsorted(below, percentile / 100 * seen.total))
     return (min(last, BINS - 1) + 1) * seen.width
 
 
-def _mse(seen: Histogram, grid: Grid, percentile: float) -> float:
+def _mse(seen: Histogram, grid: AnyGrid, percentile: float) -> float:
     centres, counts = seen.centres(), seen.counts
     used = counts > 0
     centres, counts = centres[used], counts[used]
     best, least = seen.top, np.inf
     for reach in seen.top * np.linspace(1, 1 / CLIPS, CLIPS):
         scale = reach / grid.high
-        error = centres - np.minimum(np.rint(centres / scale), grid.high) * scale
+        error = centres - grid.nearest(centres / scale) * scale
         loss = float(counts @ np.square(error))
         if loss < least:
             best, least = reach, loss
     return best
 
 
-def _entropy(seen: Histogram, grid: Grid, percentile: float) -> float:
+def _entropy(seen: Histogram, grid: AnyGrid, percentile: float) -> float:
     levels = grid.high + 1  # of |x|
     counts = seen.counts.astype(np.float64)
     last = int(np.flatnonzero(counts)[-1]) + 1
@@ -91,7 +92,7 @@ def _divergence(target: np.ndarray, coarse: np.ndarray) -> float:
     return float((p[some] * np.log(p[some] / np.maximum(q[some], 1e-9))).sum())
 
 
-RANGES: dict[str, Callable[[Histogram, Grid, float], float]] = {
+RANGES: dict[str, Callable[[Histogram, AnyGrid, float], float]] = {
     "max": _max,
     "percentile": _percentile,
     "mse": _mse,

@@ -1,4 +1,4 @@
-"""A matrix and a scheme -> integers and scales. Every method of rounding in one place."""
+"""A matrix and a scheme -> codes and scales. Every method of rounding in one place."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from edgevlm.passes.quantize.compensation.gram import Gram
 from edgevlm.passes.quantize.dasq import Dasq, decompose
 from edgevlm.passes.quantize.dasq_joint import search
 from edgevlm.passes.quantize.grids import (
+    AnyGrid,
     Grid,
     Rounded,
     blocks_of,
     codes,
     fit_scale,
+    grid_of,
     rows_of_blocks,
 )
 from edgevlm.passes.quantize.scheme import FITTED, Scheme
@@ -34,7 +36,7 @@ def round_rows(rows: np.ndarray, scheme: Scheme, gram: Gram | None = None) -> Ro
     """
     if scheme.splits:
         return _in_two(rows, scheme, gram)
-    grid = Grid(scheme.bits)
+    grid = grid_of(scheme.number, scheme.bits)
     if scheme.method in FITTED and gram is not None:
         aim = FITTED[scheme.method]
         options = {"block": scheme.block or None, "aim": aim}
@@ -60,11 +62,11 @@ def _in_two(rows: np.ndarray, scheme: Scheme, gram: Gram | None) -> Dasq:
     return replace(found, dense=gptq(rest, gram, Grid(scheme.bits), scales=scale).codes)
 
 
-def to_nearest(rows: np.ndarray, grid: Grid, block: int, how: str) -> Rounded:
+def to_nearest(rows: np.ndarray, grid: AnyGrid, block: int, how: str) -> Rounded:
     """Each number to the nearest of its grid; how: as `fit_scale` says."""
     n, m = rows.shape
     size = min(block or m, m)
     parts = blocks_of(rows, size)
     scale = fit_scale(parts, grid, how)
     found = rows_of_blocks(codes(parts, scale, grid), n, m)
-    return Rounded(found.astype(np.int16), scale.reshape(n, -1), size)
+    return Rounded(found.astype(grid.dtype), scale.reshape(n, -1), size)

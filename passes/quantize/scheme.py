@@ -17,9 +17,10 @@ from pydantic import Field, model_validator
 
 from edgevlm.compiler.pass_base import PassOptions
 
-__all__ = ["FITTED", "LayerRule", "Method", "Scheme"]
+__all__ = ["FITTED", "LayerRule", "Method", "Number", "Scheme"]
 
 Method = Literal["none", "max", "mse", "gptq", "gptaq", "vlm-ptq", "full", "dasq", "dasq-gptq"]
+Number = Literal["int", "e4m3"]
 #: methods that look at calibration inputs -> what they take from the inputs of the float model
 FITTED = {
     "gptq": "plain",
@@ -34,6 +35,7 @@ class Scheme(PassOptions):
     """Of one layer. Convolutions and tables take 8 bits, a scale a channel, whatever is asked."""
 
     bits: int = Field(8, ge=2, le=8, description="of a weight; of its dense part for dasq")
+    number: Number = Field("int", description="integers, or FP8 E4M3 (8 bits, a scale a row)")
     block: int = Field(0, ge=0, le=4096, description="inputs that share a scale; 0: a whole row")
     method: Method = Field("max", description="who rounds; none: leave float")
     form: Literal["fold", "branches", "ell"] = Field(
@@ -47,6 +49,8 @@ class Scheme(PassOptions):
     def _fits(self) -> Scheme:
         if self.splits and self.block:
             raise ValueError("dasq has one scale a row: block = 0")
+        if self.number == "e4m3" and (self.bits != 8 or self.block or self.splits):
+            raise ValueError("e4m3 has 8 bits, one scale a row and no outliers apart")
         if self.splits and self.bits > 6:
             raise ValueError("dasq is for 2 to 6 bits; with more there is nothing to mend")
         return self

@@ -8,15 +8,16 @@ import onnx_ir as ir
 
 from edgevlm.compiler.attention import grouped_attention
 from edgevlm.compiler.blocks import find_blocks
-from edgevlm.compiler.quantised import is_rounded, weights_of
+from edgevlm.compiler.quantised import is_float8, is_rounded, weights_of
 from edgevlm.passes.quantize.forms import IntegerForm
+from edgevlm.passes.quantize.scheme import Number
 
 __all__ = ["KINDS", "Site", "find_sites"]
 
-#: kind of a site -> what its users are, for notes
+#: kind of a site -> what its users are, for notes; {} is what 8 bits are
 KINDS = {
-    "product": "products with int8 inputs",
-    "attention": "inputs of attention as int8",
+    "product": "products with {} inputs",
+    "attention": "inputs of attention as {}",
     "residual": "readers of an int16 residual stream",
 }
 
@@ -34,13 +35,18 @@ class Site:
     kind: str
 
 
-def find_sites(part: ir.Model, form: IntegerForm) -> tuple[ir.Model, list[Site]]:
-    """A copy of the part, its attention written out where the form rounds that, and its sites."""
+def find_sites(
+    part: ir.Model, form: IntegerForm, number: Number = "int"
+) -> tuple[ir.Model, list[Site]]:
+    """A copy of the part, its attention written out where the form rounds that, and its sites.
+
+    number: of 8 bits; a product takes inputs of the kind that its weights are.
+    """
     streams = _streams(part.graph) if form.residual_bits else set()
     clone = _attention_as(form, part)
     found: dict[ir.Value, Site] = {}
     for node in clone.graph:
-        for value, position in _products(node, form):
+        for value, position in _products(node, form, number):
             _join(found, value, (node, position), "product")
         if _in_attention(node, form):
             for position, value in enumerate(node.inputs):
@@ -64,10 +70,12 @@ def _join(
     )
 
 
-def _products(node: ir.Node, form: IntegerForm) -> list[tuple[ir.Value, int]]:
-    """The input of a product with integer weights, a scale an output channel."""
+def _products(node: ir.Node, form: IntegerForm, number: Number) -> list[tuple[ir.Value, int]]:
+    """The input of a product with weights of this kind, a scale an output channel."""
     maker = weights_of(node) if node.op_type in form.products else None
-    whole_rows = maker is not None and len(maker.inputs[1].shape) < 2
+    if maker is None or is_float8(maker) != (number == "e4m3"):
+        return []
+    whole_rows = len(maker.inputs[1].shape) < 2
     return [(node.inputs[0], 0)] if whole_rows else []
 
 

@@ -6,8 +6,9 @@
                                               + ReduceSum(Gather(x, places) Deq(few [N,r], 2^u s))
     Gather(T, ids)                          Deq(Gather(codes, ids), Gather(s, ids))
 
-2 to 4 bits are INT4 in the file, two a byte; 5 to 8 are INT8. What was done stands in the metadata
-of the (dense) DequantizeLinear, so that whoever reads the graph can say how many bits it has.
+2 to 4 bits are INT4 in the file, two a byte; 5 to 8 are INT8; e4m3 is FLOAT8E4M3FN. What was done
+stands in the metadata of the (dense) DequantizeLinear, so that whoever reads the graph can say how
+many bits it has.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import onnx_ir as ir
 from edgevlm.compiler.builder import GraphBuilder
 from edgevlm.compiler.quantised import STORED
 from edgevlm.passes.quantize.dasq import Dasq
-from edgevlm.passes.quantize.grids import Rounded
+from edgevlm.passes.quantize.grids import E4M3, Rounded
 from edgevlm.passes.quantize.layers import Layer
 from edgevlm.passes.quantize.scheme import Scheme
 
@@ -80,6 +81,8 @@ class Store:
         if rounded.scales.shape[1] > 1:
             scale = rounded.scales if layer.axis == 0 else rounded.scales.T
         kind = INT4 if bits <= 4 else np.int8
+        if codes.dtype == E4M3.dtype:
+            kind = E4M3.dtype
         return self.build.const(codes, kind), self.build.const(scale, np.float32)
 
     def _real(self, layer: Layer, pair: Pair, rounded: Rounded | Dasq, record: str) -> ir.Value:
@@ -170,6 +173,8 @@ def _record(layer: Layer, rounded: Rounded | Dasq, scheme: Scheme) -> dict[str, 
         "method": scheme.method,
         "weights": layer.weight.const_value.size,
     }
+    if scheme.number != "int":
+        record["number"] = scheme.number
     if isinstance(rounded, Dasq):
         share = round(float(rounded.mask.mean()), 5)
         record |= {"outliers": share, "outlier_bits": scheme.outlier_bits, "form": scheme.form}

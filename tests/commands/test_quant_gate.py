@@ -12,15 +12,20 @@ from micro.shades import GREYS, nearest_grey, shade_classifier, shade_files
 from edgevlm.commands import quant_gate
 from edgevlm.commands.quant_drop import blamed_layers, measure_drop
 from edgevlm.commands.quant_gate import check_speed, measure_speed
+from edgevlm.commands.quant_show import LayerRow
 from edgevlm.commands.quant_table import average_bits, layer_rows
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
-from edgevlm.compiler.pass_manager import run_passes
+from edgevlm.compiler.pass_manager import apply_unchecked, run_passes
+from edgevlm.compiler.recipe import Recipe
 from edgevlm.compiler.reference import observe
 from edgevlm.models.answer import probe_inputs
 from edgevlm.models.datasets import fashion_mnist, load_dataset
 from edgevlm.models.onnx.frontend import import_onnx
 from edgevlm.models.probes import drawn_probes
+from edgevlm.passes import make_passes
+from edgevlm.passes.quantize.asked import quant_steps
+from edgevlm.passes.quantize.grids import Grid
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 
@@ -56,6 +61,18 @@ def test_rows_say_bits_and_how_far_off(both, ort):
     assert average_bits(rows) == pytest.approx(
         sum(r["bits"] * r["weights"] for r in products) / sum(r["weights"] for r in products)
     )
+
+
+def test_rows_of_fp8_say_so(micro_model, micro_probes):
+    steps = make_passes(Recipe("cpu", quant_steps("fp8:min-elements=1")))
+    model = apply_unchecked(micro_model, steps, micro_probes)
+    seen = [observe(m, micro_probes) for m in (micro_model, model)]
+    rows = [
+        LayerRow(**r).model_dump(exclude_unset=True) for r in layer_rows(micro_model, model, *seen)
+    ]
+    assert {(r["number"], r["bits"], r["input"]) for r in rows} == {("e4m3", 8, "e4m3")}
+    assert {r["kind"] for r in rows} == {"product", "convolution"}, "tables stay float"
+    assert average_bits([r | {"digest": str(i)} for i, r in enumerate(rows)]) == 8
 
 
 def test_answers_are_compared_on_questions_that_were_not_calibrated_on(both):
@@ -111,14 +128,14 @@ def test_the_layers_to_blame_are_those_with_two_bits(tiny_model, tiny_probes):
         for n in part.graph
         if n.op_type == "MatMul" and n.inputs[1].is_initializer()
     ]
-    bits = {name: 2 if i in (3, 11, 17) else 8 for i, name in enumerate(outputs)}
+    grids = {name: Grid(2 if i in (3, 11, 17) else 8) for i, name in enumerate(outputs)}
     named = {
         f"{role}/{n.name}"
         for role, part in tiny_model.parts.items()
         for n in part.graph
-        if bits.get(f"{role}/{n.outputs[0].name}") == 2
+        if grids.get(f"{role}/{n.outputs[0].name}") == Grid(2)
     }
-    assert set(blamed_layers(tiny_model, seen, bits)) == named and len(named) == 3
+    assert set(blamed_layers(tiny_model, seen, grids)) == named and len(named) == 3
 
 
 class Slow:

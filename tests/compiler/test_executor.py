@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -43,6 +44,19 @@ def test_weights_outlive_their_arrays_and_may_lie_any_way_in_memory(graph, layou
     junk = [np.full((64, 64), 7, np.float32) for _ in range(64)]
     np.testing.assert_allclose(session.run(None, {"x": X})[0], want, rtol=1e-4, atol=1e-5)
     del junk
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e4m3fn, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("size", [64, 4096])
+def test_types_that_numpy_has_by_extension_lie_beside_the_graph_too(graph, dtype, size):
+    w = RNG.normal(size=(1, size)).astype(dtype)
+    text = TEXT.replace("64", str(size)).replace("[first]", "v = Cast<to = 1>(w) [first]")
+    made = graph(text.replace("x, w", "x, v").replace("h, w", "h, v"), w=w)
+    session, x = open_session(made), np.ones((1, size), np.float32)
+    del made
+    gc.collect()
+    wanted = 2 * w.astype(np.float32)
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], wanted)
 
 
 @pytest.mark.parametrize("size", [16, 1024])

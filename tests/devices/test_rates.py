@@ -53,6 +53,8 @@ def published(dtype: str, ms: float, sure: str = "A") -> str:
         ("int8 int16=5 fp16=17", "tensorrt", "int8", 5),
         ("fp16=17", "tensorrt", "int8", 17),
         ("fp32=2", "ort", "int8", 2),
+        ("fp16=17 int8=33 fp8=35", "tensorrt", "fp8", 35),
+        ("fp16=17 int8=33", "tensorrt", "fp8", 17),
         ("fp16 fp32=2", "tensorrt", "fp16", 2),
     ],
 )

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from edgevlm.passes.quantize.compensation.gram import Gram
-from edgevlm.passes.quantize.grids import Grid, Rounded, codes, fit_scale
+from edgevlm.passes.quantize.grids import AnyGrid, Rounded, codes, fit_scale
 
 __all__ = ["gptq"]
 
@@ -33,7 +33,7 @@ Aim = Literal["plain", "gptaq", "vlm-ptq", "full"]
 def gptq(
     weights: np.ndarray,
     gram: Gram,
-    grid: Grid,
+    grid: AnyGrid,
     *,
     block: int | None = None,
     aim: Aim = "plain",
@@ -91,7 +91,7 @@ def gptq(
             w[:, end:] += seen @ propagated[start:end, end:]
     back = np.empty_like(found)
     back[:, order] = found
-    return Rounded(back.astype(np.int16), scales, block)
+    return Rounded(back.astype(grid.dtype), scales, block)
 
 
 def _factor(gram: Gram, damping: float, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
