@@ -10,7 +10,7 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.narrow_cache import cache_scales, float_ports, float_sides
-from edgevlm.compiler.quantised import rounds_activations
+from edgevlm.compiler.quantised import in_half, rounds_activations
 from edgevlm.compiler.reference import Reference, observe
 from edgevlm.compiler.rounding_noise import rounding_noise
 from edgevlm.compiler.verify import answered_otherwise, chosen_otherwise, compare_parts
@@ -42,10 +42,11 @@ def check_artifacts(
     graphs = ReferenceParts(model.parts)
     proof.artifact = compare_parts(graphs, parts, proof.seen, model.contract.roles)
     for role, drift in proof.artifact.items():
-        rounds = rounds_activations(model.parts[role])
+        part = model.parts[role]
+        rounds, half = rounds_activations(part), in_half(part)
         floor = ROUNDING_FLOOR_DB if rounds else ARTIFACT_FLOOR_DB
-        if rounds and drift.sqnr_db < floor:
-            noise = rounding_noise(graphs, proof.seen, role)
+        if (rounds or half) and drift.sqnr_db < floor:
+            noise = rounding_noise(graphs, proof.seen, role, half)
             floor = min(floor, max(LEAST_DB, noise - NOISE_MARGIN_DB))
         if not drift.sqnr_db >= floor:  # also when it is not a number
             raise JobFault(

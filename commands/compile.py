@@ -55,6 +55,7 @@ def compile_model(
         )
         passes = make_passes(recipe)
     check_timed_here(recipe, device)
+    runtime.check_recipe(recipe)
     check_parts(options, original)
     asked_for = options.flags.derived
     if options.recipe and options.calib:

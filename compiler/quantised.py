@@ -11,6 +11,7 @@ __all__ = [
     "LINEAR",
     "STORED",
     "check_symmetric",
+    "in_half",
     "is_float8",
     "is_port",
     "is_rounded",
@@ -56,6 +57,11 @@ def unrounded(value: ir.Value) -> ir.Value:
 def rounds_activations(part: ir.Model) -> bool:
     """Whether values are rounded while the part runs, and not its weights or what it returns."""
     return any(n.op_type == "QuantizeLinear" and not is_port(n.outputs[0]) for n in part.graph)
+
+
+def in_half(part: ir.Model) -> bool:
+    """Whether anything in it is computed in float16."""
+    return any(v.dtype == ir.DataType.FLOAT16 for node in part.graph for v in node.outputs)
 
 
 def is_port(value: ir.Value) -> bool:

@@ -1,9 +1,10 @@
 """How far a graph that rounds strays from itself when its inputs move in the last place.
 
-Kernels add in other orders, so sums differ in the last places of float32. A number between two
-codes then falls to either side, a whole step apart, and behind it more numbers do: through the
-twelve layers of a ViT-S with int8 activations that is 22 to 44 dB, as the picture wants it. What an
-artifact may stray is therefore measured on the graph, by the reference executor alone.
+Kernels add in other orders, so sums differ in the last places of float32, or of float16 where that
+is what a part computes in. A number between two codes then falls to either side, a whole step
+apart, and behind it more numbers do: through the twelve layers of a ViT-S with int8 activations
+that is 22 to 44 dB, as the picture wants it. What an artifact may stray is therefore measured on
+the graph, by the reference executor alone.
 """
 
 from __future__ import annotations
@@ -19,25 +20,28 @@ __all__ = ["rounding_noise"]
 
 #: relative; sums of some hundred float32 numbers in another order differ by about that much
 MOVED = 1e-6
+#: the same where every result is rounded to the 11 bits of float16
+MOVED_HALF = 2.0**-11
 TRIES = 3
 
 
 class _Moved:
     """Whoever runs the parts, with every float input moved."""
 
-    def __init__(self, parts: PartCaller, seed: int) -> None:
-        self.parts, self.rng = parts, np.random.default_rng(seed)
+    def __init__(self, parts: PartCaller, seed: int, by: float) -> None:
+        self.parts, self.rng, self.by = parts, np.random.default_rng(seed), by
 
     def call(self, role: Role, feeds: Feeds) -> dict[str, np.ndarray]:
         return self.parts.call(role, {name: self._near(x) for name, x in feeds.items()})
 
     def _near(self, x: np.ndarray) -> np.ndarray:
-        if x.dtype != np.float32:
+        if x.dtype not in (np.float32, np.float16):
             return x
-        return x * (1 + MOVED * self.rng.standard_normal(x.shape)).astype(np.float32)
+        return (x * (1 + self.by * self.rng.standard_normal(x.shape))).astype(x.dtype)
 
 
-def rounding_noise(parts: PartCaller, seen: Reference, role: Role) -> float:
-    """dB; the worst of some tries on everything the part was fed."""
-    tries = (compare_parts(parts, _Moved(parts, seed), seen, [role]) for seed in range(TRIES))
+def rounding_noise(parts: PartCaller, seen: Reference, role: Role, half: bool = False) -> float:
+    """dB; the worst of some tries on everything the part was fed. half: it computes in float16."""
+    by = MOVED_HALF if half else MOVED
+    tries = (compare_parts(parts, _Moved(parts, seed, by), seen, [role]) for seed in range(TRIES))
     return min(found[role].sqnr_db for found in tries)

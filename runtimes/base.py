@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgevlm.compiler.beside import ProbeInput
     from edgevlm.compiler.executor import PartCaller
     from edgevlm.compiler.exported_model import ExportedModel
+    from edgevlm.compiler.recipe import Recipe
     from edgevlm.compiler.reference import Reference
     from edgevlm.devices import Device
 
@@ -130,6 +131,9 @@ class Runtime(ABC):
                 "leave it out",
             )
         return self
+
+    def check_recipe(self, recipe: Recipe) -> None:  # noqa: B027  (most learn it when they lower)
+        """Raises EV303 for what the device cannot compute, before any pass has run."""
 
     @property
     def sdk(self) -> dict[str, str]:

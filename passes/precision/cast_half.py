@@ -29,12 +29,15 @@ from pydantic import Field
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.mixed_types import check_types
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
+from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.passes.precision.rewrite import in_half
 from edgevlm.passes.precision.stays import Why, stay_float
 
 __all__ = ["CastHalf"]
 
 SHOWN = 3  # nodes of a reason that are named
+#: dB; where numbers are rounded to codes already, a last place more or less is another code
+ROUNDED_FLOOR_DB = 10.0
 
 
 class CastHalfOptions(PassOptions):
@@ -63,6 +66,8 @@ class CastHalf(Pass):
     floor_db = 25.0
 
     def run(self, model: ExportedModel) -> PassResult:
+        if any(map(rounds_activations, model.parts.values())):
+            self.floor_db = ROUNDED_FLOOR_DB
         contract, changed, notes = model.contract, {}, []
         if self.options.cache and contract.kind == "vlm" and contract.kv_dtype == "FLOAT":
             contract = contract.model_copy(update={"kv_dtype": "FLOAT16"})

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevlm.compiler.contract import Contract
-from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.manifest import Artifact, Golden
 from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Preflight, Runtime
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgevlm.compiler.bundle import Bundle
     from edgevlm.compiler.executor import PartCaller
     from edgevlm.compiler.exported_model import ExportedModel
+    from edgevlm.compiler.recipe import Recipe
     from edgevlm.compiler.reference import Reference
     from edgevlm.devices import Device
     from edgevlm.runtimes.tensorrt.aim import Aim
@@ -56,6 +57,17 @@ class TensorRtRuntime(Runtime):
         from edgevlm.runtimes.tensorrt.aim import aim_at
 
         return dataclasses.replace(self, device=device, aim=aim_at(device, toolchain))
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        chip = self._aim().chip
+        float8 = any(step.options.get("number") == "e4m3" for step in recipe.steps)
+        if float8 and chip and "FLOAT8E4M3FN" not in chip.types:
+            raise JobFault(
+                "EV303",
+                f"fp8 cannot be lowered for {self.device.id}",
+                f"{chip.name} (sm_{chip.sm}) multiplies no fp8",
+                "--quant w8a8  (8-bit integers in its place)",
+            )
 
     @property
     def sdk(self) -> dict[str, str]:
