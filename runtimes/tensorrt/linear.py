@@ -4,6 +4,8 @@
                        where a zero point of that type has no room in the file (int4)
     DequantizeLinear   `axis` always stands there: left out, ONNX means 1 and TensorRT means 0
                        `block_size` goes with blocks of all inputs; the parser infers it from shapes
+    one a channel, of  what is no weight (int8 caches, a scale a head) has one scale a tensor there:
+                       Quant(x, s) -> Quant(x * 1/s, 1),  Deq(q, s) -> Deq(q, 1) * s
 
 A scale in blocks needs opset 21 (INT4 and blocks came with it); the rest is as in opset 19.
 """
@@ -36,9 +38,8 @@ def as_parsed(part: ir.Model) -> ir.Model:
         return part
     part = part.clone()
     build, zeros = GraphBuilder(part, "linear"), {}
-    for node in part.graph:
-        if node.op_type not in LINEAR:
-            continue
+    for node in [n for n in part.graph if n.op_type in LINEAR]:
+        _one_scale(build, node)
         scale = node.inputs[1]
         channels = len(scale.shape) == 1
         _state_axis(node, channels)
@@ -53,6 +54,29 @@ def as_parsed(part: ir.Model) -> ir.Model:
         node.replace_input_with(2, zeros[key])
     build.finish()
     return part
+
+
+def _one_scale(build: GraphBuilder, node: ir.Node) -> None:
+    """A number times its channel's scale in front of it or behind, where no weights are rounded."""
+    data, scale = node.inputs[:2]
+    if data.is_initializer() or scale.const_value is None or len(scale.shape) != 1:
+        return
+    kind, steps = scale.dtype.numpy(), scale.const_value.numpy().astype(np.float32)
+    shape = [1] * len(data.shape)
+    shape[node.attributes.get_int("axis", 1)] = len(steps)
+    quantises = node.op_type == "QuantizeLinear"
+    by = build.const((1 / steps if quantises else steps).reshape(shape), kind)
+    node.attributes.pop("axis", None)
+    node.replace_input_with(1, build.const(1, kind))
+    if quantises:
+        node.replace_input_with(0, build("Mul", data, by))
+        return
+    out = node.outputs[0]
+    users = list(out.uses())
+    scaled = build("Mul", out, by)
+    scaled.shape, scaled.type = out.shape, out.type
+    for user, i in users:
+        user.replace_input_with(i, scaled)
 
 
 def _state_axis(node: ir.Node, channels: bool) -> None:

@@ -90,6 +90,20 @@ def _scales(part: ir.Model, aim: Aim) -> Iterator[Found]:
             yield f"node {node.name}", why, "please report this with the recipe"
 
 
+def _computed(part: ir.Model, aim: Aim) -> Iterator[Found]:
+    """What is no weight has one scale; what has blocks is int4."""
+    for node in _linear(part):
+        data, scale = node.inputs[:2]
+        if scale.const_value is None or scale.const_value.size == 1:
+            continue
+        if not data.is_initializer():
+            why = "it rounds what is computed by a scale a channel; TensorRT has one a tensor"
+            yield f"node {node.name}", why, "quantise it by edgevlm: --quant w8a8"
+        elif len(scale.shape) > 1 and data.dtype != ir.DataType.INT4:
+            why = f"blocks of {data.dtype.name}; TensorRT has blocks of int4 alone"
+            yield f"node {node.name}", why, "--quant w4a16, or a scale a channel: --quant w8"
+
+
 def _channel_axis(part: ir.Model, aim: Aim) -> Iterator[Found]:
     """Along the inputs a scale cannot leave the sum: the product would run in float, in silence."""
     for node in part.graph:
@@ -150,6 +164,7 @@ RULES: tuple[Callable[[ir.Model, Aim], Iterator[Found]], ...] = (
     _topk,
     _zero_points,
     _scales,
+    _computed,
     _channel_axis,
     _int4,
     _resize,
