@@ -159,6 +159,27 @@ def test_trtexec_does_the_same_and_needs_no_tensorrt(bundle, main, tmp_path, mon
     assert len(done.out.splitlines()) == 1
 
 
+def test_what_trtexec_left_is_told_as_a_build_is(bundle, main, tmp_path):
+    change_plan(bundle, lambda plan: plan["parts"][0].update(expects={"int8_gemm": 2, "mha": 0}))
+    tensor = {"Name": "x", "Dimensions": [4, 4], "Format/Datatype": "Row major Int8 format"}
+    layer = {"Name": "fc", "LayerType": "gemm", "Inputs": [tensor], "Outputs": [tensor]}
+    told = {
+        "layers": {"Layers": [layer]},
+        "profile": [{"count": 2}, {"name": "fc", "averageMs": 0.5}],
+        "times": [{"computeMs": 1.0}, {"computeMs": 3.0}],
+    }
+    for name, content in told.items():
+        (tmp_path / f"vision.{name}.json").write_text(json.dumps(content))
+    words = ("--bundle", bundle, "--read-trtexec", tmp_path, "--parts", "vision")
+    done = main("build", *words, "--json")
+    [run] = done.out["runs"]
+    assert done.status == 0 and [v["ok"] for v in run["expects"]] == [False, True]
+    assert run["run_ms"]["p50_ms"] == 2.0 and run["layer_ms"] == {"fc": 0.5}
+    assert "warning EV352: int8_gemm: 1 found, 2 wanted" in main("build", *words).out
+    done = main("build", "--bundle", bundle, "--read-trtexec", tmp_path)
+    assert done.status == 1 and "connector.layers.json" in done.err
+
+
 @pytest.fixture
 def typed_bundle(bundle):
     """Its vision part is an int8 block, its connector the same with scales along the wrong axis."""
