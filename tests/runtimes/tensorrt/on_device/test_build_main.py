@@ -131,6 +131,18 @@ def test_what_goes_wrong_is_three_lines_and_json(code, bundle, main, tensorrt, l
     assert done.err.startswith(f"error {code}: ") and len(done.err.splitlines()) == 3
 
 
+@pytest.mark.parametrize(
+    "key, value, told",
+    [("shape", [1, 3, 9, 9], "wanted ((1, 3, 9, 9)"), ("dtype", "FLOAT16", "'float16')")],
+)
+def test_an_engine_with_other_ports_is_told(key, value, told, bundle, main, tensorrt, levers):
+    before = levers.fake_used()
+    change_plan(bundle, lambda plan: plan["parts"][0]["inputs"][0].update({key: value}))
+    done = main("build", "--bundle", bundle)
+    assert done.status == 1 and "EV304" in done.err and told in done.err
+    assert levers.fake_used() == before
+
+
 def test_memory_that_runs_out_while_engines_open(bundle, main, tensorrt, levers, monkeypatch):
     monkeypatch.setattr("edgevlm.runtimes.tensorrt.on_device.making.check_room", lambda *_: None)
     before = levers.fake_used()
