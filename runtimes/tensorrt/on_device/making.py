@@ -155,7 +155,11 @@ class Maker:
             "products": built.products.as_json(),
             "layers": made.rows,
         }
-        made.path = self.store.keep(self._key(part), built.engine, record)
+        try:
+            made.path = self.store.keep(self._key(part), built.engine, record)
+        except BaseException:
+            made.engine.close()
+            raise
         built.engine = b""  # as large as the weights, and on the device and the disk by now
         return made
 

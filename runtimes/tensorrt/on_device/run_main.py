@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
+import numpy as np
+
 from edgevlm.compiler.errors import JobFault
 from edgevlm.runtimes.tensorrt.on_device.calling import common_options, finish
 from edgevlm.runtimes.tensorrt.on_device.goldens import OutputCheck, check_part
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None, bundle: Path | None = None) -> int:
     add("--runs", type=_count, default=10, metavar="N", help="timed answers a question (10)")
     add("--no-graph", action="store_true", help="decode without a CUDA graph")
     add("--no-build", action="store_true", help="fail where an engine is missing")
-    add("--layers", action="store_true", help="time every layer of every part")
+    add("--layers", action="store_true", help="time parts and their layers on the GPU itself")
     add("--parts-only", action="store_true", help="compare parts, ask nothing")
     args = parser.parse_args(argv)
     return finish(lambda: _work(args), _lines, args.json)
@@ -58,6 +60,9 @@ def _work(args: argparse.Namespace) -> dict[str, Any]:
         }
         if args.layers:
             engines = session.parts.engines.items()
+            report["gpu_ms"] = {
+                role: float(np.median(engine.time_ms(LAYER_RUNS))) for role, engine in engines
+            }
             report["layers"] = {role: engine.layer_ms(LAYER_RUNS) for role, engine in engines}
         return {**report, "failed": _failure(checks, answers)}
 
@@ -124,7 +129,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         good = sum(answer["ok"] for answer in report["answers"])
         yield f"{good} of {len(report['answers'])} goldens answered alike, token for token"
     for role, layers in report.get("layers", {}).items():
-        yield f"{role}: {sum(layers.values()):.3f} ms in {len(layers)} layers, the slowest:"
+        whole, apart = report["gpu_ms"][role], sum(layers.values())
+        yield f"{role}: {whole:.3f} ms; {apart:.3f} ms in {len(layers)} layers one by one, of which"
         for name, ms in sorted(layers.items(), key=lambda row: -row[1])[:SHOWN]:
             yield f"  {ms:9.4f} ms  {name[:100]}"
     yield from (f"note: {note}" for note in report["notes"])

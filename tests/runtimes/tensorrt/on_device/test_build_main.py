@@ -143,6 +143,15 @@ def test_an_engine_with_other_ports_is_told(key, value, told, bundle, main, tens
     assert levers.fake_used() == before
 
 
+def test_a_disk_that_fills_while_engines_are_kept(bundle, main, tensorrt, levers, tmp_path):
+    (tmp_path / "file").write_text("in the way of a folder")
+    before = levers.fake_used()
+    words = ("--engines", tmp_path / "file" / "engines", "--no-timing-cache")
+    done = main("build", "--bundle", bundle, *words)
+    assert done.status == 1 and "EV354" in done.err and "--engines" in done.err
+    assert levers.fake_used() == before
+
+
 def test_memory_that_runs_out_while_engines_open(bundle, main, tensorrt, levers, monkeypatch):
     monkeypatch.setattr("edgevlm.runtimes.tensorrt.on_device.making.check_room", lambda *_: None)
     before = levers.fake_used()

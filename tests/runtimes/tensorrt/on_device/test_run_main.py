@@ -129,6 +129,7 @@ def test_a_layer_listing_without_graphs(bundle, main, tensorrt):
     ran = main("run", "--bundle", bundle, "--runs", 1, "--layers", "--json")
     assert set(ran.out["layers"]) == {"vision", "connector", "embed", "prefill", "decode"}
     assert all(ms > 0 for layers in ran.out["layers"].values() for ms in layers.values())
+    assert set(ran.out["gpu_ms"]) == set(ran.out["layers"]) and min(ran.out["gpu_ms"].values()) > 0
 
 
 def test_ctrl_c_closes_what_is_open(bundle, main, tensorrt, levers, monkeypatch):
