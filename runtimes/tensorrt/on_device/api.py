@@ -7,11 +7,12 @@ is a timing cache, and whether an engine can be built for a GPU that is not ther
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from edgevlm.compiler.errors import JobFault
 
-__all__ = ["LIBRARIES", "Api", "find_api"]
+__all__ = ["LIBRARIES", "Api", "find_api", "numbers_of"]
 
 #: in order of preference; the last one is what is importable where the meta package is missing
 LIBRARIES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
@@ -28,13 +29,8 @@ class Api:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The version as numbers, to compare; what is no number ends it."""
-        numbers = []
-        for part in self.version.split("."):
-            if not part.isdigit():
-                break
-            numbers.append(int(part))
-        return tuple(numbers)
+        """The version, to compare."""
+        return numbers_of(self.version)
 
     @property
     def capabilities(self) -> list[str]:
@@ -44,7 +40,10 @@ class Api:
         return [name for name in names if name.startswith("SM")]
 
     def log(self, loud: bool = False) -> Any:
-        """A logger that keeps (severity, text) in `lines`; `loud` prints warnings as they come."""
+        """A logger that keeps (severity, text) in `lines`; `loud` prints warnings as they come.
+
+        Of VERBOSE messages only listings of layers are kept.
+        """
         return _log_class(self.trt)(loud)
 
     def network(self, builder: Any) -> Any:
@@ -76,6 +75,16 @@ class Api:
         return bool(severity == self.trt.ILogger.WARNING)
 
 
+def numbers_of(version: str) -> tuple[int, ...]:
+    """ "10.3.0" -> (10, 3, 0); what is no number ends it."""
+    numbers = []
+    for part in version.split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
 def find_api(name: str | None = None) -> Api:
     """The named library, or the first of LIBRARIES that is there. Raises EV355 for none."""
     failures = []
@@ -98,6 +107,9 @@ def find_api(name: str | None = None) -> Api:
 def _log_class(trt: Any) -> type:
     """A subclass of the module's own ILogger, which TensorRT insists on."""
 
+    kinds = trt.ILogger
+    loud_ones = (kinds.WARNING, kinds.ERROR, kinds.INTERNAL_ERROR)
+
     class Log(trt.ILogger):
         def __init__(self, loud: bool) -> None:
             trt.ILogger.__init__(self)
@@ -105,9 +117,10 @@ def _log_class(trt: Any) -> type:
             self.lines: list[tuple[Any, str]] = []
 
         def log(self, severity: Any, message: str) -> None:
-            self.lines.append((severity, message))
-            kinds = trt.ILogger
-            if self.loud and severity in (kinds.WARNING, kinds.ERROR, kinds.INTERNAL_ERROR):
-                print(f"tensorrt: {message[:500]}", flush=True)
+            # a builder that times kernels says so of each; of a large part that is 100 MB of text
+            if severity != kinds.VERBOSE or "LayerType: " in message:
+                self.lines.append((severity, message))
+            if self.loud and severity in loud_ones:
+                print(f"tensorrt: {message[:500]}", file=sys.stderr, flush=True)
 
     return Log

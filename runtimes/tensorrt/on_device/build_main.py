@@ -18,12 +18,13 @@ from edgevlm.runtimes.tensorrt.on_device.calling import (
     finish,
     tell,
 )
-from edgevlm.runtimes.tensorrt.on_device.check import check_artifacts, check_device
+from edgevlm.runtimes.tensorrt.on_device.check import check_artifacts, check_device, older_release
 from edgevlm.runtimes.tensorrt.on_device.cudart import find_cuda
 from edgevlm.runtimes.tensorrt.on_device.keys import EngineStore
 from edgevlm.runtimes.tensorrt.on_device.making import Made, Maker, preflight
 from edgevlm.runtimes.tensorrt.on_device.plan import PartPlan, Plan, read_plan
-from edgevlm.runtimes.tensorrt.on_device.trtexec import command_of
+from edgevlm.runtimes.tensorrt.on_device.session import refusal_of
+from edgevlm.runtimes.tensorrt.on_device.trtexec import command_of, read_run
 
 __all__ = ["main"]
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None, bundle: Path | None = None) -> int:
     add("--prune", action="store_true", help="remove engines that nothing here uses any more")
     add("--compute-capability", metavar="SM86", help="RTX only: build for that GPU, keep nothing")
     add("--trtexec", type=Path, metavar="FOLDER", help="print lines of trtexec that do the same")
+    add("--read-trtexec", type=Path, metavar="FOLDER", help="tell what those lines have left there")
     args = parser.parse_args(argv)
     return finish(lambda: _work(args), _lines, args.json)
 
@@ -51,6 +53,8 @@ def _work(args: argparse.Namespace) -> dict[str, Any]:
     if args.trtexec:
         lines = [command_of(part, args.trtexec, plan.tensorrt, workspace) for part in parts]
         return {"commands": lines}
+    if args.read_trtexec:
+        return {"runs": [read_run(part, args.read_trtexec) for part in parts]}
     api = find_api(args.library)
     if args.compute_capability:
         made, where = _preflight(api, plan, parts, workspace, args.compute_capability), {}
@@ -64,6 +68,7 @@ def _work(args: argparse.Namespace) -> dict[str, Any]:
         "cc": capability,
         "device": plan.device,
         "preflight": bool(args.compute_capability),
+        "notes": older_release(plan, api),
         **where,
         "parts": [one.as_json() for one in made],
     }
@@ -138,15 +143,10 @@ def _asked(plan: Plan, names: str | None) -> list[PartPlan]:
     return [part for part in plan.parts if part.role in wanted]
 
 
-def _failure(made: Sequence[Made], strict: bool) -> JobFault | None:
-    refused = [one for one in made if one.built.refusals]
+def _failure(made: list[Made], strict: bool) -> JobFault | None:
+    refused = refusal_of(made)
     if refused:
-        return JobFault(
-            "EV350",
-            f"TensorRT refuses {', '.join(one.part.role for one in refused)}",
-            "; ".join(str(one.built.refusals[0]) for one in refused),
-            "the same call with --json tells all; please report it with the recipe",
-        )
+        return refused
     unlike = [f"{one.part.role}: {v}" for one in made for v in one.verdicts if v.ok is False]
     if unlike and strict:
         return JobFault(
@@ -162,6 +162,12 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     if "commands" in report:
         yield from report["commands"]
         return
+    if "runs" in report:
+        for part in report["runs"]:
+            taken = part["run_ms"]
+            yield f"{part['role']:<10} {taken['p50_ms']:9.3f} ms  n {taken['n']}"
+            yield from _verdicts(part)
+        return
     yield f"{report['library']} {report['version']}, {report['cc']}, bundle for {report['device']}"
     for part in report["parts"]:
         size = f"{part['engine_bytes'] / 2**20:.1f} MiB"
@@ -169,14 +175,20 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"{part['role']:<10} {size:>12}  {done if part['ok'] else 'REFUSED'}"
         for refusal in part["refusals"]:
             yield f"  {refusal['stage']} {refusal['op']} {refusal['node']}: {refusal['text']}"
-        for verdict in part["expects"] if part["ok"] else ():
-            bound = f"{verdict['what']}: {verdict['found']} found, {verdict['wanted']} wanted"
-            if verdict["ok"] is False:
-                yield f"  warning EV352: {bound}; slower than it could be"
-            elif verdict["ok"] is None:
-                yield f"  {bound}; cannot be told, layers are hidden"
-    for name in report.get("removed", ()):
-        yield f"removed {name}"
+        if part["ok"]:
+            yield from _verdicts(part)
+    yield from (f"note: {note}" for note in report["notes"])
+    yield from (f"removed {name}" for name in report.get("removed", ()))
+
+
+def _verdicts(part: dict[str, Any]) -> Iterator[str]:
+    """What is not as expected, or cannot be told."""
+    for verdict in part["expects"]:
+        bound = f"{verdict['what']}: {verdict['found']} found, {verdict['wanted']} wanted"
+        if verdict["ok"] is False:
+            yield f"  warning EV352: {bound}; slower than it could be"
+        elif verdict["ok"] is None:
+            yield f"  {bound}; cannot be told, layers are hidden"
 
 
 if __name__ == "__main__":

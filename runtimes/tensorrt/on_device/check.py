@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Iterable
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.runtimes.tensorrt.on_device.api import Api, numbers_of
 from edgevlm.runtimes.tensorrt.on_device.cudart import Cuda
 from edgevlm.runtimes.tensorrt.on_device.plan import PartPlan, Plan
 
-__all__ = ["check_artifacts", "check_device", "check_room", "memory_free"]
+__all__ = ["check_artifacts", "check_device", "check_room", "memory_free", "older_release"]
 
 SUMS = "SHA256SUMS"
 DISK = 2  # times the artifacts: an engine holds the weights, and its .part stands beside it
@@ -32,6 +33,14 @@ def check_device(plan: Plan, sm: int, any_device: bool) -> None:
             "its precisions and kernels were chosen for another GPU",
             "compile it for this device, or --any-device to build it all the same",
         )
+
+
+def older_release(plan: Plan, api: Api) -> list[str]:
+    """A note where TensorRT is older than what the artifacts were written for; RTX counts anew."""
+    wanted = numbers_of(plan.tensorrt)
+    if api.is_rtx or api.numbers[: len(wanted)] >= wanted:
+        return []
+    return [f"the bundle was written for TensorRT {plan.tensorrt}, this is {api.version}"]
 
 
 def check_artifacts(plan: Plan, parts: Iterable[PartPlan]) -> None:

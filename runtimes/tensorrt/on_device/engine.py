@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any, Sequence, Union
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.runtimes.tensorrt.on_device.api import Api
 from edgevlm.runtimes.tensorrt.on_device.cudart import Cuda, CudaError
 from edgevlm.runtimes.tensorrt.on_device.device_array import DeviceArray
+from edgevlm.runtimes.tensorrt.on_device.plan_contract import TYPES, PlanPort
 from edgevlm.runtimes.tensorrt.on_device.unbroken import Unbroken
 
 __all__ = ["Engine", "Fed"]
@@ -61,6 +62,20 @@ class Engine:
     @property
     def outputs(self) -> list[str]:
         return [name for name in self.ports if name not in self.inputs]
+
+    def check_ports(self, inputs: Sequence[PlanPort], outputs: Sequence[PlanPort]) -> None:
+        """Raises EV304 where the plan says otherwise: whoever copies relies on these sizes."""
+        for ports, names in ((inputs, self.inputs), (outputs, self.outputs)):
+            wanted = {p.name: (p.shape, TYPES[p.dtype]) for p in ports}
+            found = {n: (self.ports[n].shape, self.ports[n].dtype.name) for n in names}
+            unlike = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
+            if unlike:
+                raise JobFault(
+                    "EV304",
+                    f"part {self.role} is not what the plan says",
+                    f"{unlike[0]} is {found.get(unlike[0])}, wanted {wanted.get(unlike[0])}",
+                    "copy the bundle again; it was changed after it was compiled",
+                )
 
     def put(self, name: str, value: Fed) -> None:
         """One input. What lies in the engine's own buffer already is not copied."""

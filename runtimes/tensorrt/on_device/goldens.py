@@ -7,19 +7,15 @@ numbers exactly. Codes of an int8 cache are floats under a scale, and compared l
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Mapping
 
 import numpy as np
 
-from edgevlm.compiler.errors import JobFault
 from edgevlm.runtimes.tensorrt.on_device.plan import PartPlan
 
-__all__ = ["OutputCheck", "check_part", "open_tensors", "part_feeds", "signal_to_noise"]
+__all__ = ["OutputCheck", "check_part", "signal_to_noise"]
 
-MAX_BYTES = 8 * 2**30  # of all tensors, unpacked
 EXACT_DB = 200.0  # told for no difference at all; JSON has no infinity
 
 
@@ -41,29 +37,6 @@ class OutputCheck:
         told = "exact" if self.db is None else f"{self.db:6.1f} dB (floor {self.floor_db:.0f})"
         end = "ok" if self.ok else f"DIFFERS {self.why}".rstrip()
         return f"{self.role:<10} {self.name:<20} {told:<22} {end}"
-
-
-def open_tensors(path: Path) -> Any:
-    """The tensors of the goldens by name, read when asked for. Raises EV357."""
-    try:
-        with zipfile.ZipFile(path) as packed:
-            size = sum(entry.file_size for entry in packed.infolist())
-        if size > MAX_BYTES:
-            raise ValueError(f"it unpacks to {size} bytes")
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise JobFault(
-            "EV357",
-            f"{path} holds no tensors that can be read",
-            str(error)[:300],
-            "copy the whole bundle again",
-        ) from error
-
-
-def part_feeds(tensors: Any, role: str, side: str = "in") -> dict[str, np.ndarray]:
-    """Inputs (side "in") or outputs ("out") of the one call of a part that was kept."""
-    start = f"part/{role}/{side}/"
-    return {name[len(start) :]: tensors[name] for name in tensors.files if name.startswith(start)}
 
 
 def check_part(

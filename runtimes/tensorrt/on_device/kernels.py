@@ -33,25 +33,30 @@ __all__ = ["kind_of", "product_type", "summary"]
 LOW = {"Int8": "int8", "FP8": "fp8", "FP4": "fp4"}
 FLOATS = {"Half": "fp16", "BFloat16": "bf16", "Float": "fp32"}
 PACKED = ("Int8", "Int4", "FP8", "FP4")
+MHA = re.compile("mha|flash_?attention", re.IGNORECASE)
+GENERATED = ("kgen", "runtime_fusion", "fused", "plugin")
 #: a layer that is a whole subgraph, whose kernels are not listed
 OPAQUE = re.compile(r"ForeignNode|^Myelin$", re.IGNORECASE)
 
 
 def kind_of(row: Row, products: Products) -> str:
     """gemm, conv, mha, unpack (weights made float in every call), opaque, or other."""
-    words = f"{row['name']} {row['tactic']}"
     low = row["type"].lower()
-    if re.search("mha|fmha|flash_?attention", words, re.IGNORECASE):
+    if MHA.search(row["tactic"]) or MHA.search(row["type"]):
         return "mha"
     if OPAQUE.search(row["name"]) or OPAQUE.search(row["type"]) or not row["type"]:
         return "opaque"
+    # names are made of those of ONNX nodes, which may say mha or gemm of anything: of a norm in a
+    # module of that name, say. So they count for generated kernels and plugins alone.
+    if low.startswith(GENERATED) and MHA.search(row["name"]):
+        return "mha"
     if "correlation" in low or "conv" in low:
         return "conv"
-    if "gemm" in low or "matrixmultiply" in low or "matmul" in low:
+    if "gemm" in low or "matrixmultiply" in low or "matmul" in low or "gemm" in row["tactic"]:
         return "gemm"
     myelin = row["name"].split("_myl")
     fused = myelin[1] if row["name"].startswith("__myl") and len(myelin) > 1 else ""
-    if "Fc" in fused or re.search("gemm", words, re.IGNORECASE):
+    if "Fc" in fused:
         return "gemm"
     if "MulSum" in fused and _has_two_operands(row):
         seen = products.gemm.intersection(row["onnx"])

@@ -146,7 +146,7 @@ class Maker:
         made = Made(part, built, why, engine_bytes=built.engine_bytes)
         if not built.ok:
             return made
-        made.engine = Engine(self.api, self.cuda, self.stream, part.role, built.engine)
+        made.engine = self._load(part, built.engine)
         made.rows = _rows(made.engine, built.rows)
         record = {
             "parse_s": built.parse_s,
@@ -155,7 +155,11 @@ class Maker:
             "products": built.products.as_json(),
             "layers": made.rows,
         }
-        made.path = self.store.keep(self._key(part), built.engine, record)
+        try:
+            made.path = self.store.keep(self._key(part), built.engine, record)
+        except BaseException:
+            made.engine.close()
+            raise
         built.engine = b""  # as large as the weights, and on the device and the disk by now
         return made
 
@@ -166,9 +170,18 @@ class Maker:
             network_layers=int(record.get("network_layers", 0)),
             products=Products.of_json(record.get("products") or {}),
         )
-        engine = Engine(self.api, self.cuda, self.stream, part.role, kept.plan)
+        engine = self._load(part, kept.plan)
         rows = _rows(engine, list(record.get("layers") or []))
         return Made(part, built, "", engine, kept.path, len(kept.plan), rows)
+
+    def _load(self, part: PartPlan, plan: Any) -> Engine:
+        engine = Engine(self.api, self.cuda, self.stream, part.role, plan)
+        try:
+            engine.check_ports(part.inputs, part.outputs)
+        except JobFault:
+            engine.close()
+            raise
+        return engine
 
 
 def _rows(engine: Engine, logged: list[Row]) -> list[Row]:

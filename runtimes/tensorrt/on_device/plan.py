@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from edgevlm.compiler.errors import JobFault
-from edgevlm.runtimes.tensorrt.on_device.plan_contract import PlanContract
+from edgevlm.runtimes.tensorrt.on_device.plan_contract import PlanContract, PlanPort, ports_of
 from edgevlm.runtimes.tensorrt.on_device.taken import Broken, integer, integers, table, text
 
 __all__ = ["PLAN", "ROLES", "PartPlan", "Plan", "PlanGolden", "read_plan"]
@@ -38,8 +38,8 @@ class PartPlan:
     profile: dict[str, list[list[int]]]  # open inputs: least, usual, most shape
     floor_db: float  # signal to noise below which outputs are wrong
     expects: dict[str, int]  # counts of kernels, see expect.py
-    inputs: list[str]
-    outputs: list[str]
+    inputs: list[PlanPort]
+    outputs: list[PlanPort]
 
 
 @dataclass(frozen=True)
@@ -146,18 +146,9 @@ def _part(bundle: Path, row: Mapping[str, Any]) -> PartPlan:
         profile,
         float(floor),
         {str(key)[:40]: integer(expects, key, 0, 10**6) for key in list(expects)[:100]},
-        *([text(table(p, "a port"), "name", 200) for p in _ports(row, k)] for k in PORTS),
+        ports_of(row, "inputs"),
+        ports_of(row, "outputs"),
     )
-
-
-PORTS = ("inputs", "outputs")
-
-
-def _ports(row: Mapping[str, Any], key: str) -> list[Any]:
-    ports = row.get(key)
-    if not isinstance(ports, list) or len(ports) > 10_000:
-        raise Broken(f"{key} of part {row['role']} is no list")
-    return ports
 
 
 def _golden(row: Mapping[str, Any]) -> PlanGolden:

@@ -7,8 +7,17 @@ from typing import Any, Mapping
 
 from edgevlm.runtimes.tensorrt.on_device.taken import Broken, flag, integer, integers, table, text
 
-__all__ = ["PlanContract", "PlanPort", "PlanSite"]
+__all__ = ["PlanContract", "PlanPort", "PlanSite", "ports_of"]
 
+#: onnx name -> numpy name
+TYPES = {
+    "FLOAT": "float32",
+    "FLOAT16": "float16",
+    "INT64": "int64",
+    "INT32": "int32",
+    "INT8": "int8",
+    "BOOL": "bool",
+}
 MOST = 10**7  # of anything that is counted, as in the contract
 COUNTS = (
     *("image_tokens", "kept_image_tokens", "given_tokens", "prompt_capacity", "kv_capacity"),
@@ -28,8 +37,10 @@ class PlanSite:
 
 @dataclass(frozen=True)
 class PlanPort:
+    """One input or output of a part."""
+
     name: str
-    dtype: str
+    dtype: str  # onnx name, one of TYPES
     shape: tuple[int, ...]
 
 
@@ -41,7 +52,8 @@ class PlanContract:
 
     def __init__(self, told: Any, parts: Mapping[str, Mapping[str, Any]], kind: str) -> None:
         """parts: rows of the plan by role. Raises Broken."""
-        self._parts = parts
+        self._ports = {role: (ports_of(row, "inputs"), ports_of(row, "outputs"))
+                       for role, row in parts.items()}  # fmt: skip
         if kind != "vlm":
             return
         told = table(told, "the contract")
@@ -60,6 +72,7 @@ class PlanContract:
         )
         self._check()
         self.masks = _masks(table(told.get("masks"), "masks"), set(self._tokens))
+        self._check_caches()
 
     def _check(self) -> None:
         """What the loop relies on, or it would write over what lies behind a buffer."""
@@ -84,14 +97,39 @@ class PlanContract:
 
     def inputs(self, role: str) -> list[PlanPort]:
         """Input ports of a part, in order; [] for one that is not in the bundle."""
-        rows = self._parts.get(role, {}).get("inputs", [])
-        return [
-            PlanPort(text(row, "name", 200), text(row, "dtype", 16), _shape(row)) for row in rows
-        ]
+        return self._ports.get(role, ([], []))[0]
+
+    def _check_caches(self) -> None:
+        """Every port that carries keys and values has the size that the loop will count on."""
+        sizes = {
+            "prefill": ("", [tokens + self.prompt_capacity for tokens in self._tokens], 1),
+            "decode": ("", [1] * self.layers, 1),
+            "decode past": ("past_", self._capacity, 0),
+        }
+        for what, (prefix, rows, side) in sizes.items():
+            role = what.split()[0]
+            if role in self._ports:
+                found = {port.name: port.shape for port in self._ports[role][side]}
+                for i, count in enumerate(rows):
+                    for name in (f"{prefix}key_{i}", f"{prefix}value_{i}"):
+                        if found.get(name) != (1, self.kv_heads, count, self.head_dim):
+                            raise Broken(f"{name} of {role} is {found.get(name)}, not {count} rows")
 
 
-def _shape(row: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(integers(row.get("shape"), "a shape", 8))
+def ports_of(row: Mapping[str, Any], key: str) -> list[PlanPort]:
+    """`inputs` or `outputs` of a row of the plan. Raises Broken."""
+    listed = row.get(key)
+    if not isinstance(listed, list) or not 1 <= len(listed) <= 10_000:
+        raise Broken(f"{key} of part {str(row.get('role'))[:16]} is no list of ports")
+    ports = []
+    for told in listed:
+        told = table(told, "a port")
+        dtype = text(told, "dtype", 16)
+        if dtype not in TYPES:
+            raise Broken(f"{dtype!r} is no type of a port; known are {', '.join(TYPES)}")
+        shape = tuple(integers(told.get("shape"), "a shape", 8))
+        ports.append(PlanPort(text(told, "name", 200), dtype, shape))
+    return ports
 
 
 def _site(row: Any) -> PlanSite:

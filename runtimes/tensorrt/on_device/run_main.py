@@ -7,27 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
+import numpy as np
+
 from edgevlm.compiler.errors import JobFault
-from edgevlm.runtimes.tensorrt.on_device.api import find_api
-from edgevlm.runtimes.tensorrt.on_device.calling import (
-    common_options,
-    engines_folder,
-    finish,
-    tell,
-)
-from edgevlm.runtimes.tensorrt.on_device.check import check_device
-from edgevlm.runtimes.tensorrt.on_device.cudart import find_cuda
-from edgevlm.runtimes.tensorrt.on_device.goldens import (
-    OutputCheck,
-    check_part,
-    open_tensors,
-    part_feeds,
-)
-from edgevlm.runtimes.tensorrt.on_device.keys import EngineStore
-from edgevlm.runtimes.tensorrt.on_device.making import Maker
-from edgevlm.runtimes.tensorrt.on_device.parts import EngineParts
-from edgevlm.runtimes.tensorrt.on_device.plan import Plan, read_plan
-from edgevlm.runtimes.tensorrt.on_device.timing import Times, ask
+from edgevlm.runtimes.tensorrt.on_device.calling import common_options, finish
+from edgevlm.runtimes.tensorrt.on_device.goldens import OutputCheck, check_part
+from edgevlm.runtimes.tensorrt.on_device.plan import read_plan
+from edgevlm.runtimes.tensorrt.on_device.session import Session, open_session
+from edgevlm.runtimes.tensorrt.on_device.tensors import Tensors
+from edgevlm.runtimes.tensorrt.on_device.timing import SEEN_ONLY, Times, ask
 
 __all__ = ["main"]
 
@@ -44,7 +32,7 @@ def main(argv: Sequence[str] | None = None, bundle: Path | None = None) -> int:
     add("--runs", type=_count, default=10, metavar="N", help="timed answers a question (10)")
     add("--no-graph", action="store_true", help="decode without a CUDA graph")
     add("--no-build", action="store_true", help="fail where an engine is missing")
-    add("--layers", action="store_true", help="time every layer of every part")
+    add("--layers", action="store_true", help="time parts and their layers on the GPU itself")
     add("--parts-only", action="store_true", help="compare parts, ask nothing")
     args = parser.parse_args(argv)
     return finish(lambda: _work(args), _lines, args.json)
@@ -58,102 +46,61 @@ def _count(text: str) -> int:
 
 def _work(args: argparse.Namespace) -> dict[str, Any]:
     plan = read_plan(args.bundle)
-    tensors = open_tensors(plan.tensors)
-    api, cuda = find_api(args.library), find_cuda()
-    sm = cuda.compute_capability
-    check_device(plan, sm, args.any_device)
-    store = EngineStore(engines_folder(args.bundle, args.engines))
-    stream = cuda.stream()
-    workspace = args.workspace or plan.workspace
-    maker = Maker(
-        api,
-        cuda,
-        stream,
-        store,
-        plan,
-        sm,
-        workspace,
-        may_build=not args.no_build,
-        loud=args.verbose,
-    )
-    made = maker.make(plan.parts, tell)
-    engines = {one.part.role: one.engine for one in made if one.engine}
-    parts = EngineParts(engines, graphs=not args.no_graph)
-    try:
-        refused = [one for one in made if one.built.refusals]
-        if refused:
-            raise JobFault(
-                "EV350",
-                f"TensorRT refuses {', '.join(one.part.role for one in refused)}",
-                "; ".join(str(one.built.refusals[0]) for one in refused),
-                "python3 build_on_device.py --json tells all",
-            )
-        report: dict[str, Any] = {
-            "library": api.name,
-            "version": api.version,
-            "cc": f"SM{sm}",
-            "cuda": cuda.version,
-            "device": plan.device,
+    tensors = Tensors(plan.tensors)
+    with open_session(plan, args) as session:
+        checks = _compare(session, tensors)
+        answers, times = ([], Times()) if args.parts_only else _ask_all(session, tensors, args)
+        report = {
+            **session.about(),
+            "parts": [check.as_json() for check in checks],
+            "answers": answers,
+            "times": times.as_json(),
+            "text": [*map(str, checks), *times.lines()],
+            "notes": session.notes,
         }
-        checks = _compare(plan, parts, tensors)
-        answers, times = [], Times()
-        if not args.parts_only:
-            answers, times = _ask_all(plan, parts, tensors, args)
-        report["parts"] = [check.as_json() for check in checks]
-        report["answers"] = answers
-        report["times"] = times.as_json()
-        report["text"] = [str(check) for check in checks] + times.lines()
         if args.layers:
-            report["layers"] = {
-                role: engine.layer_ms(LAYER_RUNS) for role, engine in engines.items()
+            engines = session.parts.engines.items()
+            report["gpu_ms"] = {
+                role: float(np.median(engine.time_ms(LAYER_RUNS))) for role, engine in engines
             }
-        report["notes"] = parts.notes
+            report["layers"] = {role: engine.layer_ms(LAYER_RUNS) for role, engine in engines}
         return {**report, "failed": _failure(checks, answers)}
-    finally:
-        parts.close()
-        cuda.end_stream(stream)
 
 
-def _compare(plan: Plan, parts: EngineParts, tensors: Any) -> list[OutputCheck]:
+def _compare(session: Session, tensors: Tensors) -> list[OutputCheck]:
     """The one call of every part that the host kept."""
     checks = []
-    for part in plan.parts:
-        feeds = part_feeds(tensors, part.role)
+    for part in session.plan.parts:
+        feeds = tensors.of_part(part.role, "in")
         if feeds:
-            outputs = parts.call(part.role, feeds)
-            checks += check_part(part, outputs, part_feeds(tensors, part.role, "out"))
+            outputs = session.parts.call(part.role, feeds)
+            checks += check_part(part, outputs, tensors.of_part(part.role, "out"))
     return checks
 
 
 def _ask_all(
-    plan: Plan, parts: EngineParts, tensors: Any, args: argparse.Namespace
+    session: Session, tensors: Tensors, args: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], Times]:
-    """Every golden once for the answer, which also warms up, and `runs` times by the clock."""
+    """Every golden once for the answer, which also warms up, and `runs` times by the clock.
+
+    Where only vision and connector are here, pictures are looked at, and nothing is answered.
+    """
+    plan, parts, times = session.plan, session.parts, Times()
     answers: list[dict[str, Any]] = []
-    times = Times()
-    if not plan.is_whole:
+    kind = plan.kind if plan.is_whole else SEEN_ONLY
+    if kind == SEEN_ONLY and not {"vision", "connector"} <= set(parts.engines):
         return answers, times
     for i, golden in enumerate(plan.goldens[: args.goldens]):
-        kept = {name: tensors[f"{i}/{name}"] for name in ("pixel_values", "before", "after")
-                if f"{i}/{name}" in tensors.files}  # fmt: skip
-        asked = (kept["pixel_values"], *(kept.get(k, ()) for k in ("before", "after")))
-        ids: list[int] = []
-        for run in range(args.runs + 1):
-            said, seconds = ask(plan.contract, parts, plan.kind, *asked, plan.eos_ids)
-            if run:
-                times.add(seconds)
-            else:
-                ids = said
-        same = ids == golden.token_ids or (plan.kind != "vlm" and not golden.token_ids)
-        answers.append(
-            {
-                "question": golden.question,
-                "answer": golden.answer,
-                "token_ids": ids,
-                "wanted": golden.token_ids,
-                "ok": same,
-            }
-        )
+        pixels = tensors[f"{i}/pixel_values"]
+        words = [tensors[f"{i}/{name}"].tolist() if f"{i}/{name}" in tensors else []
+                 for name in ("before", "after")]  # fmt: skip
+        ids, _ = ask(plan.contract, parts, kind, pixels, *words, plan.eos_ids)
+        for _ in range(args.runs):
+            times.add(ask(plan.contract, parts, kind, pixels, *words, plan.eos_ids)[1])
+        if kind != SEEN_ONLY:
+            told = {"question": golden.question, "answer": golden.answer, "token_ids": ids}
+            ok = ids == golden.token_ids or (kind != "vlm" and not golden.token_ids)
+            answers.append({**told, "wanted": golden.token_ids, "ok": ok})
     return answers, times
 
 
@@ -182,10 +129,11 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         good = sum(answer["ok"] for answer in report["answers"])
         yield f"{good} of {len(report['answers'])} goldens answered alike, token for token"
     for role, layers in report.get("layers", {}).items():
-        yield f"{role}: {sum(layers.values()):.3f} ms in {len(layers)} layers, the slowest:"
+        whole, apart = report["gpu_ms"][role], sum(layers.values())
+        yield f"{role}: {whole:.3f} ms; {apart:.3f} ms in {len(layers)} layers one by one, of which"
         for name, ms in sorted(layers.items(), key=lambda row: -row[1])[:SHOWN]:
             yield f"  {ms:9.4f} ms  {name[:100]}"
-    yield from report["notes"]
+    yield from (f"note: {note}" for note in report["notes"])
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import numpy as np
 
 from edgevlm.compiler.generate import Trace, classify, encode_image, generate
 
-__all__ = ["Stage", "Times", "ask"]
+__all__ = ["SEEN_ONLY", "Stage", "Times", "ask"]
 
+SEEN_ONLY = "vlm, seen only"
 STAGES = ("vision", "connector", "prefill", "decode", "ttft", "end_to_end")
 
 
@@ -72,9 +73,15 @@ def ask(
     after: Sequence[int] = (),
     eos_ids: Sequence[int] = (),
 ) -> tuple[list[int], dict[str, list[float]]]:
-    """One picture and one question: token ids ([class] of a classifier), and seconds by stage."""
+    """One picture and one question: token ids ([class] of a classifier), and seconds by stage.
+
+    kind: of the plan; SEEN_ONLY where the language half of the model runs elsewhere.
+    """
     trace = Trace()
     start = perf_counter()
+    if kind == SEEN_ONLY:
+        encode_image(contract, parts, pixels, trace)
+        return [], {**trace.seconds, "end_to_end": [perf_counter() - start]}
     if kind != "vlm":
         seen = classify(parts, pixels, trace)
         ids = [int(seen[0].argmax())] if kind == "classifier" else []

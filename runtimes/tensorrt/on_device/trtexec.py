@@ -10,11 +10,16 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgevlm.compiler.errors import JobFault
+from edgevlm.runtimes.tensorrt.on_device.api import numbers_of
+from edgevlm.runtimes.tensorrt.on_device.expect import compare_kernels
+from edgevlm.runtimes.tensorrt.on_device.kernels import summary
 from edgevlm.runtimes.tensorrt.on_device.layers import Row, rows_of_inspector
 from edgevlm.runtimes.tensorrt.on_device.plan import PartPlan
 
-__all__ = ["command_of", "read_layers", "read_profile", "read_times"]
+__all__ = ["command_of", "read_layers", "read_profile", "read_run", "read_times"]
 
 
 def command_of(part: PartPlan, folder: Path, release: str, workspace: int | None) -> str:
@@ -22,7 +27,7 @@ def command_of(part: PartPlan, folder: Path, release: str, workspace: int | None
     words = [
         "trtexec",
         f"--onnx={part.path}",
-        *(["--stronglyTyped"] if int(release.split(".")[0]) < 11 else []),
+        *(["--stronglyTyped"] if numbers_of(release) < (11,) else []),
         f"--saveEngine={folder / part.role}.engine",
         "--profilingVerbosity=detailed",
         f"--exportLayerInfo={folder / part.role}.layers.json",
@@ -37,6 +42,24 @@ def command_of(part: PartPlan, folder: Path, release: str, workspace: int | None
         sizes = (f"{name}:{'x'.join(map(str, s[i]))}" for name, s in part.profile.items())
         words.append(f"--{key}={','.join(sizes)}")
     return " ".join(map(shlex.quote, words))
+
+
+def read_run(part: PartPlan, folder: Path) -> dict[str, Any]:
+    """What a run of `command_of` left, as a part is told of in a report. Raises EV357."""
+    rows, times = (
+        read(folder / f"{part.role}.{name}.json")
+        for read, name in ((read_layers, "layers"), (read_times, "times"))
+    )
+    counts = summary(rows)
+    p50, p90 = (float(np.percentile(times, at)) if times else 0.0 for at in (50, 90))
+    return {
+        "role": part.role,
+        "summary": counts,
+        "expects": [verdict.as_json() for verdict in compare_kernels(counts, part.expects)],
+        "run_ms": {"p50_ms": p50, "p90_ms": p90, "n": len(times)},
+        "layer_ms": read_profile(folder / f"{part.role}.profile.json"),
+        "layers": rows,
+    }
 
 
 def read_layers(path: Path) -> list[Row]:

@@ -72,3 +72,23 @@ def test_only_rtx_builds_for_another_gpu():
 def test_rtx_builds_for_these(rtx):
     assert "SM86" in rtx.capabilities and "SM87" not in rtx.capabilities
     assert rtx.is_rtx and rtx.numbers >= (1, 7)
+
+
+def test_of_what_is_verbose_only_layers_are_kept(rtx):
+    log = rtx.log()
+    kinds = rtx.trt.ILogger
+    for severity, text in (
+        (kinds.VERBOSE, "timing one of many kernels"),
+        (kinds.VERBOSE, "Layers:\nName: a, LayerType: gemm, Inputs: []"),
+        (kinds.WARNING, "beware"),
+    ):
+        log.log(severity, text)
+    assert [text[:6] for _, text in log.lines] == ["Layers", "beware"]
+
+
+def test_warnings_are_shown_when_asked_for(rtx, capsys):
+    log = rtx.log(loud=True)
+    log.log(rtx.trt.ILogger.WARNING, "beware")
+    log.log(rtx.trt.ILogger.INFO, "by the way")
+    told = capsys.readouterr()
+    assert told.err == "tensorrt: beware\n" and told.out == ""

@@ -131,6 +131,27 @@ def test_what_goes_wrong_is_three_lines_and_json(code, bundle, main, tensorrt, l
     assert done.err.startswith(f"error {code}: ") and len(done.err.splitlines()) == 3
 
 
+@pytest.mark.parametrize(
+    "key, value, told",
+    [("shape", [1, 3, 9, 9], "wanted ((1, 3, 9, 9)"), ("dtype", "FLOAT16", "'float16')")],
+)
+def test_an_engine_with_other_ports_is_told(key, value, told, bundle, main, tensorrt, levers):
+    before = levers.fake_used()
+    change_plan(bundle, lambda plan: plan["parts"][0]["inputs"][0].update({key: value}))
+    done = main("build", "--bundle", bundle)
+    assert done.status == 1 and "EV304" in done.err and told in done.err
+    assert levers.fake_used() == before
+
+
+def test_a_disk_that_fills_while_engines_are_kept(bundle, main, tensorrt, levers, tmp_path):
+    (tmp_path / "file").write_text("in the way of a folder")
+    before = levers.fake_used()
+    words = ("--engines", tmp_path / "file" / "engines", "--no-timing-cache")
+    done = main("build", "--bundle", bundle, *words)
+    assert done.status == 1 and "EV354" in done.err and "--engines" in done.err
+    assert levers.fake_used() == before
+
+
 def test_memory_that_runs_out_while_engines_open(bundle, main, tensorrt, levers, monkeypatch):
     monkeypatch.setattr("edgevlm.runtimes.tensorrt.on_device.making.check_room", lambda *_: None)
     before = levers.fake_used()
@@ -157,6 +178,27 @@ def test_trtexec_does_the_same_and_needs_no_tensorrt(bundle, main, tmp_path, mon
     done = main("build", "--bundle", bundle, "--trtexec", tmp_path, "--parts", "vision")
     assert done.status == 0 and done.out.startswith("trtexec --onnx=")
     assert len(done.out.splitlines()) == 1
+
+
+def test_what_trtexec_left_is_told_as_a_build_is(bundle, main, tmp_path):
+    change_plan(bundle, lambda plan: plan["parts"][0].update(expects={"int8_gemm": 2, "mha": 0}))
+    tensor = {"Name": "x", "Dimensions": [4, 4], "Format/Datatype": "Row major Int8 format"}
+    layer = {"Name": "fc", "LayerType": "gemm", "Inputs": [tensor], "Outputs": [tensor]}
+    told = {
+        "layers": {"Layers": [layer]},
+        "profile": [{"count": 2}, {"name": "fc", "averageMs": 0.5}],
+        "times": [{"computeMs": 1.0}, {"computeMs": 3.0}],
+    }
+    for name, content in told.items():
+        (tmp_path / f"vision.{name}.json").write_text(json.dumps(content))
+    words = ("--bundle", bundle, "--read-trtexec", tmp_path, "--parts", "vision")
+    done = main("build", *words, "--json")
+    [run] = done.out["runs"]
+    assert done.status == 0 and [v["ok"] for v in run["expects"]] == [False, True]
+    assert run["run_ms"]["p50_ms"] == 2.0 and run["layer_ms"] == {"fc": 0.5}
+    assert "warning EV352: int8_gemm: 1 found, 2 wanted" in main("build", *words).out
+    done = main("build", "--bundle", bundle, "--read-trtexec", tmp_path)
+    assert done.status == 1 and "connector.layers.json" in done.err
 
 
 @pytest.fixture

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
-
 import numpy as np
 import pytest
 
-from edgevlm.compiler.errors import JobFault
 from edgevlm.runtimes.tensorrt.on_device import goldens
 from edgevlm.runtimes.tensorrt.on_device.plan import read_plan
 
@@ -60,30 +57,3 @@ def test_an_output(case, part):
         got[0] += 1
     [row] = goldens.check_part(part, {} if got is None else {"y": got}, {"y": wanted})
     assert row.ok is ok and ("ok" if ok else "DIFFERS") in str(row)
-
-
-def test_tensors_are_read_by_part(bundle):
-    tensors = goldens.open_tensors(read_plan(bundle).tensors)
-    assert set(goldens.part_feeds(tensors, "vision")) == {"pixel_values"}
-    assert set(goldens.part_feeds(tensors, "connector", "out")) == {"image_embeds"}
-    assert goldens.part_feeds(tensors, "vision2") == {}
-
-
-@pytest.mark.parametrize("spoil", ["none", "text", "huge"])
-def test_tensors_that_cannot_be_read(spoil, tmp_path, monkeypatch):
-    path = tmp_path / "goldens.npz"
-    if spoil == "text":
-        path.write_text("no archive")
-    if spoil == "huge":
-        monkeypatch.setattr(goldens, "MAX_BYTES", 10)
-        with zipfile.ZipFile(path, "w") as packed:
-            packed.writestr("x.npy", b"0" * 11)
-    with pytest.raises(JobFault) as caught:
-        goldens.open_tensors(path)
-    assert caught.value.code == "EV357"
-
-
-def test_objects_are_not_unpacked(tmp_path):
-    np.savez(tmp_path / "g.npz", **{"part/vision/in/x": np.array([{}], object)})
-    with pytest.raises(ValueError, match="allow_pickle"):
-        goldens.part_feeds(goldens.open_tensors(tmp_path / "g.npz"), "vision")

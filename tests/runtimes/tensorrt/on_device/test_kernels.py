@@ -69,6 +69,10 @@ def row(name, kind="", inputs=(), consts=(), outputs=(), tactic="", onnx=()):
 
 KINDS = [
     ("mha", row("/attn/MHA_v2", "kgen")),
+    ("mha", row("/attn", "MHA")),
+    ("gemm", row("/mha/out/MatMul", "gemm")),
+    ("other", row("PWN(/mha/Gemm_act)", "PointWiseV2", ["Half[4,4]"])),
+    ("opaque", row("{ForeignNode[/mha/q.../mha/out]}", "Myelin")),
     ("mha", row("a", "Fused", tactic="sm80_fmha_flash_64")),
     ("opaque", row("{ForeignNode[/a...b]}", "Myelin")),
     ("opaque", row("only a name")),

@@ -88,6 +88,12 @@ HOSTILE = {
     "layers that are missing": put("contract", "tokens_at", []),
     "masks that are missing": put("contract", "masks", {}),
     "positions of a third kind": put("contract", "image_positions", "random"),
+    "a port without a type": put("parts", 0, "inputs", [{"name": "x", "shape": [1]}]),
+    "a port of a strange type": put("parts", 0, "inputs", 0, "dtype", "STRING"),
+    "no ports": put("parts", 0, "outputs", []),
+    "a cache that is longer than said": put("parts", 4, "inputs", -1, "shape", [1, 2, 99, 4]),
+    "rows that are more than said": put("parts", 3, "outputs", -1, "shape", [1, 2, 99, 4]),
+    "no keys": put("parts", 4, "outputs", -1, "name", "keys"),
     "token ids below zero": put("goldens", 0, "token_ids", [-1]),
     "a question that is a number": put("goldens", 0, "question", 3),
 }

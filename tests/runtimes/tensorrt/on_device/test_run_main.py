@@ -86,14 +86,19 @@ def test_decode_runs_without_a_graph_where_there_can_be_none(bundle, main, tenso
     assert ran.status == 0 and ran.out["notes"] == []
 
 
-def test_only_what_sees_is_compared_and_asked_nothing(
+def test_only_what_sees_is_compared_and_timed_but_answers_nothing(
     micro_model, micro_probes, tmp_path, main, tensorrt
 ):
     roles = ("vision", "connector")
     bundle = draft_bundle(tmp_path / "b", micro_model, micro_probes, roles=roles)
-    ran = main("run", "--bundle", bundle, "--json")
+    ran = main("run", "--bundle", bundle, "--json", "--runs", 2)
     assert ran.status == 0 and ran.out["answers"] == []
     assert {row["role"] for row in ran.out["parts"]} == set(roles)
+    assert set(ran.out["times"]["stages"]) == {*roles, "end_to_end"}
+    assert ran.out["times"]["stages"]["vision"]["n"] == 6
+    alone = draft_bundle(tmp_path / "c", micro_model, micro_probes, roles=roles[1:])
+    ran = main("run", "--bundle", alone, "--json")
+    assert ran.status == 0 and ran.out["times"]["stages"] == {} and len(ran.out["parts"]) == 1
 
 
 def test_parts_only(bundle, main, tensorrt):
@@ -124,6 +129,7 @@ def test_a_layer_listing_without_graphs(bundle, main, tensorrt):
     ran = main("run", "--bundle", bundle, "--runs", 1, "--layers", "--json")
     assert set(ran.out["layers"]) == {"vision", "connector", "embed", "prefill", "decode"}
     assert all(ms > 0 for layers in ran.out["layers"].values() for ms in layers.values())
+    assert set(ran.out["gpu_ms"]) == set(ran.out["layers"]) and min(ran.out["gpu_ms"].values()) > 0
 
 
 def test_ctrl_c_closes_what_is_open(bundle, main, tensorrt, levers, monkeypatch):
@@ -135,3 +141,12 @@ def test_ctrl_c_closes_what_is_open(bundle, main, tensorrt, levers, monkeypatch)
     monkeypatch.setattr("edgevlm.runtimes.tensorrt.on_device.run_main.ask", interrupted)
     ran = main("run", "--bundle", bundle)
     assert ran.status == 130 and "interrupted" in ran.err and levers.fake_used() == before
+
+
+def test_an_older_tensorrt_is_noted(bundle, main, tensorrt):
+    change_plan(bundle, lambda plan: plan.update(tensorrt="10.7"))
+    ran = main("run", "--bundle", bundle, "--runs", 1)
+    assert ran.status == 0
+    assert "note: the bundle was written for TensorRT 10.7, this is 10.3.0" in ran.out
+    tensorrt.__version__ = "10.13.3"  # compared as numbers
+    assert "note" not in main("run", "--bundle", bundle, "--runs", 1).out
