@@ -25,6 +25,7 @@ from edgevlm.compiler.errors import UsageFault
 from edgevlm.devices.profiler import STAGES
 from edgevlm.devices.stats import middle
 from edgevlm.models.processing.image import load_image
+from edgevlm.runtimes import find_runtime
 
 __all__ = ["LEAST", "Request", "accepted", "compare_speed", "open_once", "requests_of"]
 
@@ -55,7 +56,8 @@ def requests_of(a: Bundle, b: Bundle, image: Path | None, prompt: str | None) ->
 
 
 def open_once(bundle: Bundle) -> Once:
-    """Raises EV302 (a runtime that is not here), EV304, EV322."""
+    """Raises EV302 (a runtime that is not here), EV304, EV322, EV434 (another machine's)."""
+    find_runtime(bundle.manifest.target.runtime).check_timed(bundle)
     return (answers_of if bundle.manifest.contract.kind == "vlm" else looks_of)(bundle)
 
 

@@ -28,6 +28,7 @@ from edgevlm.devices.host import boot_time
 from edgevlm.devices.power import check_meter
 from edgevlm.devices.profiler import check_counts
 from edgevlm.models.processing.image import load_image
+from edgevlm.runtimes import find_runtime
 
 __all__ = ["check_request", "profile_bundle", "seconds"]
 
@@ -79,6 +80,7 @@ def profile_bundle(
         ops=ops,
     )
     if device in HERE:
+        find_runtime(bundle.manifest.target.runtime).check_timed(bundle)
         with bar("profile") as advance:
             measured = measure(bundle, order, advance)
         measured["device"] = {"reached": "local", "cuts": 0, "clock": None}

@@ -25,6 +25,7 @@ from edgevlm.devices.profiler import profile
 from edgevlm.devices.state import describe_state
 from edgevlm.devices.sustained import sustained
 from edgevlm.devices.thermal import Thermal
+from edgevlm.models.answer import Answerer, Viewer
 from edgevlm.models.processing.image import load_image
 from edgevlm.runtimes import find_runtime
 
@@ -75,8 +76,7 @@ def measure(
     (nothing to ask), EV402 (no such meter), EV3xx (bundle).
     """
     requests = _requests(bundle, order)
-    words = bundle.manifest.contract.kind == "vlm"
-    once = (answers_of if words else looks_of)(bundle, checked)
+    once, engines = _opened(bundle, checked)
     meter, reason = find_meter(order.power)
     thermal, before = Thermal(), describe_state()
     result = profile(
@@ -103,6 +103,8 @@ def measure(
         "tools": {"edgevlm": __version__}
         | tool_versions([*bundle.manifest.target.toolchain, *PACKAGES]),
     }
+    if engines:
+        report["engines"] = engines
     if order.ops:
         runtime = find_runtime(bundle.manifest.target.runtime)
         report |= runtime.profile_report(bundle, how)
@@ -110,13 +112,27 @@ def measure(
 
 
 def answers_of(bundle: Bundle, checked: bool = False) -> Once:
-    answerer = open_for_answers(bundle, checked=checked).answerer
-    return lambda rgb, question: answerer.answer(rgb, question).seconds
+    return _answers(open_for_answers(bundle, checked=checked).answerer)
 
 
 def looks_of(bundle: Bundle, checked: bool = False) -> Once:
-    viewer = open_for_looks(bundle, checked=checked)
+    return _looks(open_for_looks(bundle, checked=checked))
 
+
+def _opened(bundle: Bundle, checked: bool) -> tuple[Once, dict[str, Any] | None]:
+    """How it is asked; what was built for it here, of a runtime that builds engines."""
+    if bundle.manifest.contract.kind == "vlm":
+        asked: Answerer | Viewer = open_for_answers(bundle, checked=checked).answerer
+        return _answers(asked), getattr(asked.parts, "report", None)
+    asked = open_for_looks(bundle, checked=checked)
+    return _looks(asked), getattr(asked.parts, "report", None)
+
+
+def _answers(answerer: Answerer) -> Once:
+    return lambda rgb, question: answerer.answer(rgb, question).seconds
+
+
+def _looks(viewer: Viewer) -> Once:
     def look(rgb: np.ndarray, _: str) -> Seconds:
         trace = Trace()
         start = perf_counter()

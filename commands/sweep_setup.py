@@ -117,7 +117,15 @@ def new_record(
 ) -> Record:
     """A sweep of which nothing is known yet but its settings. Raises EV301, EV302."""
     device = find_device(options.target)
-    toolchain = find_runtime(device.runtime).toolchain()
+    runtime = find_runtime(device.runtime)
+    if not runtime.runs_here:
+        raise UsageFault(
+            "EV434",
+            f"a sweep for {device.id}",
+            "it times every setting, and this machine runs none of them as that device does",
+            "--target cpu, and compile what it finds for the device",
+        )
+    toolchain = runtime.toolchain()
     host = describe_host()
     settings = Settings(
         edgevlm=__version__,

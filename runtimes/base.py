@@ -190,6 +190,9 @@ class Runtime(ABC):
         manifest = bundle.manifest
         return self.open_artifacts(bundle.folder, manifest.artifacts, manifest.contract)
 
+    def check_timed(self, bundle: Bundle) -> None:  # noqa: B027  (most run here)
+        """Raises EV434 for a bundle that this machine runs otherwise than its device does."""
+
     @abstractmethod
     def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:
         """Time by node and the unit that ran it, from the runtime's own profiler."""

@@ -3,6 +3,7 @@
     tiny_model, tiny_probes    the bundled model and its probes as tensors; real, 50 ms a probe
     micro_model, micro_probes  a whole VLM written by hand; 1 ms a probe
     make_micro(layers=30)      the same with other sizes, or with a vision tower (micro/model.py)
+    cudart                     a libcudart that is host memory, for what builds and runs engines
     sshd, phone                a real sshd with throw-away keys; the real adb and a stand-in phone
     graph, solo, ort           ONNX text -> ir.Model -> a model of one part; outputs of ONNX Runtime
 
@@ -15,6 +16,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -116,6 +118,19 @@ def solo(micro_model: ExportedModel):
         )
 
     return wrap
+
+
+@pytest.fixture(scope="session")
+def cudart(tmp_path_factory):
+    """Path of a libcudart that is host memory, with levers: tests/micro/fake_cudart.c."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler: sudo apt-get install gcc")
+    made = tmp_path_factory.mktemp("cudart") / "libcudart.so"
+    source = Path(__file__).parent / "micro" / "fake_cudart.c"
+    words = ["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", made, source]
+    subprocess.run([compiler, *words], check=True)
+    return made
 
 
 @pytest.fixture

@@ -7,36 +7,51 @@ The same code builds for the two scripts of a bundle (on_device/).
 
 from __future__ import annotations
 
-import contextlib
-import sys
+import argparse
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from edgevlm.compiler.errors import EdgeError, JobFault
 from edgevlm.runtimes.tensorrt.on_device.api import find_api
-from edgevlm.runtimes.tensorrt.on_device.calling import engines_folder
-from edgevlm.runtimes.tensorrt.on_device.check import check_device
 from edgevlm.runtimes.tensorrt.on_device.cudart import find_cuda
-from edgevlm.runtimes.tensorrt.on_device.goldens import check_part, open_tensors, part_feeds
-from edgevlm.runtimes.tensorrt.on_device.keys import EngineStore
-from edgevlm.runtimes.tensorrt.on_device.making import Made, Maker
-from edgevlm.runtimes.tensorrt.on_device.parts import EngineParts
+from edgevlm.runtimes.tensorrt.on_device.goldens import OutputCheck, check_part
+from edgevlm.runtimes.tensorrt.on_device.making import Made
 from edgevlm.runtimes.tensorrt.on_device.plan import read_plan
+from edgevlm.runtimes.tensorrt.on_device.session import Session, open_session
+from edgevlm.runtimes.tensorrt.on_device.tensors import Tensors
 
 if TYPE_CHECKING:
     from edgevlm.compiler.bundle import Bundle
 
 __all__ = ["OpenedEngines", "can_build", "open_engines"]
 
+#: what the scripts of a bundle are told by their options, as they are without any
+PLAIN = {"library": None, "engines": None, "workspace": None, "verbose": False}
+PLAIN |= {"any_device": False, "no_build": False, "no_graph": False}
 
-class OpenedEngines(EngineParts):
-    """`report`: what was built and how it compared, for `edgevlm profile`."""
 
-    report: dict[str, Any]
+class OpenedEngines:
+    """The parts of a bundle on this GPU, until the process ends.
+
+    `report`: what was built, and how it compared, for `edgevlm profile`.
+    """
+
+    def __init__(self, session: Session, held: ExitStack, report: dict[str, Any]) -> None:
+        self.call, self.cache = session.parts.call, session.parts.cache
+        self.report, self._session, self._held = report, session, held
+
+    def layer_times(self, runs: int) -> list[tuple[str, str, float]]:
+        """(part, layer, mean ms) as TensorRT's profiler has them."""
+        return [
+            (role, layer, ms)
+            for role, engine in self._session.parts.engines.items()
+            for layer, ms in engine.layer_ms(runs).items()
+        ]
 
 
 def can_build(bundle: Bundle) -> bool:
     """Whether this machine has TensorRT, CUDA's runtime and a GPU that the bundle is for."""
-    with contextlib.suppress(EdgeError, RuntimeError, OSError):
+    with suppress(EdgeError, RuntimeError, OSError):
         find_api()
         return find_cuda().compute_capability == read_plan(bundle.folder).sm
     return False
@@ -45,47 +60,37 @@ def can_build(bundle: Bundle) -> bool:
 def open_engines(bundle: Bundle) -> OpenedEngines:
     """Raises EV350 (refused), EV353 (other outputs), EV354-EV357, EV307 (CUDA)."""
     plan = read_plan(bundle.folder)
-    tensors = open_tensors(plan.tensors)
-    api, cuda = find_api(), find_cuda()
-    sm = cuda.compute_capability
-    check_device(plan, sm, False)
-    store = EngineStore(engines_folder(bundle.folder, None))
-    maker = Maker(api, cuda, cuda.stream(), store, plan, sm, plan.workspace)
-    made = maker.make(plan.parts, lambda line: print(line, file=sys.stderr))
-    refused = [one for one in made if one.built.refusals]
-    if refused:
-        raise JobFault(
-            "EV350",
-            f"TensorRT refuses {', '.join(one.part.role for one in refused)}",
-            "; ".join(str(one.built.refusals[0]) for one in refused)[:300],
-            "python3 build_on_device.py --json, in the bundle there, tells all",
-        )
-    parts = OpenedEngines({one.part.role: one.engine for one in made if one.engine})
-    checks = []
-    for part in plan.parts:
-        feeds = part_feeds(tensors, part.role)
+    args = argparse.Namespace(bundle=bundle.folder, **PLAIN)
+    with ExitStack() as stack:
+        session = stack.enter_context(open_session(plan, args))
+        checks = _compared(session)
+        report = {
+            **session.about(),
+            "parts": [_row(one) for one in session.made],
+            "goldens": [check.as_json() for check in checks],
+            "notes": session.notes,
+        }
+        return OpenedEngines(session, stack.pop_all(), report)
+    raise AssertionError  # open_session lets nothing pass
+
+
+def _compared(session: Session) -> list[OutputCheck]:
+    """One call of every part. Raises EV353 where an output is not the host's."""
+    checks, tensors = [], Tensors(session.plan.tensors)
+    for part in session.plan.parts:
+        feeds = tensors.of_part(part.role, "in")
         if feeds:
-            outputs = parts.call(part.role, feeds)
-            checks += check_part(part, outputs, part_feeds(tensors, part.role, "out"))
+            outputs = session.parts.call(part.role, feeds)
+            checks += check_part(part, outputs, tensors.of_part(part.role, "out"))
     unlike = [f"{c.role}/{c.name}" for c in checks if not c.ok]
     if unlike:
-        parts.close()
         raise JobFault(
             "EV353",
             "the engines do not answer as the bundle was compiled to",
             f"outputs stray from the host's: {', '.join(unlike[:5])}",
             "compile without the scheme at fault; edgevlm report shows which part strays",
         )
-    parts.report = {
-        "library": api.name,
-        "version": api.version,
-        "sm": sm,
-        "cuda": cuda.version,
-        "folder_bytes": sum(one.engine_bytes for one in made),
-        "parts": [_row(one) for one in made],
-        "goldens": [check.as_json() for check in checks],
-    }
-    return parts
+    return checks
 
 
 def _row(made: Made) -> dict[str, Any]:

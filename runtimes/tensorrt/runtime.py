@@ -10,6 +10,7 @@ On this host the artifacts run on ONNX Runtime's CPU provider, for what they com
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -140,13 +141,27 @@ class TensorRtRuntime(Runtime):
             load_graph(bundle.folder / artifact.file)
 
     def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:
-        """Raises EV434: engines are profiled where they are built."""
-        raise UsageFault(
-            "EV434",
-            f"{bundle.folder.name} on this machine",
-            f"its engines are built on {bundle.manifest.target.device}, and timed there",
-            f"edgevlm profile {bundle.folder.name} --device ssh://USER@HOST",
-        )
+        """As TensorRT's profiler has them. Raises EV434 where no engine can be built."""
+        from edgevlm.runtimes.tensorrt.engines import open_engines
+
+        self.check_timed(bundle)
+        return [
+            LayerTime(role, layer, "layer", "GPU", ms, "measured-host")
+            for role, layer, ms in open_engines(bundle).layer_times(runs)
+        ]
+
+    def check_timed(self, bundle: Bundle) -> None:
+        from edgevlm.runtimes.tensorrt.engines import can_build
+
+        if not can_build(bundle):
+            raise UsageFault(
+                "EV434",
+                f"the time of {bundle.folder.name} on this machine",
+                f"its engines are built on {bundle.manifest.target.device}, and timed there; here "
+                "its parts run on the CPU, for their numbers alone",
+                f"edgevlm profile {shlex.quote(str(bundle.folder))} --device ssh://USER@HOST, or "
+                f"--device {bundle.manifest.target.device}, which predicts",
+            )
 
     def _aim(self) -> Aim:
         from edgevlm.runtimes.tensorrt.aim import NEWEST, Aim

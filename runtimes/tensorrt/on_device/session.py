@@ -29,6 +29,7 @@ class Session:
     cuda: Cuda
     sm: int  # compute capability x 10
     parts: EngineParts
+    made: list[Made]
 
     def about(self) -> dict[str, Any]:
         """What runs here, for a report."""
@@ -73,7 +74,7 @@ def open_session(plan: Plan, args: argparse.Namespace) -> Iterator[Session]:
         refused = refusal_of(made)
         if refused:
             raise refused
-        yield Session(plan, api, cuda, sm, parts)
+        yield Session(plan, api, cuda, sm, parts, made)
     finally:
         parts.close()
         cuda.end_stream(stream)

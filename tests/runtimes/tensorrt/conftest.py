@@ -14,7 +14,6 @@ import ctypes
 import importlib.util
 import json
 import shutil
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,19 +50,6 @@ def built(rtx, tmp_path_factory):
         return made[key]
 
     return make
-
-
-@pytest.fixture(scope="session")
-def cudart(tmp_path_factory):
-    """Path of a libcudart that is host memory, with levers: tests/micro/fake_cudart.c."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler: sudo apt-get install gcc")
-    made = tmp_path_factory.mktemp("cudart") / "libcudart.so"
-    source = MICRO / "fake_cudart.c"
-    words = ["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", made, source]
-    subprocess.run([compiler, *words], check=True)
-    return made
 
 
 @pytest.fixture
