@@ -22,10 +22,14 @@ from edgevlm.runtimes.tensorrt.on_device.plan import PartPlan
 __all__ = ["command_of", "read_layers", "read_profile", "read_run", "read_times"]
 
 
+#: JetPack does not put it on the PATH
+TRTEXEC = "/usr/src/tensorrt/bin/trtexec"
+
+
 def command_of(part: PartPlan, folder: Path, release: str, workspace: int | None) -> str:
     """One line for a shell. release: of TensorRT, which is strongly typed unasked from 11 on."""
     words = [
-        "trtexec",
+        TRTEXEC,
         f"--onnx={part.path}",
         *(["--stronglyTyped"] if numbers_of(release) < (11,) else []),
         f"--saveEngine={folder / part.role}.engine",

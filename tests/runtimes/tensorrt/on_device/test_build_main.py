@@ -176,7 +176,7 @@ def test_words_that_mean_nothing_are_refused(words, bundle):
 def test_trtexec_does_the_same_and_needs_no_tensorrt(bundle, main, tmp_path, monkeypatch):
     monkeypatch.setattr(build_main, "find_api", lambda name: pytest.fail("asked for"))
     done = main("build", "--bundle", bundle, "--trtexec", tmp_path, "--parts", "vision")
-    assert done.status == 0 and done.out.startswith("trtexec --onnx=")
+    assert done.status == 0 and "/trtexec --onnx=" in done.out
     assert len(done.out.splitlines()) == 1
 
 

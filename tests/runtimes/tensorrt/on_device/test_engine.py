@@ -89,6 +89,21 @@ def test_without_a_graph_it_runs_on_and_says_why(doubler, levers):
     assert (ran(doubler, ONES) == 2).all()
 
 
+def test_a_capture_that_breaks_off_leaves_an_engine_that_runs(doubler, monkeypatch):
+    doubler.put("x", ONES)
+    enqueue, calls = doubler._enqueue, []
+
+    def once(context):
+        calls.append(context)
+        if len(calls) == 2:  # the first one warms up, the second is captured
+            doubler.cuda.wait(doubler.stream)  # which CUDA forbids then
+        enqueue(context)
+
+    monkeypatch.setattr(doubler, "_enqueue", once)
+    assert "capturing" in doubler.capture() and not doubler.graph
+    assert (ran(doubler, 3 * ONES) == 6).all()
+
+
 def test_times_are_those_of_the_runs_that_count(doubler):
     doubler.put("x", ONES)
     taken = doubler.time_ms(5)

@@ -111,6 +111,24 @@ def test_a_second_question_starts_with_an_empty_cache(bundle, micro_probes, open
     assert said(plan, parts, micro_probes[0]) == first
 
 
+def test_a_cache_starts_with_the_rows_of_prefill_and_zeros(bundle, micro_probes, opened):
+    """What is behind a mask still meets a product, and garbage may be infinite."""
+    plan, parts = opened(bundle)
+    said(plan, parts, micro_probes[0])
+    c, draw = plan.contract, np.random.default_rng(0)
+    shape = (1, c.kv_heads, c.prefill_length, c.head_dim)
+    ports = parts.engines["prefill"].ports
+    names = [f"{kind}_{i}" for i in range(c.layers) for kind in ("key", "value")]
+    first = {name: draw.random(shape, np.float32) for name in names}
+    for name in names:
+        ports[name].cuda.to_device(ports[name].pointer, first[name], ports[name].stream)
+    cache = parts.cache(c, ports)
+    for name in names:
+        held = np.array(cache.rows[name])
+        assert (held[:, :, : c.prefill_length] == first[name]).all()
+        assert not held[:, :, c.prefill_length :].any() and held.shape[2] == c.kv_capacity
+
+
 def test_rows_that_are_kept_for_a_trace_are_copies(bundle, micro_probes, opened, micro_model):
     plan, parts = opened(bundle)
     mine, theirs = Trace(feeds={}), Trace(feeds={})
