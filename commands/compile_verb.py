@@ -93,6 +93,7 @@ def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
     from edgevlm.commands.compile_options import options_of
     from edgevlm.commands.derived_show import derived_lines
     from edgevlm.commands.payoff_table import payoff_table
+    from edgevlm.commands.preflight_show import preflight_lines
     from edgevlm.commands.quant_show import quant_lines
     from edgevlm.commands.tables import compile_table
 
@@ -100,6 +101,7 @@ def compile_(speaker: Speaker, model: str, **asked: Any) -> None:
     with speaker.stages(f"compile {model} for {options.target}") as progress:
         report = compile_model(model, options, progress)
     compile_table(speaker, report)
+    preflight_lines(speaker, report["preflight"])
     derived_lines(speaker, report["derived"])
     payoff_table(speaker, report["payoff"])
     quant_lines(speaker, report["quant"])

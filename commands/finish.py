@@ -32,6 +32,7 @@ from edgevlm.commands.writing import (
 )
 from edgevlm.compiler.atomic import atomic_folder
 from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
+from edgevlm.compiler.contract import Role
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Artifact, Target
 from edgevlm.compiler.memo import ROOM, Memo
@@ -205,7 +206,7 @@ def finish(
         "payoff": payoff,
         "quant": quant and {k: v for k, v in quant.items() if k != "layers"},
         "seconds": round(perf_counter() - start, 2),
-        "next": _next(options.out, model),
+        "next": _next(options.out, model, runtime, others),
     }
 
 
@@ -232,9 +233,19 @@ def _scheme(options: CompileOptions) -> str:
     return ", ".join([*names, *(["int8 KV"] if options.flags.kv == "int8" else [])])
 
 
-def _next(out: Path, model: ExportedModel) -> list[str]:
+def _next(out: Path, model: ExportedModel, runtime: Runtime, others: Sequence[Role]) -> list[str]:
     """Commands that work as they stand, for who has just made a first bundle."""
     bundle = shlex.quote(str(out))
+    if runtime.engine != "not needed":
+        there = shlex.quote(out.name)
+        return [
+            f"edgevlm profile {bundle} --device ssh://USER@HOST",
+            f"scp -r {bundle} USER@HOST:  and there",
+            f"python3 {there}/build_on_device.py",
+            f"python3 {there}/run_on_device.py",
+        ]
+    if others:
+        return [f"edgevlm verify {bundle}"]
     picture = shlex.quote(str(out / "goldens" / "000.png"))
     if model.contract.kind != "vlm":
         return [f"edgevlm run {bundle} --image {picture}", f"edgevlm verify {bundle}"]

@@ -164,6 +164,9 @@ def verify_line(speaker: Speaker, report: dict[str, Any]) -> None:
     goldens = report["goldens"]
     answers = f", {goldens['agree']} of {goldens['of']} golden answers" if goldens else ""
     speaker.say(f"{report['bundle']}: {report['files']} files unchanged{answers}")
+    if report["elsewhere"]:
+        others = ", ".join(report["elsewhere"])
+        speaker.say(f"its goldens were not answered: {others} run in another program")
 
 
 def _ports(ports: dict[str, Any], shown: int = 3) -> str:

@@ -23,7 +23,7 @@ SPECIAL_FILES = 3
 
 
 def verify_bundle(path: Path, *, run: bool = True) -> dict[str, Any]:
-    """The JSON of `edgevlm verify --json`; `run` answers the goldens as well.
+    """The JSON of `edgevlm verify --json`; `run` answers the goldens as well, where it is whole.
 
     Raises EV320 (not a bundle), EV321 (newer schema), EV322 (broken manifest), EV330 (tampered:
     names the files), EV331 (answers differ).
@@ -46,7 +46,8 @@ def verify_bundle(path: Path, *, run: bool = True) -> dict[str, Any]:
         "ok": True,
         "digest": bundle.digest,
         "files": len(bundle.manifest.files) + SPECIAL_FILES,
-        "goldens": _goldens(bundle) if run else None,
+        "goldens": _goldens(bundle) if run and not bundle.manifest.elsewhere else None,
+        "elsewhere": list(bundle.manifest.elsewhere),
     }
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgevlm.compiler.errors import EdgeError, JobFault
 from edgevlm.runtimes.tensorrt.on_device.api import find_api
-from edgevlm.runtimes.tensorrt.on_device.cudart import find_cuda
+from edgevlm.runtimes.tensorrt.on_device.calling import as_fault
+from edgevlm.runtimes.tensorrt.on_device.cudart import CudaError, find_cuda
 from edgevlm.runtimes.tensorrt.on_device.goldens import OutputCheck, check_part
 from edgevlm.runtimes.tensorrt.on_device.making import Made
 from edgevlm.runtimes.tensorrt.on_device.plan import read_plan
@@ -58,7 +59,14 @@ def can_build(bundle: Bundle) -> bool:
 
 
 def open_engines(bundle: Bundle) -> OpenedEngines:
-    """Raises EV350 (refused), EV353 (other outputs), EV354-EV357, EV307 (CUDA)."""
+    """Raises EV350 (refused), EV353 (other outputs), EV354-EV357, EV304 and EV307 (CUDA)."""
+    try:
+        return _opened(bundle)
+    except CudaError as error:
+        raise as_fault(error) from error
+
+
+def _opened(bundle: Bundle) -> OpenedEngines:
     plan = read_plan(bundle.folder)
     args = argparse.Namespace(bundle=bundle.folder, **PLAIN)
     with ExitStack() as stack:

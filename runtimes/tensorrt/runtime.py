@@ -13,6 +13,7 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from edgevlm.runtimes.tensorrt.host import HostParts
 
 __all__ = ["TensorRtRuntime"]
+
+#: what runs artifacts on a CPU; it stays behind when modules go to a device
+HOST = "edgevlm.runtimes.tensorrt.host"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +132,15 @@ class TensorRtRuntime(Runtime):
         return HostParts(folder, artifacts, contract)
 
     def open(self, bundle: Bundle, *, checked: bool = False) -> PartCaller:
-        """Engines where this machine builds them, else the artifacts on its CPU."""
+        """Engines where this machine builds them, else the artifacts on its CPU.
+
+        A device has no second way, and what it lacks for the first is told.
+        """
         from edgevlm.runtimes.tensorrt.engines import can_build, open_engines
 
-        return open_engines(bundle) if can_build(bundle) else super().open(bundle, checked=checked)
+        if can_build(bundle) or find_spec(HOST) is None:
+            return open_engines(bundle)
+        return super().open(bundle, checked=checked)
 
     def check(self, bundle: Bundle) -> None:
         """Raises EV101."""

@@ -11,7 +11,10 @@ from typing import Any, Callable
 from edgevlm.compiler.errors import EdgeError, JobFault
 from edgevlm.runtimes.tensorrt.on_device.cudart import CudaError
 
-__all__ = ["common_options", "engines_folder", "finish", "tell"]
+__all__ = ["as_fault", "common_options", "engines_folder", "finish", "tell"]
+
+#: cudaErrorInsufficientDriver (also where there is none), cudaErrorNoDevice
+NO_GPU = (35, 100)
 
 
 def common_options(parser: argparse.ArgumentParser, bundle: Path | None) -> None:
@@ -55,7 +58,7 @@ def finish(
         tell("interrupted; engines that were finished are kept")
         return 130
     except (EdgeError, CudaError, MemoryError) as error:
-        report, failed = {}, _as_fault(error)
+        report, failed = {}, as_fault(error)
     if as_json:
         report = {**report, **({"error": failed.as_json()} if failed else {})}
         print(json.dumps(report, indent=1, allow_nan=False))
@@ -69,7 +72,8 @@ def finish(
     return 0
 
 
-def _as_fault(error: BaseException) -> EdgeError:
+def as_fault(error: BaseException) -> EdgeError:
+    """What a failure of CUDA, or a want of memory, is told as."""
     if isinstance(error, EdgeError):
         return error
     if isinstance(error, MemoryError) or getattr(error, "out_of_memory", False):
@@ -78,6 +82,13 @@ def _as_fault(error: BaseException) -> EdgeError:
             "there is not enough memory",
             str(error) or "the operating system gave no more",
             "close other programs (a desktop takes 1 GB), or compile with fewer --tokens",
+        )
+    if getattr(error, "code", None) in NO_GPU:
+        return JobFault(
+            "EV355",
+            "there is no GPU that CUDA can use",
+            str(error),
+            "call it on the device; on a desktop, install NVIDIA's driver",
         )
     return JobFault(
         "EV307",

@@ -64,10 +64,10 @@ def card(cudart, stand_in, monkeypatch):
 @pytest.fixture
 def far_card(sshd, cudart, stand_in):
     def capability(number: int) -> None:
-        python = sshd.folder / "home" / ".edgevlm" / "bin" / "python"
-        python.write_text(
-            f"#!/bin/sh\nexport PYTHONPATH={stand_in} EDGEVLM_CUDART={cudart} "
-            f'FAKE_COMPUTE={number}\nexec {sys.executable} "$@"\n'
-        )
+        told = {"PYTHONPATH": stand_in, "EDGEVLM_CUDART": cudart, "FAKE_COMPUTE": number}
+        config = sshd.folder / "config"
+        words = " ".join(f"{name}={value}" for name, value in told.items())
+        config.write_text(config.read_text().replace("SetEnv ", f"SetEnv {words} "))
+        sshd.restart()
 
     return capability
