@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -77,6 +78,11 @@ def _runtime(device: Device, name: str, python: str | None) -> tuple[Check, Pyth
     found = find_python(device, wanted.packages, python)
     if why := unfit(found, wanted.least, python):
         return Check(title, False, why, needed_for, set_up(device, wanted)), None
+    if runtime.of_the_system:
+        module, call = runtime.of_the_system
+        line = f"{shlex.quote(found.path)} -c {shlex.quote(f'import {module}')}"
+        if device.ask(line).status:
+            return Check(title, False, f"{found.path} has no {module}", needed_for, call), None
     version = ".".join(map(str, found.version))
     packages = ", ".join(f"{each} {found.packages[each]}" for each in runtime.runs_with)
     return Check(title, True, f"Python {version}, {packages}", needed_for), found

@@ -74,7 +74,7 @@ def measure_there(
 
 def wanted_by(runtime: Runtime) -> Wanted:
     """The Python that runs its bundles."""
-    return Wanted(runtime.runs_with, runtime.runs_on, runtime.of_the_system)
+    return Wanted(runtime.runs_with, runtime.runs_on, runtime.of_the_system is not None)
 
 
 def _items(bundle: Bundle) -> dict[str, Item]:

@@ -108,8 +108,8 @@ class Runtime(ABC):
     architectures: ClassVar[tuple[str, ...]] = ()  # that it runs on, as `uname -m` names them
     runs_with: ClassVar[tuple[str, ...]] = ()  # packages that run its bundles where edgevlm is not
     runs_on: ClassVar[tuple[int, int]] = (3, 11)  # the least Python there
-    #: it needs what the system's own Python has, and no package index brings
-    of_the_system: ClassVar[bool] = False
+    #: what the system's own Python must have there, and the call that brings it
+    of_the_system: ClassVar[tuple[str, str] | None] = None
     carried: ClassVar[tuple[str, ...]] = ()  # modules that run bundles there, imported when asked
     #: float weights are made of stored integers when a part is opened, but for integer products
     folds_weights: ClassVar[bool] = False

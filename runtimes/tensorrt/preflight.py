@@ -65,12 +65,12 @@ def refuse_failed(report: Mapping[str, Any]) -> None:
     for part in report["parts"]:
         if part["ok"]:
             continue
-        said = part["refusals"][0] if part["refusals"] else {"stage": "build", "says": "no word"}
+        said = part["refusals"][0] if part["refusals"] else {"stage": "build", "text": "no word"}
         where = f", node {said['node']}" if said.get("node") else ""
         raise JobFault(
             "EV309",
             f"tensorrt-rtx refuses part {part['role']} ({said['stage']}{where})",
-            str(said["says"])[:300],
+            str(said["text"])[:300],
             "please report this with the recipe; --preflight none leaves this check out",
         )
 

@@ -48,7 +48,7 @@ class TensorRtRuntime(Runtime):
     architectures = ("aarch64", "x86_64")
     runs_with = ("numpy", "pillow", "pydantic", "tokenizers")
     runs_on = (3, 10)  # of JetPack 6, whose TensorRT is for no other
-    of_the_system = True
+    of_the_system = ("tensorrt", "sudo apt-get install python3-libnvinfer")
     carried = ("edgevlm.runtimes.tensorrt.engines",)
     runs_here = False
     has_preflight = True

@@ -192,7 +192,7 @@ def test_a_compiler_that_breaks_down(edgevlm, micro_folder, tmp_path, monkeypatc
 
 
 def test_a_refusal_names_part_node_and_words():
-    said = {"stage": "build", "node": "step", "op": "Attention", "text": "no kernel", "says": "no"}
+    said = {"stage": "build", "node": "step", "op": "Attention", "text": "no kernel"}
     rows = [{"role": "embed", "ok": True}, {"role": "decode", "ok": False, "refusals": [said]}]
     with pytest.raises(Exception, match=r"EV309 tensorrt-rtx refuses part decode \(build, node st"):
         refuse_failed({"parts": rows})
