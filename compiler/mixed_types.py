@@ -9,6 +9,17 @@ from edgevlm.compiler.errors import JobFault
 
 __all__ = ["check_types", "mixed"]
 
+#: types of inputs that leave no choice, as ONNX writes them
+FIXED: dict[str, tuple[str, ir.DataType]] = {
+    f"tensor({word})": ("its definition", kind)
+    for word, kind in (
+        ("float", ir.DataType.FLOAT),
+        ("int64", ir.DataType.INT64),
+        ("int32", ir.DataType.INT32),
+        ("bool", ir.DataType.BOOL),
+    )
+}
+
 
 def mixed(node: ir.Node, opset: int) -> str | None:
     """What does not fit together at a node; None where all does, and for ops ONNX does not know."""
@@ -16,7 +27,7 @@ def mixed(node: ir.Node, opset: int) -> str | None:
         schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
     except onnx.defs.SchemaError:
         return None
-    seen: dict[str, tuple[str, ir.DataType]] = {}
+    seen = dict(FIXED)
     for values, formals in ((node.inputs, schema.inputs), (node.outputs, schema.outputs)):
         for i, value in enumerate(values):
             if value is None or value.dtype is None or not formals:
