@@ -3,9 +3,9 @@
     before: Cast -> Add -> Mul       its kernels are float32, and casts between them cancel out
     after:  Cast -> Identity -> Identity -> Add -> Identity -> Identity -> Mul
 
-It has few float16 kernels, puts casts round all other nodes and removes pairs of them, also with its
-optimiser off: numbers above 65504 pass then, and no digit is lost. Identity has a kernel of float16,
-which it takes where two stand in a row; one alone between casts becomes float32 as well.
+It has few float16 kernels, puts casts round all other nodes and removes pairs of them, also with
+its optimiser off: numbers above 65504 pass then, and no digit is lost. Identity has a kernel of
+float16, which it takes where two stand in a row; one alone between casts becomes float32 as well.
 """
 
 from __future__ import annotations

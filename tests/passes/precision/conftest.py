@@ -21,7 +21,7 @@ from edgevlm.passes.precision.cast_half import CastHalf
 @pytest.fixture(scope="session")
 def halved(solo):
     def run(part: ir.Model, *feeds: dict[str, np.ndarray], **options: object) -> PassResult:
-        step = CastHalf(**options)
+        step = CastHalf(cache=False, **options)  # a part alone has none
         step.calibration = Reference([{"vision": feed} for feed in feeds], [], [])
         result = step(solo(part))
         check_types("vision", result.model.parts["vision"])
