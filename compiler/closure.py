@@ -12,6 +12,7 @@ from pathlib import Path
 __all__ = ["closure"]
 
 HOME = Path(__file__).resolve().parents[1]  # of the package edgevlm
+UNREAD = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
 def closure(mains: Sequence[str]) -> dict[str, Path]:
@@ -40,6 +41,10 @@ def _existing(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def _ours(name: str) -> bool:
+    return name.partition(".")[0] == "edgevlm"
+
+
 def _imported(path: Path) -> Iterator[str]:
     """Names of edgevlm that a file imports when it is imported itself."""
     waiting: list[ast.AST] = list(ast.parse(path.read_bytes()).body)
@@ -47,12 +52,12 @@ def _imported(path: Path) -> Iterator[str]:
         node = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and ast.unparse(node.test) in UNREAD:
             waiting += node.orelse
             continue
         if isinstance(node, ast.Import):
-            yield from (each.name for each in node.names if each.name.startswith("edgevlm"))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgevlm"):
+            yield from (each.name for each in node.names if _ours(each.name))
+        elif isinstance(node, ast.ImportFrom) and _ours(node.module or ""):
             yield node.module
             yield from (f"{node.module}.{each.name}" for each in node.names)
         waiting += ast.iter_child_nodes(node)

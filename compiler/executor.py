@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.rounded import halves_of, round_halves
 from edgevlm.compiler.weights import INLINE_BYTES
 
 __all__ = ["Feeds", "PartCaller", "ReferenceParts", "open_session"]
@@ -66,7 +67,10 @@ def open_session(model: ir.Model, threads: int = 1, outputs: tuple[ir.Value, ...
             value.const_value = ir.ExternalTensor(
                 *place, tensor.dtype, shape=ir.Shape(tensor.shape), name=name, base_dir="/"
             )
-        data = ir.to_proto(model).SerializeToString()
+        proto = ir.to_proto(model)
+        if halves := halves_of(model):
+            round_halves(proto, halves)
+        data = proto.SerializeToString()
     finally:
         for value, tensor in held:
             value.const_value = tensor

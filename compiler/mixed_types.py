@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx
 import onnx_ir as ir
 
@@ -17,17 +19,27 @@ def mixed(node: ir.Node, opset: int) -> str | None:
     except onnx.defs.SchemaError:
         return None
     seen: dict[str, tuple[str, ir.DataType]] = {}
+    allowed = {each.type_param_str: each.allowed_type_strs for each in schema.type_constraints}
     for values, formals in ((node.inputs, schema.inputs), (node.outputs, schema.outputs)):
         for i, value in enumerate(values):
             if value is None or value.dtype is None or not formals:
                 continue
             formal = formals[min(i, len(formals) - 1)]
+            if not _takes(value, allowed.get(formal.type_str, (formal.type_str,))):
+                return f"{value.name} is {value.dtype.name}, which {node.op_type} does not take"
             if not formal.is_homogeneous:
                 continue
             name, kind = seen.setdefault(formal.type_str, (str(value.name), value.dtype))
             if kind != value.dtype:
                 return f"{name} is {kind.name} and {value.name} is {value.dtype.name}"
     return None
+
+
+def _takes(value: ir.Value, kinds: Collection[str]) -> bool:
+    """kinds: as ONNX writes them, tensor(float16)."""
+    return (
+        not isinstance(value.type, ir.TensorType) or f"tensor({value.dtype.name.lower()})" in kinds
+    )
 
 
 def check_types(role: str, part: ir.Model) -> None:

@@ -31,11 +31,12 @@ def whole_blocks(part: ir.Model) -> ir.Model:
             continue
         maker = weights_of(node)
         block, inputs = _sizes(maker)
-        if node.op_type != "MatMul":
+        if node.op_type != "MatMul" or _axis(maker) != 0:
             raise JobFault(
                 "EV303",
                 f"{node.name} has blocks of {block} for {inputs} inputs",
-                f"this target reads whole blocks, and no {node.op_type} is cut in two",
+                "this target reads whole blocks, and only those along the inputs of a MatMul are "
+                "cut in two",
                 f"a block that divides {inputs}, or a scale a channel: --quant w4a16:block=0",
             )
         codes = maker.inputs[0]
@@ -50,8 +51,11 @@ def whole_blocks(part: ir.Model) -> ir.Model:
 def _sizes(maker: ir.Node) -> tuple[int, int]:
     """(inputs that share a scale, inputs)"""
     block = maker.attributes.get_int("block_size", 0)
-    axis = maker.attributes.get_int("axis", 1)
-    return block, int(maker.inputs[0].shape[axis])
+    return block, int(maker.inputs[0].shape[_axis(maker)])
+
+
+def _axis(maker: ir.Node) -> int:
+    return maker.attributes.get_int("axis", 1) % len(maker.inputs[0].shape)
 
 
 def _short(node: ir.Node) -> bool:

@@ -23,15 +23,18 @@ effect: SQNR of 50 to 70 dB a part.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx_ir as ir
 from pydantic import Field
 
+from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.mixed_types import check_types
 from edgevlm.compiler.pass_base import Effect, Note, Pass, PassOptions, PassResult
 from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.passes.precision.rewrite import in_half
-from edgevlm.passes.precision.stays import Why, stay_float
+from edgevlm.passes.precision.stays import Why, seen_above, stay_float
 
 __all__ = ["CastHalf"]
 
@@ -68,23 +71,46 @@ class CastHalf(Pass):
     def run(self, model: ExportedModel) -> PassResult:
         if any(map(rounds_activations, model.parts.values())):
             self.floor_db = ROUNDED_FLOOR_DB
-        contract, changed, notes = model.contract, {}, []
-        if self.options.cache and contract.kind == "vlm" and contract.kv_dtype == "FLOAT":
-            contract = contract.model_copy(update={"kv_dtype": "FLOAT16"})
-        for role, part in model.parts.items():
-            clone = part.clone()
-            stays = stay_float(clone, self.observed.fed(role), self.options.headroom)
-            ports = (*contract.inputs(role), *contract.outputs(role))
-            half = {port.name for port in ports if port.dtype == "FLOAT16"}
-            in_half(clone, set(stays), half)
-            changed[role] = clone
+        clones = {role: part.clone() for role, part in model.parts.items()}
+        large = {
+            role: seen_above(part, self.observed.fed(role), self.options.headroom)
+            for role, part in clones.items()
+        }
+        contract, notes = self._caches(model, clones, large)
+        changed = {}
+        for role, clone in clones.items():
+            stays = stay_float(clone, large[role])
+            if in_half(clone, set(stays), _half_ports(contract, role)):
+                changed[role] = clone
             notes += _notes(role, clone, stays)
-        return PassResult(model.with_parts(contract, **changed), bool(changed), tuple(notes))
+        moved = bool(changed) or contract != model.contract
+        return PassResult(model.with_parts(contract, **changed), moved, tuple(notes))
+
+    def _caches(
+        self, model: ExportedModel, parts: Mapping[str, ir.Model], large: Mapping[str, set]
+    ) -> tuple[Contract, list[Note]]:
+        """With caches of float16, where what they hold fits."""
+        contract = model.contract
+        if not self.options.cache or contract.kind != "vlm" or contract.kv_dtype != "FLOAT":
+            return contract, []
+        half = contract.model_copy(update={"kv_dtype": "FLOAT16"})
+        for role, part in parts.items():
+            ports, known = _half_ports(half, role), large[role]
+            for value in (*part.graph.inputs, *part.graph.outputs):
+                if value.name in ports and value in known:
+                    why = f"KV caches stay float32: {Why.LARGE.value}"
+                    return contract, [Note("skipped", f"{role}: {value.name}", why)]
+        return half, []
 
     def ensures(self, before: ExportedModel, after: ExportedModel) -> None:
         """No node has inputs of two types where it takes one."""
         for role, part in after.parts.items():
             check_types(role, part)
+
+
+def _half_ports(contract: Contract, role: str) -> set[str]:
+    ports = (*contract.inputs(role), *contract.outputs(role))
+    return {port.name for port in ports if port.dtype == "FLOAT16"}
 
 
 def _notes(role: str, part: ir.Model, stays: dict[ir.Node, Why]) -> list[Note]:

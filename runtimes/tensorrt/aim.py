@@ -13,7 +13,7 @@ __all__ = ["NEWEST", "Aim", "aim_at"]
 
 #: of a TensorRT that nobody named, on a device whose file names none either
 NEWEST = facts().releases[-1].version
-SDK = re.compile(r"(jetpack|tensorrt)-(\d+(?:\.\d+){0,3})")
+SDK = re.compile(r"(jetpack|tensorrt)-([0-9]{1,4}(?:\.[0-9]{1,4}){0,3})")
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,9 @@ class Facts(BaseModel):
 
 
 def parsed(version: str) -> tuple[int, ...]:
-    """To compare by: 10.13 is newer than 10.3."""
-    return tuple(map(int, version.split(".")))
+    """To compare by, four numbers: 10.13 is newer than 10.3, and 10 is 10.0."""
+    numbers = map(int, version.split("."))
+    return (*numbers, 0, 0, 0)[:4]
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """Artifacts for a GPU, run on this host's CPU: their numbers, not their speed.
 
 ONNX Runtime with its optimiser off, as every pass is proved with (its fusions do not load int8
-graphs of opset 21). It rounds every float16 result as the GPU does, and adds in another order.
+graphs of opset 21). Every float16 result is rounded, as on the GPU (compiler/rounded.py); sums are
+those of float32, in another order.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _state_axis(node: ir.Node, channels: bool) -> None:
         node.attributes["axis"] = ir.AttrInt64("axis", axis)
     elif len(scale.shape) > 1:
         axis = node.attributes.get_int("axis", 1)
-        inputs = int(node.inputs[0].shape[axis])
-        size = -(-inputs // int(scale.shape[axis]))  # one block of all inputs is shorter than asked
+        if int(scale.shape[axis]) == 1:  # one block of all inputs is shorter than asked
+            block = int(node.inputs[0].shape[axis])
         node.attributes["axis"] = ir.AttrInt64("axis", axis)
-        node.attributes["block_size"] = ir.AttrInt64("block_size", min(block or size, size))
+        node.attributes["block_size"] = ir.AttrInt64("block_size", block)

@@ -47,7 +47,13 @@ def _looked_up(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value] | None:
         scales = scales.inputs[0].producer()
     if rows is None or scales is None or not rows.op_type == scales.op_type == "Gather":
         return None
+    if rows.inputs[1] is not scales.inputs[1]:
+        return None
+    if any(gather.attributes.get_int("axis", 0) for gather in (rows, scales)):
+        return None
     codes, scale = rows.inputs[0], scales.inputs[0]
-    if not (codes.is_initializer() and scale.is_initializer() and len(codes.shape) == 2):
+    if not (codes.is_initializer() and scale.is_initializer()):
+        return None
+    if (len(codes.shape), len(scale.shape)) != (2, 1):
         return None
     return codes, scale, rows.inputs[1]

@@ -1,4 +1,4 @@
-"""int8 caches called as float ones: the law of rounding against ONNX Runtime, and broken sides."""
+"""int8 and float16 caches called as float ones: the law of rounding, and broken sides."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from edgevlm.compiler.narrow_cache import as_codes, cache_scales, float_sides, r
 from edgevlm.compiler.pass_base import Effect, Pass, PassResult
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.reference import observe
+from edgevlm.passes.precision.cast_half import CastHalf
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 
 SHAPE = (1, 2, 5, 3)
@@ -168,3 +169,55 @@ def test_a_code_on_the_edge_is_no_drift_and_a_number_is(rounded, micro_probes):
     got["logits"] = got["logits"] * np.float32(1.01)
     found, _ = compare_outputs(want, got)
     assert {c.drift.where: c.drift.sqnr_db for c in found}["logits"] == pytest.approx(40, abs=0.1)
+
+
+@pytest.fixture(scope="module")
+def halved(rounded, micro_probes):
+    """The model, and the same with caches of float16."""
+    step = CastHalf()
+    step.calibration = observe(rounded[0], micro_probes)
+    return rounded[0], step(rounded[0]).model
+
+
+def test_half_caches_are_called_as_float_ones(halved, micro_probes):
+    model, after = halved
+    assert after.contract.kv_dtype == "FLOAT16" and cache_scales(after) == {}
+    feeds = observe(model, micro_probes).feeds[0]
+    before, caller = float_sides(model, after, ReferenceParts(after.parts), {})
+    read = rows_read(model.contract, 0, feeds["prefill"])
+    assert all(x.dtype != np.float16 for x in feeds["decode"].values())
+    own = ReferenceParts(after.parts)
+    for role in ("prefill", "decode"):
+        want, got = before.call(role, feeds[role]), caller.call(role, feeds[role])
+        half = {n: x.astype(np.float16) for n, x in feeds[role].items() if n.startswith("past_")}
+        theirs = own.call(role, {**feeds[role], **half})
+        for name in ("key_0", "value_0", "key_1", "value_1"):
+            assert theirs[name].dtype == np.float16 and got[name].dtype == np.float32
+            assert want[name].shape == got[name].shape
+            assert want[name].shape[2] == (read if role == "prefill" else 1)
+            np.testing.assert_array_equal(got[name], theirs[name][:, :, : got[name].shape[2]])
+            assert 40 < measure(want[name], got[name], name).sqnr_db < 120
+        assert measure(want["logits"], got["logits"], "logits").sqnr_db > 40
+
+
+def test_of_two_models_with_half_caches_nothing_is_turned(halved, micro_probes):
+    """Both take and give what they say: float16, all rows."""
+    after = halved[1]
+    parts = ReferenceParts(after.parts)
+    source, caller = float_sides(after, after, parts, {})
+    assert caller is parts and isinstance(source, ReferenceParts)
+    feeds = observe(after, micro_probes).feeds[0]
+    assert feeds["decode"]["past_key_0"].dtype == np.float16
+    assert source.call("decode", feeds["decode"])["key_0"].dtype == np.float16
+
+
+@pytest.mark.parametrize("effect", [Effect.EXACT, Effect.APPROXIMATE])
+def test_half_caches_are_taken_from_approximate_passes_alone(halved, micro_probes, effect):
+    model, after = halved
+    if effect is Effect.APPROXIMATE:
+        _, (record,), seen = run_passes(model, [pass_of(after, effect)], micro_probes)
+        assert {"prefill", "decode"} <= set(record.check.drift)
+        assert seen.feeds[0]["decode"]["past_value_1"].dtype == np.float16
+    else:
+        with pytest.raises(JobFault, match="EV501"):
+            run_passes(model, [pass_of(after, effect)], micro_probes)
