@@ -4,8 +4,8 @@
     python benchmarks/bench_tensorrt.py        writes results/tensorrt.json      (about 20 minutes)
 
 Each row is a bundle of `edgevlm compile`, calibrated on the training split or on photographs that
-it is not judged on. Its preflight is the parser and the builder of TensorRT-RTX for the chip that is
-nearest, without a GPU: counts of kernels, no times of them. Its answers are those of the emitted
+it is not judged on. Its preflight is the parser and the builder of TensorRT-RTX for the chip that
+is nearest, without a GPU: counts of kernels, no times of them. Its answers are those of the emitted
 files on ONNX Runtime's CPU provider: the numbers, not the speed. How far maps are from the source's
 is told in dB over photographs that nothing was fitted to.
 """

@@ -70,6 +70,7 @@ def doctor(device: str = "cpu", python: str | None = None) -> Report:
         ("runtime", lambda: checks.runtime(runtime)),
         ("python", checks.python),
         ("packages", lambda: checks.packages(runtime)),
+        ("facts", lambda: checks.facts(runtime, device)),
         ("machine", checks.machine),
         ("disk", checks.disk),
         ("energy meter", checks.meters),

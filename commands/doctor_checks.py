@@ -15,13 +15,23 @@ from pathlib import Path
 
 from edgevlm.compiler.cache import cache_root
 
-__all__ = ["Check", "disk", "machine", "meters", "packages", "programs", "python", "runtime"]
+__all__ = [
+    "Check",
+    "disk",
+    "facts",
+    "machine",
+    "meters",
+    "packages",
+    "programs",
+    "python",
+    "runtime",
+]
 
 # Extra of setup.cfg -> what asks for it. An extra named like a runtime is needed by its devices.
 _EXTRAS = {
     "torch": "compiling a Hugging Face checkpoint",
     "openvino": "--target host-openvino: this machine, int8 faster on x86",
-    "tensorrt": "later: --target jetson and other NVIDIA GPUs, to check the model here",
+    "tensorrt": "the preflight of --target jetson and other NVIDIA GPUs",
     "executorch": "later: --target android and ethos-u85",
     "coreml": "later: --target iphone through Core ML",
     "coreai": "later: --target iphone through Core AI",
@@ -31,6 +41,8 @@ _EXTRAS = {
     "data": "make demo, edgevlm eval --dataset easy-vqa",
     "dev": "make test",
 }
+# Runtimes that make their artifacts without the packages of their extra.
+_WITHOUT = ("tensorrt",)
 # Program names, the first that is found -> what asks for it, Debian package.
 _PROGRAMS = (
     (("ssh",), "edgevlm profile --device ssh://USER@HOST", "openssh-client"),
@@ -85,6 +97,19 @@ def runtime(name: str) -> Iterator[Check]:
         )
 
 
+def facts(runtime: str, device: str) -> Iterator[Check]:
+    """What is known of the device's toolchain; nothing of one that this version does not lower to.
+
+    The whole table, as `--toolchain` of compile would leave it.
+    """
+    from edgevlm.devices import find_device
+    from edgevlm.runtimes import RUNTIMES, find_runtime
+
+    if runtime in RUNTIMES:
+        for what, known, how in find_runtime(runtime).aimed_at(find_device(device)).known_facts():
+            yield Check(what, None, known, how)
+
+
 def packages(runtime: str) -> Iterator[Check]:
     """One line for each package and range; extras that ask for the same share it."""
     from packaging.requirements import Requirement
@@ -108,7 +133,7 @@ def packages(runtime: str) -> Iterator[Check]:
     for (name, wanted), asking in users.items():
         version = versions[name]
         fits = version is not None and ranges[name, wanted].contains(version, prereleases=True)
-        must = "" in asking or runtime in asking
+        must = "" in asking or (runtime in asking and runtime not in _WITHOUT)
         extras = [] if "" in asking else [extra for extra in known if extra in asking]
         package = f"edgevlm[{extras[0]}]" if extras else f"{name}{wanted}"
         found = version or "not installed"

@@ -135,6 +135,10 @@ class Runtime(ABC):
     def check_recipe(self, recipe: Recipe) -> None:  # noqa: B027  (most learn it when they lower)
         """Raises EV303 for what the device cannot compute, before any pass has run."""
 
+    def known_facts(self) -> list[tuple[str, str, str]]:
+        """(what, what is known of it, how that is known) of the device and its toolchain."""
+        return []
+
     @property
     def sdk(self) -> dict[str, str]:
         """Versions on the device that artifacts are written for; {}: any."""

@@ -74,6 +74,11 @@ class TensorRtRuntime(Runtime):
                 "--quant w8a8  (8-bit integers in its place)",
             )
 
+    def known_facts(self) -> list[tuple[str, str, str]]:
+        from edgevlm.runtimes.tensorrt.known import known_facts
+
+        return known_facts(self._aim())
+
     @property
     def sdk(self) -> dict[str, str]:
         return self._aim().as_json()
