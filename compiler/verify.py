@@ -103,10 +103,10 @@ def chosen_otherwise(a: Reference, b: Reference) -> list[bool]:
     ]
 
 
-def answered_otherwise(a: Reference, b: Reference) -> int:
+def answered_otherwise(a: Reference, b: Reference) -> set[int]:
     """Probes with another answer though every choice was the same: that is no rounding."""
     probes = zip(a.answers, b.answers, chosen_otherwise(a, b), strict=True)
-    return sum(x != y and not otherwise for x, y, otherwise in probes)
+    return {i for i, (x, y, otherwise) in enumerate(probes) if x != y and not otherwise}
 
 
 def check_pass(
@@ -163,11 +163,11 @@ def check_pass(
             "leave the pass out of the recipe, and please report this with the recipe",
         )
     agree = sum(a == b for a, b in zip(reference.answers, seen.answers, strict=True))
-    strayed = answered_otherwise(reference, seen) if effect is Effect.EXACT else 0
+    strayed = answered_otherwise(reference, seen) if effect is Effect.EXACT else set()
     if strayed:
         raise JobFault(
             "EV207",
-            f"pass {name} changed {strayed} of {len(probes)} answers",
+            f"pass {name} changed {len(strayed)} of {len(probes)} answers",
             "it claims to keep the function exactly",
             "please report this with the recipe",
         )

@@ -32,6 +32,7 @@ from edgevlm.compiler.weights import load_graph
 from edgevlm.devices import Device
 from edgevlm.runtimes.tensorrt.aim import Aim
 from edgevlm.runtimes.tensorrt.expects import expected_kernels
+from edgevlm.runtimes.tensorrt.on_device.own_picture import CARRIED
 
 __all__ = ["GOLDENS", "PLAN", "write_device_files"]
 
@@ -90,7 +91,7 @@ def write_device_files(
     scripts = resources.files(DEVICE) / "scripts"
     for name in ("build_on_device.py", "run_on_device.py"):
         (folder / name).write_text((scripts / name).read_text("utf-8"))
-    for name, path in closure(MAINS).items():
+    for name, path in closure([*MAINS, *CARRIED]).items():
         inside = Path("device", *name.split("."))
         file = inside / "__init__.py" if path.name == "__init__.py" else inside.with_suffix(".py")
         (folder / file).parent.mkdir(parents=True, exist_ok=True)

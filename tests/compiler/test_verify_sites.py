@@ -187,7 +187,7 @@ def test_answers_count_only_where_the_choices_are_the_same():
     a = Reference([], [], [(1,), (1,), (1,)], [one, one, one])
     b = Reference([], [], [(1,), (2,), (2,)], [one, one, other])
     assert chosen_otherwise(a, b) == [False, False, True]
-    assert answered_otherwise(a, b) == 1
+    assert answered_otherwise(a, b) == {1}
 
 
 def test_what_was_kept_is_observed_by_part_and_output(make_micro, micro_probes):

@@ -9,10 +9,11 @@ from typing import Any, Iterator, Sequence
 
 import numpy as np
 
-from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.runtimes.tensorrt.on_device.calling import common_options, finish
 from edgevlm.runtimes.tensorrt.on_device.goldens import OutputCheck, check_part
-from edgevlm.runtimes.tensorrt.on_device.plan import read_plan
+from edgevlm.runtimes.tensorrt.on_device.own_picture import answer_own
+from edgevlm.runtimes.tensorrt.on_device.plan import Plan, read_plan
 from edgevlm.runtimes.tensorrt.on_device.session import Session, open_session
 from edgevlm.runtimes.tensorrt.on_device.tensors import Tensors
 from edgevlm.runtimes.tensorrt.on_device.timing import SEEN_ONLY, Times, ask
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None, bundle: Path | None = None) -> int:
     parser = argparse.ArgumentParser(description="Answer the goldens of this bundle, and time it.")
     common_options(parser, bundle)
     add = parser.add_argument
+    add("--image", type=Path, help="a picture of your own, in place of the goldens")
+    add("--prompt", help="what is asked about it")
     add("--goldens", type=_count, metavar="N", help="the first N questions only")
     add("--runs", type=_count, default=10, metavar="N", help="timed answers a question (10)")
     add("--no-graph", action="store_true", help="decode without a CUDA graph")
@@ -46,6 +49,8 @@ def _count(text: str) -> int:
 
 def _work(args: argparse.Namespace) -> dict[str, Any]:
     plan = read_plan(args.bundle)
+    if args.image or args.prompt is not None:
+        return _own(plan, args)
     tensors = Tensors(plan.tensors)
     with open_session(plan, args) as session:
         checks = _compare(session, tensors)
@@ -65,6 +70,19 @@ def _work(args: argparse.Namespace) -> dict[str, Any]:
             }
             report["layers"] = {role: engine.layer_ms(LAYER_RUNS) for role, engine in engines}
         return {**report, "failed": _failure(checks, answers)}
+
+
+def _own(plan: Plan, args: argparse.Namespace) -> dict[str, Any]:
+    if not args.image or not plan.is_whole:
+        raise UsageFault(
+            "EV411",
+            "--prompt without --image" if plan.is_whole else "--image of a bundle of some parts",
+            "half a request cannot be answered",
+            "--image PICTURE --prompt QUESTION, of a bundle that has every part",
+        )
+    with open_session(plan, args) as session:
+        own = answer_own(session, args.image, args.prompt)
+        return {**session.about(), "own": own, "notes": session.notes}
 
 
 def _compare(session: Session, tensors: Tensors) -> list[OutputCheck]:
@@ -123,6 +141,9 @@ def _failure(checks: list[OutputCheck], answers: list[dict[str, Any]]) -> JobFau
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
+    if "own" in report:
+        yield from _own_lines(report["own"])
+        return
     yield f"{report['library']} {report['version']}, {report['cc']}, bundle for {report['device']}"
     yield from report["text"]
     if report["answers"]:
@@ -134,6 +155,17 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         for name, ms in sorted(layers.items(), key=lambda row: -row[1])[:SHOWN]:
             yield f"  {ms:9.4f} ms  {name[:100]}"
     yield from (f"note: {note}" for note in report["notes"])
+
+
+def _own_lines(own: dict[str, Any]) -> Iterator[str]:
+    if "answer" in own:
+        yield own["answer"]
+    for row in own.get("classes", ()):
+        yield f"class {row['class']}  {row['logit']:.3f}"
+    if own.get("map"):
+        yield f"a map of {own['map']}"
+    for stage, seconds in own["seconds"].items():
+        yield f"{stage:<12} {1000 * sum(seconds):9.2f} ms"
 
 
 if __name__ == "__main__":

@@ -62,6 +62,27 @@ def test_the_scripts_of_a_bundle_answer_as_the_host_did(compiled, stand_in, cuda
     assert check_bundle(bundle) == []  # nothing was written into it
 
 
+def test_a_picture_and_a_question_of_ones_own(compiled, stand_in, cudart, tmp_path):
+    bundle = compiled(quant="w8a8")
+    golden = open_bundle(bundle).manifest.goldens[0]
+    call = [sys.executable, "-P", str(bundle / "run_on_device.py"), "--json"]
+    asked = ["--image", str(bundle / golden.image), "--prompt", golden.question]
+    env = os.environ | {"PYTHONPATH": str(stand_in), "EDGEVLM_CUDART": str(cudart)}
+    done = subprocess.run([*call, *asked], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["own"]
+    ids = tuple(told["token_ids"])
+    assert ids[: len(golden.token_ids)] == golden.token_ids and told["answer"]
+    assert {"preprocess", "vision", "prefill"} <= told["seconds"].keys()
+    # a device has not the packages that prepare pictures: that is said, with the call
+    (tmp_path / "pydantic.py").write_text("raise ImportError('No module named pydantic')")
+    env["PYTHONPATH"] = f"{tmp_path}:{stand_in}"
+    done = subprocess.run([*call, *asked], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "error EV433" in done.stderr and "pip install" in done.stderr
+    done = subprocess.run([*call, "--prompt", "a"], env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and "error EV411" in done.stderr
+
+
 def test_a_classifier(edgevlm, tmp_path, stand_in, cudart):
     """Its plan has one part, and its goldens no words."""
     source = shade_classifier(tmp_path, ["a", "b", "c"], (0, 128, 255))

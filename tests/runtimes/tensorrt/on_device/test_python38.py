@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 import edgevlm
+from edgevlm.commands.carry import modules
+from edgevlm.compiler.closure import closure
+from edgevlm.runtimes.tensorrt.on_device.own_picture import CARRIED
 
 ROOT = Path(edgevlm.__file__).parent
 HERE = ROOT / "runtimes" / "tensorrt" / "on_device"
@@ -72,7 +75,17 @@ def imported(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_it_imports_what_travels_numpy_and_the_standard_library(path):
     mine = {f"edgevlm.{name[:-3].replace('/', '.')}" for name in OTHERS}
+    if path.name == "own_picture.py":  # within a function that says what they need
+        mine |= set(CARRIED)
     for module in imported(path):
         first = module.split(".")[0]
         assert first in ALLOWED or first in sys.stdlib_module_names, module
         assert first != "edgevlm" or module in mine or module.startswith(PREFIX), module
+
+
+def test_what_a_picture_of_ones_own_takes_along_runs_on_python_3_10(vermin):
+    """As all that goes to a device does: the Python of JetPack 6."""
+    call = [sys.executable, "-c", "import vermin; vermin.main()", "--no-tips", "-t=3.10-"]
+    mains = [*CARRIED, *modules("tensorrt")]
+    done = subprocess.run([*call, *map(str, closure(mains).values())], capture_output=True)
+    assert done.returncode == 0, done.stdout.decode()
