@@ -56,8 +56,10 @@ def aim_at(device: Device, toolchain: str | None) -> Aim:
         brought = facts().jetpack(version)
         if brought is None or (chip and chip.sm not in brought.sms):
             known = [j.version for j in facts().jetpacks if chip is None or chip.sm in j.sms]
+            known = [v for v in known if facts().release(facts().jetpack(v).tensorrt)]
             name = f"{chip.name} (sm_{chip.sm})" if chip else device.name
-            raise _refused(f"JetPack {version} on {name}", f"known for it: {', '.join(known)}")
+            why = f"known for it: {', '.join(known)}" if known else "no JetPack is for this chip"
+            raise _refused(f"JetPack {version} on {name}", why)
         jetpack, version = version, brought.tensorrt
     if facts().release(version) is None:
         what = f"TensorRT {version}" + (f", of JetPack {jetpack}" if jetpack else "")

@@ -10,7 +10,7 @@ import pytest
 
 from edgevlm.compiler import closure as home
 from edgevlm.compiler.closure import closure
-from edgevlm.runtimes import RUNTIMES
+from edgevlm.runtimes import RUNTIMES, find_runtime
 
 LOADED = """import json, sys, importlib
 for name in sys.argv[1:]: importlib.import_module(name)
@@ -34,11 +34,17 @@ def test_python_loads_just_these(mains):
     assert all(path.is_file() for path in found.values())
 
 
-def test_what_every_runtime_carries_needs_no_onnx():
-    for runtime in RUNTIMES.values():
-        for path in closure(getattr(runtime, "carried", ())).values():
-            tops = [line for line in path.read_text("utf-8").splitlines() if line[:1].strip()]
-            assert not any(line.startswith(("import onnx", "from onnx")) for line in tops), path
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_what_goes_along_for_a_runtime_needs_nothing_that_lowers(name):
+    """Where it goes there is what `runs_with` says, and neither onnx nor onnx_ir."""
+    runtime = find_runtime(name)
+    run = subprocess.run(
+        [sys.executable, "-c", LOADED.replace('== "edgevlm"', 'in ("onnx", "onnx_ir", "torch")'),
+         *closure(runtime.carried)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(run.stdout) == []
+    assert bool(runtime.carried) or name != "tensorrt"
 
 
 @pytest.fixture

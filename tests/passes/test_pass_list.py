@@ -13,7 +13,8 @@ from edgevlm.compiler.pass_base import Effect, Pass
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.passes import PASSES, find_pass, make_passes
 from edgevlm.passes.pipelines import PIPELINES, Flags, compose
-from edgevlm.passes.quantize.asked import KV_TYPES, QUANT_SCHEMES
+from edgevlm.passes.quantize.asked import KV_TYPES, QUANT_SCHEMES, quant_steps
+from edgevlm.passes.quantize.forms import find_integer_form
 from edgevlm.passes.tokens.schedule import parse_asked
 from edgevlm.runtimes import RUNTIMES
 
@@ -100,7 +101,7 @@ def test_every_set_of_flags_gives_a_recipe_that_can_be_made(
     recipe = compose("cpu", runtime, Flags(asked, quant, kv), micro_model)
     names = [step.name for step in recipe.steps]
     assert ("keep-tokens" in names) == (tokens is not None)
-    wanted = QUANT_SCHEMES[quant] + KV_TYPES[kv]
+    wanted = quant_steps(quant, find_integer_form(runtime).block) + KV_TYPES[kv]
     every = {s.name for f in (QUANT_SCHEMES, KV_TYPES) for steps in f.values() for s in steps}
     if runtime != "ort":  # what it runs in integers is told in the recipe
         told = {"form": runtime}

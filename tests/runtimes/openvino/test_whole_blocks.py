@@ -1,4 +1,4 @@
-"""Blocks that do not divide the inputs: cut, so that OpenVINO reads them, and the same numbers."""
+"""Blocks that do not divide the inputs: cut, OpenVINO reads them (the rest: tests/compiler)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from edgevlm.compiler.drift import measure
-from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.whole_blocks import whole_blocks
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part
@@ -32,16 +31,3 @@ def test_the_same_numbers(graph, solo, ort, saved, block, products):
     found = OpenPart(compile_part(saved(written), {"threads": 1})).run([X])
     for name, value in zip("yz", found, strict=True):
         assert measure(wanted[name], value, name).sqnr_db > 100
-
-
-def test_weights_that_two_products_share_are_cut_once(graph, solo):
-    written = whole_blocks(model_of(graph, solo, 64).parts["vision"])
-    assert sum(n.op_type == "DequantizeLinear" for n in written.graph) == 2
-
-
-def test_a_short_block_of_a_gemm_is_refused(graph, solo):
-    text = "(float[7,100] x) => (float[7,96] y) { [a] y = Gemm(x, w) }"
-    model = QuantizeWeights(min_elements=1, bits=4, block=64)(solo(graph(text, w=W))).model
-    with pytest.raises(JobFault) as caught:
-        whole_blocks(model.parts["vision"])
-    assert caught.value.code == "EV303" and "64 for 100" in caught.value.what
