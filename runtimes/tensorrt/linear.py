@@ -71,12 +71,12 @@ def _one_scale(build: GraphBuilder, node: ir.Node) -> None:
     if quantises:
         node.replace_input_with(0, build("Mul", data, by))
         return
-    out = node.outputs[0]
-    users = list(out.uses())
+    out, name = node.outputs[0], node.outputs[0].name
     scaled = build("Mul", out, by)
     scaled.shape, scaled.type = out.shape, out.type
-    for user, i in users:
-        user.replace_input_with(i, scaled)
+    ir.convenience.replace_all_uses_with(out, scaled, replace_graph_outputs=True)
+    scaled.producer().replace_input_with(0, out)
+    out.name, scaled.name = f"{name}/unscaled", name
 
 
 def _state_axis(node: ir.Node, channels: bool) -> None:
