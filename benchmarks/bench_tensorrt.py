@@ -44,14 +44,14 @@ SCHEMES: tuple[tuple[str, dict[str, str]], ...] = (
 )
 #: bundled model -> (data set to judge on, what ranges are fitted to)
 VLMS = {
-    "easyvqa-tiny": ("easy-vqa", "easy-vqa:64"),
-    "scenes-tiny": ("easy-scenes", "easy-scenes:64"),
+    "easyvqa-tiny": ("easy-scenes", "easy-vqa:64"),
+    "scenes-tiny": ("scenes", "scenes:64"),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--limit", type=int, default=600, help="questions a row")
+    parser.add_argument("--limit", type=int, default=400, help="questions a row")
     parser.add_argument("--only", help="one model")
     args = parser.parse_args()
     if installed() is None:

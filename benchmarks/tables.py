@@ -20,6 +20,7 @@ import tables_predict
 import tables_quant
 import tables_reduction
 import tables_saliency
+import tables_tensorrt
 from page import grid, load, provenance
 
 HERE = Path(__file__).parent
@@ -143,6 +144,7 @@ def page() -> str:
         tables_openvino.section(),
         tables_predict.section(),
         tables_link.section(),
+        tables_tensorrt.section(),
     ]
     return "\n\n".join([head, *sections]) + "\n"
 
