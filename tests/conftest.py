@@ -12,6 +12,7 @@ Models are shared by all tests of a session and must not be edited: clone a part
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -71,6 +72,25 @@ def pytest_configure() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, own)
+
+
+def pytest_collection_finish() -> None:
+    _rest()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is not None and nextitem.path != item.path:
+        _rest()
+
+
+def _rest() -> None:
+    """What is there now, no collection looks at again: tests by the thousand, models, modules.
+
+    Graphs are cycles, so every pass sets collections off; behind some hundred test files one took
+    so long that a test of a second needed half a minute.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
