@@ -83,8 +83,7 @@ class CastHalf(Pass):
             if in_half(clone, set(stays), _half_ports(contract, role)):
                 changed[role] = clone
             notes += _notes(role, clone, stays)
-        moved = bool(changed) or contract != model.contract
-        return PassResult(model.with_parts(contract, **changed), moved, tuple(notes))
+        return PassResult(model.with_parts(contract, **changed), bool(changed), tuple(notes))
 
     def _caches(
         self, model: ExportedModel, parts: Mapping[str, ir.Model], large: Mapping[str, set]

@@ -96,8 +96,8 @@ def _varies(node: ir.Node, i: int) -> bool:
 
 def _retype(node: ir.Node, kind: ir.DataType) -> None:
     for value in node.outputs:
-        if value.dtype == FLOAT and kind == HALF:
-            value.type = ir.TensorType(HALF)
+        if value.dtype in (FLOAT, HALF):
+            value.type = ir.TensorType(kind)
     if kind != HALF:
         return
     if node.op_type == "Cast" and node.attributes.get_int("to", 0) == FLOAT:

@@ -92,18 +92,21 @@ def test_numbers_that_are_made_from_integers_are_half_at_once(graph, halved, kin
     near(ort, part, result, **feed)
 
 
-def test_what_was_half_before_may_stay_float_now(graph, halved, ort):
-    """A constant of float16 beside a number that is large."""
+def test_a_node_of_float16_that_stays_float_is_all_float(graph, halved, ort):
+    """With the mean, which ONNX has in float32 alone."""
     part = graph(
-        """(float[2,8] x) => (float[2,8] y) { [h] a = Cast<to = 10>(x) [m] b = Mul(a, c)
-        [f] d = Cast<to = 1>(b) [big] y = Mul(d, e) }""",
-        c=np.float16(2), e=np.float32(100),
+        """(float[2,8] x) => (float[2,8] y) { [c] a = Cast<to = 10>(x)
+        [norm] b, m = LayerNormalization(a, s) [n] d = Neg(b) [f] e = Cast<to = 1>(d)
+        [out] y = Add(e, m) }""",
+        s=np.linspace(1, 2, 8, dtype=np.float16),
     )  # fmt: skip
-    feed = {"x": X * np.float32(1000)}
-    result = halved(part, feed)
-    found = {str(n.name): n.outputs[0].dtype for n in part_of(result).graph}
-    assert (found["m"], found["big"]) == (HALF, FLOAT)
-    near(ort, part, result, **feed)
+    result = halved(part, {"x": X})
+    node = next(n for n in part_of(result).graph if n.op_type == "LayerNormalization")
+    assert [v.dtype for v in (*node.inputs, *node.outputs[:2])] == [FLOAT] * 4
+    onnx.checker.check_model(ir.to_proto(part_of(result)), full_check=True)
+    mean, spread = X.mean(1, keepdims=True), X.std(1, keepdims=True)
+    wanted = mean - (X - mean) / np.sqrt(spread**2 + 1e-5) * np.linspace(1, 2, 8)
+    np.testing.assert_allclose(ort(part_of(result), x=X)["y"], wanted, atol=8e-3)
 
 
 def test_a_body_that_reads_from_outside_keeps_its_types(graph, halved):

@@ -117,27 +117,31 @@ def test_a_row_that_may_look_at_nothing_is_still_one_of_numbers(graph, halved, t
     assert np.isfinite(found).all()
 
 
+LOW = np.float32([0, 1, 2, 9])  # times -1e4: far below the rest of its row
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("body", "score"),
     [
-        "[n] a = Neg(x) [s] y = Softmax<axis = 1>(a)",  # over columns: rows say nothing
-        "[n] a = Neg(x) [s] b = Softmax(a) [o] y = Add(a, b)",  # read as a number as well
-        "[n] a = Neg(x) [p] b = Add(a, x) [s] c = Softmax(b) [q] e = Add(a, c) [o] y = Tanh(e)",
+        ("[s] y = Softmax(a)", True),
+        ("[p] b = Add(a, x) [s] y = Softmax(b)", True),
+        ("[s] y = Softmax<axis = 1>(a)", False),  # over columns: rows say nothing
+        ("[s] b = Softmax(a) [o] y = Add(a, b)", False),  # read as a number as well
+        ("[p] b = Add(a, x) [s] c = Softmax(b) [q] e = Add(a, c) [o] y = Tanh(e)", False),
     ],
 )
-def test_what_is_more_than_a_score_is_seen_as_a_number(graph, halved, told, body):
-    part = graph("(float[1,2,4] x) => (float[1,2,4] y) { " + body + " }")
-    feed = {"x": np.tile(np.float32([0, 1, 2, 9e4]), (1, 2, 1))}
-    ((where, why),) = told(halved(part, feed))
-    assert where.startswith("vision: n") and why.endswith(Why.LARGE.value)
+def test_what_is_more_than_a_score_is_seen_as_a_number(graph, halved, told, body, score):
+    text = "(float[1,2,4] x) => (float[1,2,4] y) { [n] a = Mul(x, low) " + body + " }"
+    found = told(halved(graph(text, low=np.float32(-1e4)), {"x": np.tile(LOW, (1, 2, 1))}))
+    assert [(w[:9], y.endswith(Why.LARGE.value)) for w, y in found] == (
+        [] if score else [("vision: n", True)]
+    )
 
 
 def test_scores_that_are_an_output_are_seen_as_numbers(graph, halved, told):
-    part = graph(
-        "(float[1,4] x) => (float[1,4] a, float[1,4] y) { [n] a = Neg(x) [s] y = Softmax(a) }"
-    )
-    ((where, _),) = told(halved(part, {"x": np.float32([[0, 1, 2, 9e4]])}))
-    assert where.startswith("vision: n")
+    text = "(float[1,4] x) => (float[1,4] a, float[1,4] y) { [n] a = Mul(x, c) [s] y = Softmax(a) }"
+    result = halved(graph(text, c=np.float32(-1e4)), {"x": LOW[None]})
+    assert told(result) == [("vision: n, s", f"float32: {Why.LARGE.value}")]
 
 
 def test_angles_of_large_positions_stay_and_what_turns_by_them_does_not(
