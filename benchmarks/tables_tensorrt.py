@@ -35,6 +35,12 @@ def section() -> str:
             f"{result['n']} test questions (the sources: {told}); of the ViT-S/14 there are maps "
             "instead: the median SQNR against the source's on photographs nothing was fitted to.",
             grid(headings, rows),
+            *[
+                f"\\* refused by the compile unless `--min-sqnr` lets it: {row['model']}, "
+                f"{row['scheme'].replace('quant ', '')}: {row['refused']}."
+                for row in result["rows"]
+                if row["refused"]
+            ],
             provenance(result),
         ]
     )
@@ -54,7 +60,7 @@ def _row(row: dict[str, Any], shown: bool) -> list[str]:
     return [
         row["model"] if shown else "",
         row["target"],
-        row["scheme"].replace("quant ", ""),
+        row["scheme"].replace("quant ", "") + (" *" if row["refused"] else ""),
         f"{nodes} -> {total['layers']}",
         *(f"{n} of {total['gemm']}" if n else "0" for n in kinds),
         f"{total['mha']} of {wanted}",

@@ -37,6 +37,7 @@ def check_here(bundle: Bundle, parts: dict[Role, Any]) -> tuple[dict[str, Any] |
     manifest = bundle.manifest
     try:
         runtime = find_runtime(manifest.target.runtime)
+        runtime.check_timed(bundle)
         need = need_of(parts, manifest.contract, folds=runtime.folds_weights)
         memory = memory_verdict(find_device("host-cpu"), need)
         if memory["verdict"] == DOES_NOT_FIT:
@@ -78,5 +79,6 @@ def _measured(opened: PartCaller, contract: Contract) -> dict[Role, Any]:
 
 def zeros_of(contract: Contract, role: Role) -> Feeds:
     """For every input of a part, as compiler/still.py has them."""
-    kinds = {"FLOAT": np.float32, "INT64": np.int64, "INT8": np.int8, "BOOL": np.bool_}
+    kinds = {"FLOAT": np.float32, "FLOAT16": np.float16, "INT64": np.int64, "INT8": np.int8}
+    kinds["BOOL"] = np.bool_
     return still_feeds((p.name, kinds[p.dtype], p.shape) for p in contract.inputs(role))

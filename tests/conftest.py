@@ -23,8 +23,10 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-# small matrices, a process a core: further threads of numpy wait for each other, by a factor of ten
+# small matrices, a process a core: further threads of numpy and torch wait for each other, by a
+# factor of ten
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("COLUMNS", None)  # of the terminal that pytest-xdist sees: output is that of a pipe
 
 import numpy as np

@@ -133,7 +133,14 @@ def _outputs_axis(node: ir.Node) -> int | None:
 
 def _int4(part: ir.Model, aim: Aim) -> Iterator[Found]:
     for node in _linear(part):
-        codes = node.inputs[0]
+        codes, scale = node.inputs[:2]
+        if len(scale.shape) == len(codes.shape) > 1 and any(
+            int(whole) % int(blocks) for whole, blocks in zip(codes.shape, scale.shape, strict=True)
+        ):
+            why = (
+                f"codes {list(codes.shape)} in blocks of scales {list(scale.shape)}; blocks divide"
+            )
+            yield f"node {node.name}", why, "--quant w4a16, which cuts what is left over"
         if codes.dtype == ir.DataType.INT4 and int(codes.shape[-1]) % 2:
             why = f"int4 codes in rows of {codes.shape[-1]}; they are packed two and two"
             yield f"node {node.name}", why, "--quant w8a8"

@@ -179,6 +179,30 @@ def test_a_scale_a_channel_of_what_is_computed(tmp_path):
     assert "it rounds what is computed by a scale a channel" in ours(path)
 
 
+def test_a_short_block(tmp_path, rtx):
+    """12 inputs in blocks of 8: the second one is short."""
+    g = Typed("fp16")
+    codes = g.raw(TensorProto.INT4, bytes(24), (12, 4))
+    real = g.op("DequantizeLinear", codes, g.const(np.ones((2, 4), g.np)), axis=0, block_size=8)
+    g.op("MatMul", "x", real, name="product")
+    g.nodes[-1].output[0] = "y"
+    good = {"x": (g.kind, (1, 12))}, {"y": (g.kind, (1, 4))}
+    path = g.save(tmp_path / "b.onnx", *good)
+    graph = loaded(path)
+    scale = next(n for n in graph.graph if n.op_type == "DequantizeLinear").inputs[1]
+    assert tuple(scale.shape) == (2, 4)
+    refuse("vision", graph, ORIN)  # 12 in 2 are blocks of 6, as the parser reads it
+    g = Typed("fp16")
+    codes = g.raw(TensorProto.INT4, bytes(24), (12, 4))
+    real = g.op("DequantizeLinear", codes, g.const(np.ones((5, 4), g.np)), axis=0, block_size=3)
+    g.op("MatMul", "x", real, name="product")
+    g.nodes[-1].output[0] = "y"
+    path = g.save(tmp_path / "c.onnx", *good)
+    with pytest.raises(JobFault, match="blocks divide"):
+        refuse("vision", loaded(path), ORIN)
+    assert "block" in theirs(path, rtx).lower()
+
+
 def test_blocks_of_int8(tmp_path):
     g = Typed("fp16")
     wired = [g.const(np.ones((8, 4), np.int8)), g.const(np.ones((2, 4), g.np))]
