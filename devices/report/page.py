@@ -25,6 +25,7 @@ from edgevlm.devices.report.compare import (
 )
 from edgevlm.devices.report.drift import part_rows, pass_rows
 from edgevlm.devices.report.evaluated import Eval
+from edgevlm.devices.report.kernels import kernels_view
 from edgevlm.devices.report.making import derived_view, drop_words, versions
 from edgevlm.devices.report.subject import Probe, Subject
 from edgevlm.devices.report.summary import cards, sentences
@@ -94,6 +95,7 @@ def _bundle(anchor: str, subject: Subject) -> dict[str, Any]:
         "turns": [view for view in turns if view],
         "evals": [_eval(one) for one in subject.evals],
         "parts": part_rows(subject),
+        "kernels": kernels_view(subject),
         "passes": pass_rows(subject),
         "notes": [*subject.record.notes, *subject.extra],
         "proof": _proof(subject),

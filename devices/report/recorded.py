@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgevlm.devices.report.loose import Amount, Count, How, Loose, Measure, Name, Text
 from edgevlm.devices.report.measured import Host
 
-__all__ = ["Drift", "PassRecord", "Ratio", "Record", "Turns"]
+__all__ = ["Drift", "PassRecord", "PreflightPart", "Ratio", "Record", "Turns"]
 
 
 class Drift(Loose):
@@ -127,6 +127,39 @@ class Memory(Loose):
     how: How | None = None
 
 
+class Expected(Loose):
+    what: Name
+    wanted: Count
+    found: Count | None = None
+    ok: bool | None = None
+
+
+class PreflightPart(Loose):
+    role: Name
+    network_layers: Count = 0
+    engine_bytes: Count = 0
+    parse_s: Amount | None = None
+    build_s: Amount | None = None
+    summary: dict[Name, Any] = {}
+    expects: Annotated[tuple[Expected, ...], Field(max_length=100)] = ()
+
+    @field_validator("summary")
+    @classmethod
+    def _counts(cls, told: dict[str, Any]) -> dict[str, int]:
+        """Of what is no count nothing is shown."""
+        return {k: v for k, v in told.items() if type(v) is int and 0 <= v <= 10**9}
+
+
+class PreflightRecord(Loose):
+    """What a compiler on the host said of the artifacts."""
+
+    done: Text | None = None
+    missing: Text | None = None
+    label: Name = ""
+    odd: Annotated[tuple[Text, ...], Field(max_length=500)] = ()
+    parts: Annotated[tuple[PreflightPart, ...], Field(max_length=32)] = ()
+
+
 class Record(Loose):
     """All of it may be absent: the record is not part of what a bundle needs to run."""
 
@@ -138,6 +171,7 @@ class Record(Loose):
     passes: Annotated[tuple[PassRecord, ...], Field(max_length=500)] = ()
     notes: Annotated[tuple[Text, ...], Field(max_length=500)] = ()
     memory: Memory | None = None
+    preflight: PreflightRecord | None = None
     host: Host = Host()
     seconds: Amount | None = None
     peak_rss_mb: Amount | None = None
