@@ -171,6 +171,8 @@ def finish(
         report = compile_report(model, bundle, proof) | {"memory": memory}
         report["notes"] += calibration.notes if calibration else ()
         report["preflight"] = preflight and preflight.as_json()
+        if not runtime.runs_here and options.payoff != "none":
+            report["notes"].append(f"nothing was timed: this machine is no {device.name}")
         derived = None
         if asked_for and calibration:
             progress("compare with the base")
