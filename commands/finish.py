@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from edgevlm.commands.derived import compare_derived, saying_no_more
 from edgevlm.commands.derived_domain import compare_domain
 from edgevlm.commands.memory_check import check_memory
 from edgevlm.commands.narrow_latency import budget_step, settle_latency
+from edgevlm.commands.next_steps import next_steps
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
 from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge
 from edgevlm.commands.quant_latency import within_budget
@@ -32,8 +32,6 @@ from edgevlm.commands.writing import (
 )
 from edgevlm.compiler.atomic import atomic_folder
 from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
-from edgevlm.compiler.contract import Role
-from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Artifact, Target
 from edgevlm.compiler.memo import ROOM, Memo
 from edgevlm.compiler.pass_base import Pass
@@ -173,6 +171,8 @@ def finish(
         report = compile_report(model, bundle, proof) | {"memory": memory}
         report["notes"] += calibration.notes if calibration else ()
         report["preflight"] = preflight and preflight.as_json()
+        if not runtime.runs_here and options.payoff != "none":
+            report["notes"].append(f"nothing was timed: this machine is no {device.name}")
         derived = None
         if asked_for and calibration:
             progress("compare with the base")
@@ -206,7 +206,7 @@ def finish(
         "payoff": payoff,
         "quant": quant and {k: v for k, v in quant.items() if k != "layers"},
         "seconds": round(perf_counter() - start, 2),
-        "next": _next(options.out, model, runtime, others),
+        "next": next_steps(options.out, model, runtime, others),
     }
 
 
@@ -231,29 +231,6 @@ def _scheme(options: CompileOptions) -> str:
         return "the recipe"
     names = [options.flags.quant] if options.flags.quant != "none" else []
     return ", ".join([*names, *(["int8 KV"] if options.flags.kv == "int8" else [])])
-
-
-def _next(out: Path, model: ExportedModel, runtime: Runtime, others: Sequence[Role]) -> list[str]:
-    """Commands that work as they stand, for who has just made a first bundle."""
-    bundle = shlex.quote(str(out))
-    if runtime.engine != "not needed":
-        there = shlex.quote(out.name)
-        return [
-            f"edgevlm profile {bundle} --device ssh://USER@HOST",
-            f"scp -r {bundle} USER@HOST:  and there",
-            f"python3 {there}/build_on_device.py",
-            f"python3 {there}/run_on_device.py",
-        ]
-    if others:
-        return [f"edgevlm verify {bundle}"]
-    picture = shlex.quote(str(out / "goldens" / "000.png"))
-    if model.contract.kind != "vlm":
-        return [f"edgevlm run {bundle} --image {picture}", f"edgevlm verify {bundle}"]
-    question = shlex.quote(model.probes[0].question)
-    return [
-        f"edgevlm run {bundle} --image {picture} --prompt {question}",
-        f"edgevlm profile {bundle}",
-    ]
 
 
 def _agree(a: Reference, b: Reference) -> int:

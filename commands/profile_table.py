@@ -36,6 +36,8 @@ def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
     )
     for line in _conditions(report):
         speaker.say(line)
+    if "engines" in report:
+        speaker.say(_engines(report["engines"]))
     if "ops" in report:
         speaker.table(
             "time by op",
@@ -64,6 +66,17 @@ def _conditions(report: dict[str, Any]) -> list[str]:
             f"({pace['first_ms']:.2f} to {pace['last_ms']:.2f} ms)"
         )
     return lines
+
+
+def _engines(told: dict[str, Any]) -> str:
+    built = sum(bool(part["why"]) for part in told["parts"])
+    worst = min((row["db"] for row in told["goldens"] if row["db"] is not None), default=None)
+    like = f"{len(told['goldens'])} outputs as on the host"
+    like += "" if worst is None else f", {worst:.1f} dB at worst"
+    return (
+        f"engines: {told['library']} {told['version']}, {told['cc']}; {built} of "
+        f"{len(told['parts'])} built now, {like}"
+    )
 
 
 def _watts(power: dict[str, Any]) -> str:

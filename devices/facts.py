@@ -20,6 +20,7 @@ __all__ = [
     "Megahertz",
     "Microseconds",
     "Number",
+    "Sdk",
     "Source",
     "Sourced",
     "Specifiers",
@@ -40,6 +41,8 @@ Source = Annotated[str, StringConstraints(pattern=rf"^(https?://[^\s/]+\S*|{THIS
 Confidence = Literal["A", "B", "C"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Dtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "nvfp4", "int16", "int8", "int4"]
+#: a toolchain by name and version: jetpack-6.2, tensorrt-10.13
+Sdk = Annotated[str, StringConstraints(pattern=r"^[a-z]+-\d+(\.\d+)*$", max_length=40)]
 Specifiers = Annotated[
     str, StringConstraints(pattern=r"^(==|!=|>=|<=|>|<|~=)[^\s,]+(,(==|!=|>=|<=|>|<|~=)[^\s,]+)*$")
 ]

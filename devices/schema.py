@@ -30,6 +30,7 @@ from edgevlm.devices.facts import (
     Megahertz,
     Microseconds,
     Number,
+    Sdk,
     Source,
     Sourced,
     Specifiers,
@@ -53,10 +54,6 @@ __all__ = [
     "Unit",
     "parse_device",
 ]
-
-
-#: a toolchain by name and version: jetpack-6.2, tensorrt-10.13
-Sdk = Annotated[str, Field(pattern=r"^[a-z]+-\d+(\.\d+)*$", max_length=40)]
 
 
 class Memory(Strict):
@@ -165,7 +162,7 @@ class Device(Strict):
     sources: dict[Kebab, Source] = {}  # what facts cite by a short name
     # Distribution or SDK name -> the versions known to work, as pip writes a range.
     toolchain: dict[Kebab, Specifiers] = {}
-    sdk: Sdk | None = None  # that its owner most likely has; `--toolchain` names another
+    sdk: Sdk | None = None  # what its owner most likely has; `--toolchain` names another
     memory: Memory = Memory()
     units: tuple[Unit, ...] = ()  # the first one is what models are lowered to
     fabric: Fabric | None = None

@@ -23,7 +23,8 @@ from edgevlm.compiler.artifact_checks import check_ports
 from edgevlm.compiler.contract import Contract, Port, Role
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.runtimes.base import Capabilities, NodeTime, OnnxFiles
+from edgevlm.runtimes.base import Capabilities, NodeTime
+from edgevlm.runtimes.onnx_files import OnnxFiles
 from edgevlm.runtimes.openvino.open_part import OpenPart, compile_part, reason
 from edgevlm.runtimes.openvino.package import installed
 

@@ -23,7 +23,8 @@ from edgevlm.compiler.artifact_checks import check_ports, read_settings, unusabl
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.runtimes.base import Capabilities, NodeTime, OnnxFiles
+from edgevlm.runtimes.base import Capabilities, NodeTime
+from edgevlm.runtimes.onnx_files import OnnxFiles
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -110,6 +110,9 @@ def test_on_the_host_its_numbers_run_and_its_time_is_refused(edgevlm, compiled, 
 def test_no_schedule_is_timed_for_a_machine_that_is_not_here(compiled):
     record = open_bundle(compiled(tokens="2", quant="w8a8")).record()
     assert record["payoff"] is None and record["quant"]["speed"] is None
+    assert (
+        "nothing was timed: this machine is no Jetson Orin Nano 8 GB, Super mode" in record["notes"]
+    )
 
 
 def test_a_sweep_times_what_it_cannot(edgevlm, micro_folder, tmp_path):

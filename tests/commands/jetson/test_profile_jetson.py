@@ -28,8 +28,10 @@ def bundle(compiled, tmp_path):
 
 def test_here_it_is_built_checked_and_timed(edgevlm, card, bundle):
     card(89)
-    report = edgevlm("profile", bundle, *CALL).json
+    ended = edgevlm("profile", bundle, *CALL)
+    report = ended.json
     engines = report["engines"]
+    assert "engines: tensorrt 10.3.0, SM89; 5 of 5 built now, " in ended.err
     assert engines["library"] == "tensorrt" and engines["cc"] == "SM89"
     assert all(part["ok"] for part in engines["parts"]) and len(engines["parts"]) == 5
     assert engines["goldens"] and all(row["ok"] for row in engines["goldens"])

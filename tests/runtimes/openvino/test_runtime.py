@@ -17,7 +17,7 @@ from edgevlm.compiler.quantised import check_symmetric
 from edgevlm.compiler.reference import observe
 from edgevlm.compiler.verify import compare_parts
 from edgevlm.compiler.weights import load_graph
-from edgevlm.runtimes import base as module
+from edgevlm.runtimes import onnx_files as module
 from edgevlm.runtimes.openvino import open_part
 from edgevlm.runtimes.openvino.runtime import OpenVinoRuntime
 

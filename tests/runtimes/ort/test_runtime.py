@@ -17,7 +17,7 @@ from edgevlm.compiler.reference import observe
 from edgevlm.compiler.shapes import infer_shapes
 from edgevlm.compiler.verify import compare_parts
 from edgevlm.compiler.weights import load_graph
-from edgevlm.runtimes import RUNTIMES, base, find_runtime
+from edgevlm.runtimes import RUNTIMES, find_runtime, onnx_files
 from edgevlm.runtimes.ort import runtime as module
 from edgevlm.runtimes.ort.runtime import OrtRuntime, OrtSettings, open_part
 
@@ -121,7 +121,7 @@ def test_prefill_and_decode_share_their_weights(plain):
 
 def test_small_parts_get_one_thread_and_large_ones_all(small, tiny_model, tmp_path, monkeypatch):
     assert {a.settings["threads"] for a in small.manifest.artifacts} == {1}
-    monkeypatch.setattr(base, "SHARED_MACS", 10_000_000)
+    monkeypatch.setattr(onnx_files, "SHARED_MACS", 10_000_000)
     artifacts = OrtRuntime().lower(tiny_model, tmp_path)
     assert {a.role: a.settings["threads"] for a in artifacts} == {
         "vision": 0, "connector": 1, "embed": 1, "prefill": 0, "decode": 1,

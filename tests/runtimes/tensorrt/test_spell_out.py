@@ -176,7 +176,7 @@ def test_only_what_is_lacking_is_written_out(graph):
 
 def test_every_op_that_a_release_adds_can_be_written_out_for_those_below():
     added = {op for release in facts().releases for op in release.adds}
-    assert added - {"TensorScatter"} == set(WRITTEN_OUT)
+    assert added - {"TensorScatter"} == set(WRITTEN_OUT) - {"Attention"}  # no release has that
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
