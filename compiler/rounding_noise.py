@@ -9,18 +9,14 @@ the graph, by the reference executor alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.executor import Feeds, PartCaller
-from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.reference import Reference, observe
-from edgevlm.compiler.verify import answered_otherwise, compare_parts
+from edgevlm.compiler.reference import Reference
+from edgevlm.compiler.verify import compare_parts
 
-__all__ = ["rounding_noise", "unsteady_answers"]
+__all__ = ["rounding_noise"]
 
 #: relative; sums of some hundred float32 numbers in another order differ by about that much
 MOVED = 1e-6
@@ -42,16 +38,6 @@ class _Moved:
         if x.dtype not in (np.float32, np.float16):
             return x
         return (x * (1 + self.by * self.rng.standard_normal(x.shape))).astype(x.dtype)
-
-
-def unsteady_answers(
-    model: ExportedModel, parts: PartCaller, probes: Sequence[ProbeInput], seen: Reference
-) -> set[int]:
-    """Probes whose answer hangs on the last place of float16: two tokens are all but equal."""
-    found: set[int] = set()
-    for seed in range(TRIES):
-        found |= answered_otherwise(seen, observe(model, probes, _Moved(parts, seed, MOVED_HALF)))
-    return found
 
 
 def rounding_noise(parts: PartCaller, seen: Reference, role: Role, half: bool = False) -> float:
