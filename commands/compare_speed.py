@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from edgevlm.commands.profile_here import Once, Seconds, answers_of, looks_of
+from edgevlm.commands.profile_here import Once, Seconds, open_asked
 from edgevlm.commands.sweep_timing import (
     TURN,
     first_token,
@@ -58,7 +58,7 @@ def requests_of(a: Bundle, b: Bundle, image: Path | None, prompt: str | None) ->
 def open_once(bundle: Bundle) -> Once:
     """Raises EV302 (a runtime that is not here), EV304, EV322, EV434 (another machine's)."""
     find_runtime(bundle.manifest.target.runtime).check_timed(bundle)
-    return (answers_of if bundle.manifest.contract.kind == "vlm" else looks_of)(bundle)
+    return open_asked(bundle)[0]
 
 
 def accepted(

@@ -44,7 +44,7 @@ from edgevlm.models.answer import inputs_of
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import DERIVE_STEPS, Derived
 from edgevlm.runtimes import find_runtime
-from edgevlm.runtimes.base import Preflight, Runtime
+from edgevlm.runtimes.base import Preflight, Runtime, Shown
 
 __all__ = ["Given", "Progress", "finish"]
 
@@ -136,7 +136,8 @@ def finish(
         parts = Completed(parts, model, others) if others else parts
         check_artifacts(model, runtime, parts, proof, asked)
         goldens = goldens_of(model, proof.seen)
-        runtime.write_for_device(model, draft, artifacts, goldens, asked, proof.seen, parts)
+        shown_here = Shown(goldens, asked, proof.seen, parts)
+        runtime.write_for_device(model, draft, artifacts, shown_here)
         preflight = _preflight(runtime, draft, artifacts, options, progress)
         manifest = write_manifest(
             model, target, artifacts, proof, draft, runtime, goldens, preflight

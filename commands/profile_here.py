@@ -35,9 +35,8 @@ __all__ = [
     "Once",
     "Order",
     "Seconds",
-    "answers_of",
-    "looks_of",
     "measure",
+    "open_asked",
 ]
 
 IDLE_S = 5.0  # seconds of idle baseline on either side, when power is read
@@ -76,7 +75,7 @@ def measure(
     (nothing to ask), EV402 (no such meter), EV3xx (bundle).
     """
     requests = _requests(bundle, order)
-    once, engines = _opened(bundle, checked)
+    once, engines = open_asked(bundle, checked)
     meter, reason = find_meter(order.power)
     thermal, before = Thermal(), describe_state()
     result = profile(
@@ -111,15 +110,7 @@ def measure(
     return report
 
 
-def answers_of(bundle: Bundle, checked: bool = False) -> Once:
-    return _answers(open_for_answers(bundle, checked=checked).answerer)
-
-
-def looks_of(bundle: Bundle, checked: bool = False) -> Once:
-    return _looks(open_for_looks(bundle, checked=checked))
-
-
-def _opened(bundle: Bundle, checked: bool) -> tuple[Once, dict[str, Any] | None]:
+def open_asked(bundle: Bundle, checked: bool = False) -> tuple[Once, dict[str, Any] | None]:
     """How it is asked; what was built for it here, of a runtime that builds engines."""
     if bundle.manifest.contract.kind == "vlm":
         asked: Answerer | Viewer = open_for_answers(bundle, checked=checked).answerer

@@ -33,6 +33,7 @@ __all__ = [
     "OpTime",
     "Preflight",
     "Runtime",
+    "Shown",
     "by_op",
 ]
 
@@ -71,6 +72,20 @@ class Preflight:
     def as_json(self) -> dict[str, Any]:
         """For the report of a compile."""
         return {"done": self.done, "missing": self.missing, **(self.report or {})}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a bundle's artifacts do on this host, for who compares with it on the device.
+
+    goldens, probes: the same pictures and questions, with their answers and as numbers; seen: what
+    the artifacts did on them; parts: the artifacts, opened.
+    """
+
+    goldens: Sequence[Golden]
+    probes: Sequence[ProbeInput]
+    seen: Reference
+    parts: PartCaller
 
 
 @dataclass(frozen=True)
@@ -157,16 +172,9 @@ class Runtime(ABC):
         model: ExportedModel,
         folder: Path,
         artifacts: Sequence[Artifact],
-        goldens: Sequence[Golden],
-        probes: Sequence[ProbeInput],
-        seen: Reference,
-        parts: PartCaller,
+        shown: Shown,
     ) -> None:
-        """More files of a bundle, for who builds and runs it on the device.
-
-        goldens, probes: the same pictures and questions, with their answers and as numbers; seen:
-        what the artifacts did on them; parts: the artifacts, opened.
-        """
+        """More files of a bundle, for who builds and runs it on the device."""
 
     def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
         """What a compiler on this host says of the artifacts, of a runtime that `has_preflight`."""

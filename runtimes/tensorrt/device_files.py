@@ -23,13 +23,12 @@ from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.bundle import digest
 from edgevlm.compiler.closure import closure
 from edgevlm.compiler.contract import Contract, Port, Role
-from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.manifest import Artifact, Golden
+from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.quantised import rounds_activations
-from edgevlm.compiler.reference import Reference
 from edgevlm.compiler.weights import load_graph
 from edgevlm.devices import Device
+from edgevlm.runtimes.base import Shown
 from edgevlm.runtimes.tensorrt.aim import Aim
 from edgevlm.runtimes.tensorrt.expects import expected_kernels
 from edgevlm.runtimes.tensorrt.on_device.own_picture import CARRIED
@@ -57,18 +56,15 @@ def write_device_files(
     model: ExportedModel,
     folder: Path,
     artifacts: Sequence[Artifact],
-    goldens: Sequence[Golden],
-    probes: Sequence[ProbeInput],
-    seen: Reference,
-    parts: PartCaller,
+    shown: Shown,
     device: Device | None,
     aim: Aim,
 ) -> None:
-    """Into a draft. seen: what the artifacts did on the probes; parts: the artifacts, opened."""
+    """Into a draft."""
     roles = [a.role for a in artifacts]
     whole = set(roles) == set(model.contract.roles)
-    asked = _fitting(probes) if whole else []
-    _write_goldens(folder / GOLDENS, roles, asked, seen, parts)
+    asked = _fitting(shown.probes) if whole else []
+    _write_goldens(folder / GOLDENS, roles, asked, shown)
     plan = {
         "schema": 1,
         "edgevlm": version("edgevlm"),
@@ -83,7 +79,7 @@ def write_device_files(
         "parts": [_part(folder, artifact, model.contract) for artifact in artifacts],
         "goldens": [
             {"question": g.question, "answer": g.answer, "token_ids": list(g.token_ids)}
-            for g in goldens[: len(asked)]
+            for g in shown.goldens[: len(asked)]
         ],
         "tensors": GOLDENS,
     }
@@ -144,8 +140,7 @@ def _write_goldens(
     path: Path,
     roles: Sequence[Role],
     asked: Sequence[ProbeInput],
-    seen: Reference,
-    parts: PartCaller,
+    shown: Shown,
 ) -> None:
     arrays: dict[str, np.ndarray] = {}
     for i, probe in enumerate(asked):
@@ -153,10 +148,10 @@ def _write_goldens(
         arrays[f"{i}/before"] = np.array(probe.before, np.int64)
         arrays[f"{i}/after"] = np.array(probe.after, np.int64)
     for role in roles:
-        feeds = next((each[role] for each in seen.feeds if role in each), None)
+        feeds = next((each[role] for each in shown.seen.feeds if role in each), None)
         if feeds is None:
             continue
         arrays |= {f"part/{role}/in/{name}": array for name, array in feeds.items()}
-        made = parts.call(role, feeds)
+        made = shown.parts.call(role, feeds)
         arrays |= {f"part/{role}/out/{name}": array for name, array in made.items()}
     np.savez_compressed(path, **arrays)

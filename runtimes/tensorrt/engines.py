@@ -78,8 +78,8 @@ def _opened(bundle: Bundle) -> OpenedEngines:
             "goldens": [check.as_json() for check in checks],
             "notes": session.notes,
         }
-        return OpenedEngines(session, stack.pop_all(), report)
-    raise AssertionError  # open_session lets nothing pass
+        held = stack.pop_all()
+    return OpenedEngines(session, held, report)
 
 
 def _compared(session: Session) -> list[OutputCheck]:

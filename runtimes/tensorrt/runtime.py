@@ -19,16 +19,14 @@ from typing import TYPE_CHECKING
 
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault, UsageFault
-from edgevlm.compiler.manifest import Artifact, Golden
-from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Preflight, Runtime
+from edgevlm.compiler.manifest import Artifact
+from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Preflight, Runtime, Shown
 
 if TYPE_CHECKING:
-    from edgevlm.compiler.beside import ProbeInput
     from edgevlm.compiler.bundle import Bundle
     from edgevlm.compiler.executor import PartCaller
     from edgevlm.compiler.exported_model import ExportedModel
     from edgevlm.compiler.recipe import Recipe
-    from edgevlm.compiler.reference import Reference
     from edgevlm.devices import Device
     from edgevlm.runtimes.tensorrt.aim import Aim
     from edgevlm.runtimes.tensorrt.host import HostParts
@@ -112,16 +110,11 @@ class TensorRtRuntime(Runtime):
         model: ExportedModel,
         folder: Path,
         artifacts: Sequence[Artifact],
-        goldens: Sequence[Golden],
-        probes: Sequence[ProbeInput],
-        seen: Reference,
-        parts: PartCaller,
+        shown: Shown,
     ) -> None:
         from edgevlm.runtimes.tensorrt.device_files import write_device_files
 
-        write_device_files(
-            model, folder, artifacts, goldens, probes, seen, parts, self.device, self._aim()
-        )
+        write_device_files(model, folder, artifacts, shown, self.device, self._aim())
 
     def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
         from edgevlm.runtimes.tensorrt.preflight import preflight
