@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
 
-__all__ = ["grouped_attention"]
+__all__ = ["NEVER", "grouped_attention"]
 
 #: added to the score of what must not be looked at; its exponential is zero, float16 has it, and
 #: no sum with a score is infinite

@@ -84,7 +84,7 @@ def compare_parts(
         overlaps: list[float] = []
         for feeds in reference.fed(role):
             start = int(feeds["image_start"][0]) if "image_start" in feeds else 0
-            sides = (before.call(role, feeds), after.call(role, feeds))
+            sides = [_fetched(side.call(role, feeds)) for side in (before, after)]
             outputs, overlap = compare_outputs(*sides, reference.contract, start)
             seen += outputs
             overlaps += [] if overlap is None else [overlap]
@@ -93,6 +93,11 @@ def compare_parts(
             judged = [c.drift for c in seen if not c.behind or c.drift.where not in clean]
             found[role] = replace(worst(judged), overlap=min(overlaps, default=None))
     return found
+
+
+def _fetched(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    """As arrays of this host; a runtime may hold some of them."""
+    return {name: np.asarray(value) for name, value in outputs.items()}
 
 
 def chosen_otherwise(a: Reference, b: Reference) -> list[bool]:

@@ -6,9 +6,12 @@
     net.parameter("layers.0.weight").requires_grad_()
     net.store(part)                          trained numbers back into the graph
 
-    part.py    TorchPart, the module
-    plan.py    a graph as a list of calls, constants set apart
-    ops/       the table of what every op is in torch, a file for each family
+    part.py       TorchPart, the module
+    plan.py       a graph as a list of calls, constants set apart
+    ops/          the table of what every op is in torch, a file for each family
+    dialect.py    what differs with who takes the module: gradients, or one of the runtimes
+    linear.py     products with stored weights as linear layers
+    exported.py   a part, with its caches as state, as a torch.export.ExportedProgram
 
 Importing this package does not import torch; calling it does.
 """
@@ -20,27 +23,30 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from edgevlm.compiler.extras import torch_extra
+from edgevlm.compiler.to_torch.dialect import GRADIENTS, Dialect
 
 if TYPE_CHECKING:
     from edgevlm.compiler.to_torch.part import TorchPart
 
-__all__ = ["TorchPart", "missing_ops", "to_torch"]
+__all__ = ["GRADIENTS", "Dialect", "TorchPart", "missing_ops", "to_torch"]
 
 NEEDS = "a part as a torch module needs torch"
 
 
-def to_torch(part: ir.Model) -> TorchPart:
+def to_torch(part: ir.Model, dialect: Dialect = GRADIENTS) -> TorchPart:
     """A module that computes what the part does. Raises EV190 (no torch), EV212 (unknown op)."""
     with torch_extra(NEEDS):
         from edgevlm.compiler.to_torch.part import TorchPart
-    return TorchPart(part)
+    return TorchPart(part, dialect)
 
 
-def missing_ops(part: ir.Model) -> list[str]:
+def missing_ops(part: ir.Model, dialect: Dialect = GRADIENTS) -> list[str]:
     """A line for each node that `to_torch` cannot take: its name, its op and why. Raises EV190."""
     with torch_extra(NEEDS):
         from edgevlm.compiler.to_torch.plan import plan
-    return [f"{refused.node}: {refused.op}: {refused.why}" for refused in plan(part).refused]
+    return [
+        f"{refused.node}: {refused.op}: {refused.why}" for refused in plan(part, dialect).refused
+    ]
 
 
 def __getattr__(name: str) -> Any:

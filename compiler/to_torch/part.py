@@ -10,7 +10,9 @@ import onnx_ir as ir
 from torch import Tensor, nn
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.to_torch.dialect import GRADIENTS, Dialect
 from edgevlm.compiler.to_torch.dtypes import as_tensor
+from edgevlm.compiler.to_torch.linear import as_linears
 from edgevlm.compiler.to_torch.plan import Plan, plan
 
 __all__ = ["Tap", "TorchPart"]
@@ -27,9 +29,9 @@ class TorchPart(nn.Module):
     numbers where they are shapes and axes, so that torch.export sees a static list of calls.
     """
 
-    def __init__(self, part: ir.Model) -> None:
+    def __init__(self, part: ir.Model, dialect: Dialect = GRADIENTS) -> None:
         super().__init__()
-        made = plan(part)
+        made = plan(as_linears(part) if dialect.linear else part, dialect)
         _check(made)
         self.inputs = tuple(str(value.name) for value in part.graph.inputs)
         self.outputs = tuple(str(value.name) for value in part.graph.outputs)

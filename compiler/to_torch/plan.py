@@ -13,11 +13,15 @@ import onnx_ir as ir
 from torch import Tensor
 
 from edgevlm.compiler.axes.rules.common import who
+from edgevlm.compiler.to_torch.dialect import GRADIENTS, Dialect
 from edgevlm.compiler.to_torch.dtypes import DTYPES, as_torch
-from edgevlm.compiler.to_torch.ops import OPS
+from edgevlm.compiler.to_torch.linear import DOMAIN
+from edgevlm.compiler.to_torch.ops import OPS, OWN
 from edgevlm.compiler.to_torch.ops.node import OpNode, Refused, Run
 
 __all__ = ["Plan", "RefusedNode", "Step", "plan"]
+
+TABLES = {"": OPS, "ai.onnx": OPS, DOMAIN: OWN}
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,9 @@ class Plan:
     refused: list[RefusedNode] = field(default_factory=list)
 
 
-def plan(part: ir.Model) -> Plan:
+def plan(part: ir.Model, dialect: Dialect = GRADIENTS) -> Plan:
     """Never raises for what it cannot run: see `refused`."""
-    made, stored = Plan(), _Stored()
+    made, stored = Plan(), _Stored(dialect)
     for node in part.graph:
         try:
             step = _step(node, stored)
@@ -75,7 +79,8 @@ def plan(part: ir.Model) -> Plan:
 class _Stored:
     """Tensors that no input reaches, as far as they were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
         self.constants: dict[str, Tensor] = {}
         self._initializers: dict[str, Tensor] = {}
 
@@ -93,25 +98,27 @@ class _Stored:
         return self._initializers[name]
 
     def constant(self, value: ir.Value) -> Tensor | None:
-        """One that cannot be trained."""
+        """One that cannot be trained, and so may be computed with once."""
         found = self.find(value)
-        trained = value.is_initializer() and found.is_floating_point()
+        trained = value.is_initializer() and found.is_floating_point() and not self.dialect.fold
         return None if trained else found
 
 
 def _step(node: ir.Node, stored: _Stored) -> Step | None:
     """None for a node whose outputs are constants."""
-    if node.domain not in ("", "ai.onnx") or node.op_type not in OPS:
+    table = TABLES.get(node.domain, {})
+    if node.op_type not in table:
         raise Refused("there is no such op in the table")
-    view = OpNode(node, stored.find)
-    run = OPS[node.op_type](view)
+    view = OpNode(node, stored.find, stored.dialect)
+    run = table[node.op_type](view)
     values = [None if i in view.read else value for i, value in enumerate(node.inputs)]
     outputs = tuple(str(value.name or "") for value in node.outputs)
     if isinstance(run, Tensor):
         stored.constants[outputs[0]] = run
         return None
     known = [None if value is None else stored.constant(value) for value in values]
-    if node.inputs and all(k is not None or v is None for k, v in zip(known, values, strict=True)):
+    all_known = all(k is not None or v is None for k, v in zip(known, values, strict=True))
+    if node.inputs and all_known and not _kept(node, stored.dialect):
         found = run(*known)
         found = found if isinstance(found, tuple) else (found,)
         stored.constants.update(zip(outputs, found, strict=False))
@@ -120,6 +127,11 @@ def _step(node: ir.Node, stored: _Stored) -> Step | None:
         if value is not None:
             stored.find(value)  # refuses a format that torch has not
     return Step(run, tuple(None if v is None else str(v.name) for v in values), outputs)
+
+
+def _kept(node: ir.Node, dialect: Dialect) -> bool:
+    """Stored codes stay codes, for who multiplies with them."""
+    return dialect.quantised == "decomposed" and node.op_type == "DequantizeLinear"
 
 
 def _freeing(steps: list[Step], outputs: set[str]) -> list[Step]:

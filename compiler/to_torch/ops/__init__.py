@@ -24,8 +24,9 @@ from edgevlm.compiler.to_torch.ops import (
 )
 from edgevlm.compiler.to_torch.ops.node import Maker
 
-__all__ = ["OPS"]
+__all__ = ["OPS", "OWN"]
 
+OWN = product.OWN
 OPS: dict[str, Maker] = {
     **elementwise.OPS,
     **layout.OPS,

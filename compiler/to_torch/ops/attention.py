@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgevlm.compiler.attention import NEVER
 from edgevlm.compiler.to_torch.ops.node import Maker, OpNode, Refused, Run
 
 __all__ = ["OPS"]
@@ -24,6 +25,7 @@ def attention(node: OpNode) -> Run:
     scale, causal = node.get("scale"), bool(node.get("is_causal", 0))
     flat = len(node.shape(0)) == 3
     q_heads, kv_heads = node.get("q_num_heads"), node.get("kv_num_heads")
+    softmax = _softmax if node.dialect.attention == "safe" else _plain_softmax
 
     def run(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *_: None) -> Tensor:
         if flat:
@@ -33,7 +35,7 @@ def attention(node: OpNode) -> Run:
         factor = width**-0.5 if scale is None else scale
         scores = (q * factor).reshape(*by_keys, width) @ k.transpose(2, 3)
         scores = scores.reshape(batch, heads, rows, k.shape[2])
-        weights = _softmax(scores, mask, causal)
+        weights = softmax(scores, mask, causal)
         y = weights.reshape(*by_keys, k.shape[2]) @ v
         y = y.reshape(batch, heads, rows, v.shape[3])
         return y.transpose(1, 2).reshape(batch, rows, -1) if flat else y
@@ -59,6 +61,20 @@ def _softmax(scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     return torch.softmax(scores, -1) * allowed
 
 
+def _plain_softmax(scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """The same for rows that may look at something: one addition in front of the softmax.
+
+    What is added is made once where it hangs on no input, so that backends see a constant.
+    """
+    if mask is not None:
+        boolean = mask.dtype == torch.bool
+        scores = scores + (torch.where(mask, 0.0, NEVER) if boolean else mask)
+    if causal:
+        seen = torch.ones(scores.shape[2:], dtype=torch.bool).tril()
+        scores = scores + torch.where(seen, 0.0, NEVER)
+    return torch.softmax(scores, -1)
+
+
 def _heads(x: Tensor, count: int) -> Tensor:
     """[B,S,H*d] -> [B,H,S,d]."""
     return x.reshape(*x.shape[:2], count, -1).transpose(1, 2)
@@ -79,16 +95,16 @@ def rotary(node: OpNode) -> Run:
         x = _heads(x, count) if flat else x
         if places is not None:
             cos, sin = (table[places] for table in (cos, sin))
-        cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+        cos, sin = (table.reshape(table.shape[0], 1, *table.shape[1:]) for table in (cos, sin))
         width = part or x.shape[3]
-        turned, rest = x[..., :width], x[..., width:]
+        turned, rest = (x, None) if width == x.shape[3] else (x[..., :width], x[..., width:])
         if interleaved:
             a, b = turned[..., 0::2], turned[..., 1::2]
         else:
             a, b = turned[..., : width // 2], turned[..., width // 2 :]
         pair = a * cos - b * sin, a * sin + b * cos
         y = torch.stack(pair, -1).flatten(-2) if interleaved else torch.cat(pair, -1)
-        if width < x.shape[3]:
+        if rest is not None:
             y = torch.cat((y, rest), -1)
         return y.transpose(1, 2).reshape(whole) if flat else y
 

@@ -14,6 +14,8 @@ from typing import Any
 import onnx_ir as ir
 from torch import Tensor
 
+from edgevlm.compiler.to_torch.dialect import Dialect
+
 __all__ = ["Maker", "OpNode", "Refused", "Run", "plain"]
 
 Run = Callable[..., "Tensor | tuple[Tensor, ...]"]
@@ -27,8 +29,13 @@ class Refused(Exception):
 class OpNode:
     """A node while its call is made. `constants`: by value; those read here join `read`."""
 
-    def __init__(self, node: ir.Node, constants: Callable[[ir.Value], Tensor | None]) -> None:
-        self.node, self._constants = node, constants
+    def __init__(
+        self,
+        node: ir.Node,
+        constants: Callable[[ir.Value], Tensor | None],
+        dialect: Dialect,
+    ) -> None:
+        self.node, self._constants, self.dialect = node, constants, dialect
         self.read: set[int] = set()
 
     def get(self, name: str, default: Any = None) -> Any:

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgevlm.compiler.to_torch.ops.node import Maker, OpNode, Refused, Run, plain
+from edgevlm.compiler.to_torch.ops.node import Maker, OpNode, Refused, Run
 
-__all__ = ["OPS"]
+__all__ = ["OPS", "OWN"]
 
 CONVOLUTIONS = {1: (F.conv1d, F.conv_transpose1d), 2: (F.conv2d, F.conv_transpose2d),
                 3: (F.conv3d, F.conv_transpose3d)}  # fmt: skip
@@ -26,6 +26,23 @@ def gemm(node: OpNode) -> Run:
         return y + (c if beta == 1 else beta * c)
 
     return run
+
+
+def linear(node: OpNode) -> Run:
+    """Ours (linear.py): x [..,K], w [N,K], b [N]."""
+    return F.linear
+
+
+def matmul(node: OpNode) -> Run:
+    """Values [1,h,m,k] and [1,h,k,n] as [h,m,k] and [h,k,n] where the dialect wants three axes."""
+    if node.dialect.batched == "matmul" or not (node.has(0) and node.has(1)):
+        return torch.matmul
+    a, b = node.shape(0), node.shape(1)
+    if len(a) != 4 or len(b) != 4 or a[:2] != b[:2]:
+        return torch.matmul
+    heads = a[0] * a[1]
+    flat, whole = ((heads, *a[2:]), (heads, *b[2:])), (*a[:3], b[3])
+    return lambda x, y: torch.bmm(x.reshape(flat[0]), y.reshape(flat[1])).reshape(whole)
 
 
 def einsum(node: OpNode) -> Run:
@@ -79,5 +96,7 @@ OPS: dict[str, Maker] = {
     "ConvTranspose": conv_transpose,
     "Einsum": einsum,
     "Gemm": gemm,
-    "MatMul": plain(torch.matmul),
+    "MatMul": matmul,
 }
+#: ops that are ours and no part's: linear.py writes them
+OWN: dict[str, Maker] = {"Linear": linear}

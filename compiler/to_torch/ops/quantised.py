@@ -1,6 +1,13 @@
-"""Rounding to integers and back; a scale a tensor, a channel or a block. Gradients end here."""
+"""Rounding to integers and back; a scale a tensor, a channel or a block. Gradients end here.
+
+Spelled out it is arithmetic. Tools that have integer kernels look for ops by name instead:
+quantized_decomposed (torch's, of PT2E) for a scale a tensor or a channel, torchao's affine ones for
+blocks. Both compute the same numbers.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -30,6 +37,16 @@ def _spread(scale: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
 
 
 def quantize(node: OpNode) -> Run:
+    decomposed = node.dialect.quantised == "decomposed"
+    return quantize_decomposed(node) if decomposed else quantize_spelled(node)
+
+
+def dequantize(node: OpNode) -> Run:
+    decomposed = node.dialect.quantised == "decomposed"
+    return dequantize_decomposed(node) if decomposed else dequantize_spelled(node)
+
+
+def quantize_spelled(node: OpNode) -> Run:
     axis, block = node.get("axis", 1), node.get("block_size", 0)
     node.refuse(precision=0)
     to = node.dtype(2) or ir.DataType(node.get("output_dtype", 0) or ir.DataType.UINT8)
@@ -46,7 +63,7 @@ def quantize(node: OpNode) -> Run:
     return run
 
 
-def dequantize(node: OpNode) -> Run:
+def dequantize_spelled(node: OpNode) -> Run:
     axis, block = node.get("axis", 1), node.get("block_size", 0)
     node.refuse(output_dtype=0)
 
@@ -57,6 +74,54 @@ def dequantize(node: OpNode) -> Run:
         return y * _spread(scale, x, axis, block)
 
     return run
+
+
+def quantize_decomposed(node: OpNode) -> Run:
+    """What is computed is rounded by one static scale, or one a channel, and to int8 or int16."""
+    node.refuse(precision=0, block_size=0)
+    to, zero = ir.DataType(node.get("output_dtype", 0) or ir.DataType.UINT8), node.has(2)
+    to = node.dtype(2) or to
+    if to not in RANGES or to.bitwidth < 8 or zero:
+        raise Refused(f"rounding to {to.name}{' with a zero point' if zero else ''}")
+    limits = (*RANGES[to], DTYPES[to])
+    scale = node.constant(1)
+    if scale.numel() == 1:
+        step = float(scale)
+        return lambda x, _: decomposed_ops().quantize_per_tensor(x, step, 0, *limits)
+    axis, none = node.get("axis", 1), torch.zeros(scale.shape, dtype=torch.int64)
+    return lambda x, _: decomposed_ops().quantize_per_channel(x, scale, none, axis, *limits)
+
+
+def dequantize_decomposed(node: OpNode) -> Run:
+    node.refuse(output_dtype=0)
+    of = node.dtype(0)
+    if node.has(2) or of not in RANGES:
+        raise Refused(f"numbers of {of.name}{' with a zero point' if node.has(2) else ''}")
+    limits = (*RANGES[of], DTYPES[of])
+    scale, shape = node.constant(1), node.shape(0)
+    if scale.numel() == 1:
+        step = float(scale)
+        return lambda x, _: decomposed_ops().dequantize_per_tensor(x, step, 0, *limits)
+    axis, none = node.get("axis", 1), torch.zeros(scale.shape, dtype=torch.int64)
+    if not node.get("block_size", 0):
+        return lambda x, _: decomposed_ops().dequantize_per_channel(x, scale, none, axis, *limits)
+    blocks = [whole // parts for whole, parts in zip(shape, scale.shape, strict=True)]
+    low, high, dtype = limits
+    return lambda x, _: affine_ops().dequantize_affine(x, blocks, scale, none, dtype, low, high)
+
+
+def decomposed_ops() -> Any:
+    """The ops of torch's own quantised graphs, which are there once this is imported."""
+    from torch.ao.quantization.fx import _decomposed  # noqa: F401
+
+    return torch.ops.quantized_decomposed
+
+
+def affine_ops() -> Any:
+    """The same of torchao, for scales of blocks."""
+    import torchao.quantization.quant_primitives  # noqa: F401
+
+    return torch.ops.torchao
 
 
 def quantize_dynamically(node: OpNode) -> Run:

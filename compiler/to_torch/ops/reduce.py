@@ -54,10 +54,21 @@ def softmax(fold: Run) -> Maker:
     return make
 
 
+def _mean(node: OpNode) -> Run:
+    """Over the last axis, which is kept; as a product where the dialect says so."""
+    if node.dialect.norms == "op":
+        return lambda x: x.mean(-1, keepdim=True)
+    width = node.shape(0)[-1]
+    ones = torch.full((1, width), 1 / width)
+    return lambda x: F.linear(x, ones)
+
+
 def layer_norm(node: OpNode) -> Run:
     node.first_output_only()
     node.refuse(stash_type=1)
     axis, epsilon = node.get("axis", -1), node.get("epsilon", 1e-5)
+    if node.dialect.norms == "product" and axis in (-1, len(node.shape(0)) - 1):
+        return layer_norm_by_products(node, epsilon)
 
     def run(x: Tensor, gain: Tensor, bias: Tensor | None = None) -> Tensor:
         over = x.shape[axis:]
@@ -69,9 +80,23 @@ def layer_norm(node: OpNode) -> Run:
     return run
 
 
+def layer_norm_by_products(node: OpNode, epsilon: float) -> Run:
+    mean = _mean(node)
+
+    def run(x: Tensor, gain: Tensor, bias: Tensor | None = None) -> Tensor:
+        away = x - mean(x)
+        y = away * torch.rsqrt(mean(away * away) + epsilon) * gain
+        return y if bias is None else y + bias
+
+    return run
+
+
 def rms_norm(node: OpNode) -> Run:
     node.refuse(stash_type=1)
     axis, epsilon = node.get("axis", -1), node.get("epsilon", 1e-5)
+    if axis in (-1, len(node.shape(0)) - 1):
+        mean = _mean(node)
+        return lambda x, gain: x * torch.rsqrt(mean(x * x) + epsilon) * gain
 
     def run(x: Tensor, gain: Tensor) -> Tensor:
         over = tuple(range(axis % x.dim(), x.dim()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from edgevlm.compiler.to_torch.ops.node import Maker, OpNode, Refused, Run
@@ -11,7 +12,12 @@ __all__ = ["OPS"]
 
 
 def _never_negative(node: OpNode, position: int) -> bool:
-    """Whether an index is stored and counts from the front; it is read as a tensor all the same."""
+    """Whether an index is stored and counts from the front; it is read as a tensor all the same.
+
+    A dialect may say that no index is negative.
+    """
+    if node.dialect.index == "natural":
+        return True
     if (stored := node.peek(position)) is None:
         return False
     return bool((stored >= 0).all())
@@ -28,6 +34,8 @@ def gather(node: OpNode) -> Run:
         place = node.ints(1)[0]
         return lambda x, _: x.select(axis, place)
     plain = _never_negative(node, 1)
+    if plain and axis == 0 and len(node.shape(0)) == 2:
+        return lambda x, index: F.embedding(index, x)  # the name under which tools know it
 
     def run(x: Tensor, index: Tensor) -> Tensor:
         at = axis % x.dim()
@@ -78,6 +86,36 @@ def scatter_nd(node: OpNode) -> Run:
     return run
 
 
+def tensor_scatter(node: OpNode) -> Run:
+    """A row of a cache [B,h,C,d] put in its place; B = 1, as parts have it.
+
+    As a product with a one-hot column where the dialect has no scatter: row * keep + hot * new.
+    """
+    node.refuse(mode="linear")
+    axis, rank = node.get("axis", -2), len(node.shape(0))
+    rows, new_rows = node.shape(0)[axis], node.shape(1)[axis]
+    if not node.has(2):
+        raise Refused("it writes from the first row on; Pad does that")
+    if node.shape(2) != [1]:
+        raise Refused(f"{node.shape(2)} places to write to, and only one is taken")
+    axis %= rank
+
+    def by_index(x: Tensor, new: Tensor, place: Tensor) -> Tensor:
+        places = place if new_rows == 1 else place + torch.arange(new_rows, device=place.device)
+        return x.index_copy(axis, places, new)
+
+    def by_mask(x: Tensor, new: Tensor, place: Tensor) -> Tensor:
+        all_rows = torch.arange(rows, dtype=place.dtype).reshape([-1] + [1] * (rank - 1 - axis))
+        hot = (all_rows == place).to(x.dtype)
+        return x * (1 - hot) + new * hot
+
+    if node.dialect.cache == "index":
+        return by_index
+    if new_rows != 1:
+        raise Refused(f"{new_rows} rows are written at once, and a mask takes one")
+    return by_mask
+
+
 def one_hot(node: OpNode) -> Run:
     """An index that is out of range is nowhere."""
     depth, axis = node.ints(1)[0], node.get("axis", -1)
@@ -95,6 +133,8 @@ def one_hot(node: OpNode) -> Run:
 def top_k(node: OpNode) -> Run:
     """By a stable sort: of equal numbers ONNX takes the first, and torch.topk any."""
     count, axis, largest = node.ints(1)[0], node.get("axis", -1), bool(node.get("largest", 1))
+    if node.dialect.top_k == "topk":
+        return lambda x, _: tuple(torch.topk(x, count, axis, largest))
 
     def run(x: Tensor, _: None) -> tuple[Tensor, Tensor]:
         values, places = torch.sort(x, dim=axis, descending=largest, stable=True)
@@ -122,5 +162,6 @@ OPS: dict[str, Maker] = {
     "OneHot": one_hot,
     "ScatterElements": scatter_elements,
     "ScatterND": scatter_nd,
+    "TensorScatter": tensor_scatter,
     "TopK": top_k,
 }

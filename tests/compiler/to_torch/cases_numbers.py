@@ -103,6 +103,13 @@ CASES: dict[str, Rows] = {
                 {"d": ints(4), "v": ints(0, 1)}),
                ("int64[2,3] index", "y = OneHot<axis = -2>(index, d, v)",
                 {"d": i64(3), "v": normal(2)})],
+    "TensorScatter": [
+        ("float[1,2,5,3] x, float[1,2,1,3] n, int64[1] index",
+         "y = TensorScatter<axis = 2>(x, n, index)", {}),
+        ("float[1,2,5,3] x, float[1,2,3,3] n, int64[1] index",
+         "y = TensorScatter(x, n, index)", {}),
+        ("int8[1,2,5,3] x, int8[1,2,1,3] n, int64[1] index",
+         "y = TensorScatter(x, n, index)", {})],
     "TopK": [("float[3,5] x", "y, z = TopK(x, k)", {"k": ints(2)}),
              ("int64[9,2] x", "y, z = TopK<axis = 0>(x, k)", {"k": ints(5)}),
              ("int64[999] x", "y, z = TopK(x, k)", {"k": ints(500)}),

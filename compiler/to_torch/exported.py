@@ -1,0 +1,78 @@
+"""A part as a torch.export.ExportedProgram, its caches held as state of the program.
+
+    part -> attention written out -> caches as state -> linear layers -> torch -> ExportedProgram
+
+Inputs are those of the contract without masks and caches, in its order: decode has `cache_position`
+in their place (compiler/kv_state.py). Outputs are those without caches. The caches are buffers
+named as in the contract (key_0 [1,h,C,d], ...), which prefill and decode share by these names.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from edgevlm.compiler.attention import grouped_attention
+from edgevlm.compiler.contract import Contract, Role
+from edgevlm.compiler.kv_names import PAST, PRESENT
+from edgevlm.compiler.kv_state import decode_with_state, prefill_with_state
+from edgevlm.compiler.to_torch.dialect import Dialect
+from edgevlm.compiler.to_torch.dtypes import DTYPES
+from edgevlm.compiler.to_torch.part import TorchPart
+
+__all__ = ["PartWithState", "example_of", "exported_program", "written_for"]
+
+
+def written_for(role: Role, part: ir.Model, contract: Contract) -> ir.Model:
+    """The part as it goes to torch, in ONNX still; ONNX Runtime runs it, if it knows opset 24."""
+    part = grouped_attention(part, None)
+    if role == "prefill":
+        return prefill_with_state(part, contract)
+    return decode_with_state(part, contract) if role == "decode" else part
+
+
+class PartWithState(nn.Module):
+    """Tensors in, tensors out, in order; `present_*` of the graph stays inside, as buffers."""
+
+    def __init__(self, part: ir.Model, dialect: Dialect) -> None:
+        super().__init__()
+        self.net = TorchPart(part, dialect)
+        self.states: dict[str, str] = {}  # buffer -> the output that becomes it
+        for value in part.graph.outputs:
+            name = str(value.name)
+            if name.startswith(PRESENT):
+                own = name.removeprefix(PRESENT)
+                shape = [int(d) for d in value.shape]
+                self.register_buffer(own, torch.zeros(shape, dtype=DTYPES[value.dtype]))
+                self.states[own] = name
+        self.inputs = tuple(n for n in self.net.inputs if not n.startswith(PAST))
+        self.outputs = tuple(n for n in self.net.outputs if not n.startswith(PRESENT))
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        feeds = dict(zip(self.inputs, values, strict=True))
+        feeds |= {PAST + name: self.get_buffer(name) for name in self.states}
+        made = self.net({name: feeds[name] for name in self.net.inputs})
+        for name, output in self.states.items():
+            self.get_buffer(name).copy_(made[output])
+        return tuple(made[name] for name in self.outputs)
+
+
+def example_of(part: ir.Model, names: Sequence[str]) -> tuple[Tensor, ...]:
+    """Zeros for inputs of these names; a graph of static shapes takes no more from an example."""
+    shapes = {str(v.name): ([int(d) for d in v.shape], v.dtype) for v in part.graph.inputs}
+    return tuple(torch.zeros(shapes[n][0], dtype=DTYPES[shapes[n][1]]) for n in names)
+
+
+def exported_program(
+    role: Role, part: ir.Model, contract: Contract, dialect: Dialect
+) -> torch.export.ExportedProgram:
+    """Raises EV212 for a node that torch, or this dialect, has not; EV501 as kv_state.py."""
+    graph = written_for(role, part, contract)
+    net = PartWithState(graph, dialect).eval().requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        return torch.export.export(net, example_of(graph, net.inputs), strict=False)
