@@ -1,0 +1,123 @@
+"""All parts as one program (.pte): a method each, weights once, caches shared between methods.
+
+    vision connector embed prefill decode     as the contract has them; decode takes cache_position
+    read_caches, write_caches                 the rows that prefill and decode hold, out and in
+    get_...                                   constants of the contract, for who writes an app
+
+https://docs.pytorch.org/executorch/stable/  (lowering; multi-method programs; memory planning)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from edgevlm.compiler.contract import Contract
+from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.kv_names import PAST
+from edgevlm.compiler.to_torch.dtypes import DTYPES
+from edgevlm.compiler.to_torch.exported import exported_program
+from edgevlm.runtimes.executorch.backends import Backend
+from edgevlm.runtimes.executorch.package import quietly
+from edgevlm.runtimes.executorch.placed import placed
+from edgevlm.runtimes.executorch.program import READ, WRITE, cache_names
+
+__all__ = ["Lowered", "constants_of", "lower"]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """`data`: the file. `placed`: of every method, its ops and who runs them."""
+
+    data: bytes
+    placed: dict[str, dict[str, Any]]
+
+
+def lower(model: ExportedModel, backend: Backend) -> Lowered:
+    """Raises EV212 for an op that torch has not, EV309 where ExecuTorch or the backend refuses."""
+    contract = model.contract
+    programs: dict[str, torch.export.ExportedProgram] = {
+        role: exported_program(role, part, contract, backend.dialect)
+        for role, part in model.parts.items()
+    }
+    if {"prefill", "decode"} & set(model.parts):
+        programs |= _cache_methods(contract)
+    with quietly():
+        from executorch.exir import (
+            EdgeCompileConfig,
+            ExecutorchBackendConfig,
+            to_edge_transform_and_lower,
+        )
+        from executorch.exir.passes import MemoryPlanningPass
+
+        edge = to_edge_transform_and_lower(
+            programs,
+            partitioner={name: backend.partitioners() for name in programs},
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+            constant_methods=constants_of(contract),
+        )
+        found = {role: placed(edge.exported_program(role)) for role in model.parts}
+        program = edge.to_executorch(
+            config=ExecutorchBackendConfig(
+                extract_delegate_segments=True,
+                # without it every method has caches of its own
+                memory_planning_pass=MemoryPlanningPass(share_mutable_buffers=True),
+            )
+        )
+    return Lowered(bytes(program.buffer), found)
+
+
+def constants_of(contract: Contract) -> dict[str, int]:
+    """Methods that return a number; the names are those that apps of ExecuTorch ask for."""
+    found = {
+        "get_image_height": contract.image_height,
+        "get_image_width": contract.image_width,
+    }
+    if contract.kind == "vlm":
+        found |= {
+            "get_max_seq_len": contract.kv_capacity,
+            "get_max_context_len": contract.kv_capacity,
+            "get_vocab_size": contract.vocabulary,
+            "get_prompt_capacity": contract.prompt_capacity,
+            "get_image_tokens": contract.kept_image_tokens,
+        }
+    return found
+
+
+class _Caches(nn.Module):
+    """Buffers by the names that prefill and decode have theirs by, so that they are the same."""
+
+    def __init__(self, contract: Contract) -> None:
+        super().__init__()
+        self.names = cache_names(contract)
+        ports = {port.name: port for port in contract.inputs("decode")}
+        for name in self.names:
+            port = ports[f"{PAST}{name}"]
+            kind = DTYPES[ir.DataType[port.dtype]]
+            self.register_buffer(name, torch.zeros(port.shape, dtype=kind))
+
+
+class _Read(_Caches):
+    def forward(self) -> tuple[Tensor, ...]:
+        return tuple(self.get_buffer(name).clone() for name in self.names)
+
+
+class _Write(_Caches):
+    def forward(self, *caches: Tensor) -> Tensor:
+        for name, cache in zip(self.names, caches, strict=True):
+            self.get_buffer(name).copy_(cache)
+        return torch.ones(1)  # a method returns something
+
+
+def _cache_methods(contract: Contract) -> Mapping[str, torch.export.ExportedProgram]:
+    read, write = _Read(contract), _Write(contract)
+    example = tuple(read.get_buffer(name) for name in read.names)
+    return {
+        READ: torch.export.export(read, (), strict=False),
+        WRITE: torch.export.export(write, example, strict=False),
+    }

@@ -1,0 +1,93 @@
+"""ExecuTorch: one program a bundle, for the CPU, GPU or NPU of phones, and for micro-NPUs.
+
+    xnnpack    the CPU of any phone or board; this host runs the same kernels, so what is proved and
+               timed here is the artifact itself
+
+The parts are methods of one file: weights that prefill and decode share are in it once, and so are
+the caches, which no caller carries about.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevlm.compiler.contract import Contract
+from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.manifest import Artifact
+from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Runtime
+from edgevlm.runtimes.executorch.package import installed
+
+if TYPE_CHECKING:
+    from edgevlm.compiler.bundle import Bundle
+    from edgevlm.compiler.exported_model import ExportedModel
+    from edgevlm.devices import Device
+    from edgevlm.runtimes.executorch.program import ProgramParts
+
+__all__ = ["ExecutorchRuntime"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExecutorchRuntime(Runtime):
+    """`backend`: a name of backends.py."""
+
+    name = "executorch"
+    extra = "executorch"
+    architectures = ("aarch64", "x86_64", "arm64")
+    runs_with = ("executorch", "numpy", "pillow", "pydantic", "tokenizers")
+
+    backend: str = "xnnpack"
+
+    def aimed_at(self, device: Device, toolchain: str | None = None) -> ExecutorchRuntime:
+        """toolchain: a backend. Raises UsageFault EV308 for one that there is not."""
+        from edgevlm.runtimes.executorch.backends import find_backend
+
+        return dataclasses.replace(self, backend=find_backend(toolchain or "xnnpack").name)
+
+    @property
+    def sdk(self) -> dict[str, str]:
+        return {"backend": self.backend}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        from edgevlm.runtimes.executorch.capabilities import CAPABILITIES
+
+        return CAPABILITIES
+
+    def toolchain(self) -> dict[str, str]:
+        return installed()
+
+    def lower(self, model: ExportedModel, folder: Path) -> list[Artifact]:
+        """Raises EV303 naming part and node, EV309 with the backend's words."""
+        from edgevlm.compiler.legalise import legalise
+        from edgevlm.runtimes.executorch.backends import find_backend
+        from edgevlm.runtimes.executorch.lower import lower
+
+        legalise(model, self.name, self.capabilities)
+        lowered = lower(model, find_backend(self.backend))
+        file = f"{self.name}/model.pte"
+        (folder / self.name).mkdir()
+        (folder / file).write_bytes(lowered.data)
+        return [
+            Artifact(
+                role=role, file=file, settings={"method": role, "placed": lowered.placed[role]}
+            )
+            for role in model.parts
+        ]
+
+    def open_artifacts(
+        self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
+    ) -> ProgramParts:
+        """Raises EV302, EV304 (does not load, or has other methods)."""
+        from edgevlm.runtimes.executorch.program import ProgramParts
+
+        return ProgramParts(folder, artifacts, contract)
+
+    def check(self, bundle: Bundle) -> None:
+        """Opening it reads all of it. Raises EV304."""
+        self.open_artifacts(bundle.folder, bundle.manifest.artifacts, bundle.manifest.contract)
+
+    def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:
+        raise JobFault("EV501", "profile of executorch", "not yet", "leave out --ops")
