@@ -123,7 +123,8 @@ def compose(
     kind = model.contract.kind if model else "classifier"
     for step in (*quant_steps(flags.quant, block), *kv_steps(flags.kv)):
         # what a target runs in integers is told in the recipe, as its selectors' form is
-        other = step.name == "quantize-activations" and runtime != "ort"
+        rows = step.name == "quantize-dynamically" and find_integer_form(runtime).rows
+        other = rows or (step.name == "quantize-activations" and runtime != "ort")
         asked[step.name].append(step.options | ({"form": runtime} if other else {}))
     for step in flags.derived.steps(kind) if flags.derived else ():
         widths = {"multiple": multiple} if multiple and step.name == "narrow-encoder" else {}

@@ -14,6 +14,7 @@ from edgevlm.compiler.to_torch.dialect import GRADIENTS, Dialect
 from edgevlm.compiler.to_torch.dtypes import as_tensor
 from edgevlm.compiler.to_torch.linear import as_linears
 from edgevlm.compiler.to_torch.plan import Plan, plan
+from edgevlm.compiler.to_torch.rounded_rows import as_rounded_rows
 
 __all__ = ["Tap", "TorchPart"]
 
@@ -31,7 +32,7 @@ class TorchPart(nn.Module):
 
     def __init__(self, part: ir.Model, dialect: Dialect = GRADIENTS) -> None:
         super().__init__()
-        made = plan(as_linears(part) if dialect.linear else part, dialect)
+        made = plan(_written(part, dialect), dialect)
         _check(made)
         self.inputs = tuple(str(value.name) for value in part.graph.inputs)
         self.outputs = tuple(str(value.name) for value in part.graph.outputs)
@@ -114,6 +115,12 @@ class TorchPart(nn.Module):
 
     def _value(self, name: str, seen: Mapping[str, Tensor]) -> Tensor:
         return seen[name] if name in seen else self._stored(name)
+
+
+def _written(part: ir.Model, dialect: Dialect) -> ir.Model:
+    if dialect.quantised == "decomposed":
+        part = as_rounded_rows(part)
+    return as_linears(part) if dialect.linear else part
 
 
 def _check(made: Plan) -> None:

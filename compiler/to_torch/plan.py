@@ -130,8 +130,17 @@ def _step(node: ir.Node, stored: _Stored) -> Step | None:
 
 
 def _kept(node: ir.Node, dialect: Dialect) -> bool:
-    """Stored codes stay codes, for who multiplies with them."""
-    return dialect.quantised == "decomposed" and node.op_type == "DequantizeLinear"
+    """Stored codes stay codes for products of integers; a float one has no kernel for them."""
+    if dialect.quantised != "decomposed" or node.op_type != "DequantizeLinear":
+        return False
+    return any(_rounds(user, position) for user, position in node.outputs[0].uses())
+
+
+def _rounds(node: ir.Node, position: int) -> bool:
+    """Whether it multiplies a rounded input with these weights."""
+    maker = node.inputs[0].producer()
+    rounded = maker is not None and maker.op_type in ("DequantizeLinear", "RoundRows")
+    return position == 1 and rounded
 
 
 def _freeing(steps: list[Step], outputs: set[str]) -> list[Step]:

@@ -4,6 +4,7 @@
     w4a16:block=128    weights of 4 bits, a scale for every 128 inputs, arithmetic float
     w4a8:block=64      the same weights, int8 activations with a scale a block, found at run time
     w8a8               8-bit weights and activations, products of integers
+    8da4w              4-bit weights in blocks, 8-bit activations with a scale a row at run time
     fp8                8-bit weights and activations, floats (E4M3), for NVIDIA GPUs that have them
     mixed:avg=5bit     bits a layer as its sensitivity asks, 5 on average; 8-bit activations
     mixed:ms=20        w8a8 with the layers float that 20 ms to the first token leave room for
@@ -45,6 +46,11 @@ QUANT_SCHEMES: dict[str, tuple[Step, ...]] = {
     "w3a8": _a8(bits=3, method="gptq"),
     "dasq-w4a8": _a8(bits=4, method="dasq-gptq"),
     "dasq-w3a8": _a8(bits=3, method="dasq-gptq"),
+    "8da8w": (Step("quantize-weights"), Step("quantize-dynamically")),
+    "8da4w": (
+        Step("quantize-weights", {"bits": 4, "block": 32, "method": "gptq"}),
+        Step("quantize-dynamically"),
+    ),
     "fp8": FLOAT8,
     "mixed": _a8(bits=4, method="gptq", average_bits=5.0),
 }

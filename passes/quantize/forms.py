@@ -3,8 +3,11 @@
 A runtime names its form here; `quantize-activations` reads it. `ort`: convolutions stay float, as
 the output of an int8 one would have to be int8 too. `openvino`: attention's scores are int8, and
 its probabilities float: most are below half a step of the largest (-12 dB on a ViT-S). `tensorrt`:
-int8 attention is one kernel only where the inputs of both of its products are rounded. `fpga`: the
-residual stream is kept in 16 bits between blocks, as nothing there is float.
+int8 attention is one kernel only where the inputs of both of its products are rounded.
+`executorch`: XNNPACK's static int8 products give int8, so what comes out is rounded as well;
+products of two computed values are float. Those whose output leaves the part (logits), and those
+with blocks, take rows of int8 whose scale is found at run time. `fpga`: the residual stream is kept
+in 16 bits between blocks, as nothing there is float.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ class IntegerForm:
 
     products: tuple[str, ...]  # ops whose input is int8 where their weights are integers
     attention: Literal["float", "scores", "both"] = "float"  # which of its products are integers
+    outputs: bool = False  # a product with int8 inputs gives int8, too
+    rows: bool = False  # scales of run time are one a row, for weights with or without blocks
     residual_bits: int = 0  # of the stream between blocks; 0: float
     block: int = 32  # inputs that share a scale of four-bit weights, where a scheme has blocks
 
@@ -34,7 +39,7 @@ INTEGER_FORMS: dict[str, IntegerForm] = {
     # NVIDIA's own stack for Jetson takes int4 in groups of 128 alone (TensorRT Edge-LLM 0.11)
     "tensorrt": IntegerForm(ALL, attention="both", block=128),
     "coreml": IntegerForm(ALL),
-    "executorch": IntegerForm(ALL, attention="both"),
+    "executorch": IntegerForm(ALL, outputs=True, rows=True),
     "fpga": IntegerForm(ALL, attention="both", residual_bits=16),
 }
 

@@ -18,9 +18,11 @@ __all__ = ["KINDS", "Site", "find_sites"]
 KINDS = {
     "product": "products with {} inputs",
     "attention": "inputs of attention as {}",
+    "output": "readers of {} outputs of products",
     "residual": "readers of an int16 residual stream",
 }
 
+MOVES = frozenset({"Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 #: of queries from which int8 scores cost less than rounding all keys; a decode step has fewer
 ROWS = 16
 
@@ -47,6 +49,12 @@ def find_sites(
     found: dict[ir.Value, Site] = {}
     for node in clone.graph:
         for value, position in _products(node, form, number):
+            if form.outputs:
+                made = _made(node)
+                if _leaves(made):  # logits and the like keep their bits
+                    continue
+                for use in made.uses():
+                    _join(found, made, use, "output")
             _join(found, value, (node, position), "product")
         if _in_attention(node, form):
             for position, value in enumerate(node.inputs):
@@ -65,9 +73,9 @@ def _join(
     if value.dtype != ir.DataType.FLOAT or is_rounded(value):
         return
     known = found.get(value)
-    found[value] = Site(
-        value, (*(known.users if known else ()), use), 8, known.kind if known else kind
-    )
+    users = known.users if known else ()
+    if use not in users:
+        found[value] = Site(value, (*users, use), 8, known.kind if known else kind)
 
 
 def _products(node: ir.Node, form: IntegerForm, number: Number) -> list[tuple[ir.Value, int]]:
@@ -77,6 +85,25 @@ def _products(node: ir.Node, form: IntegerForm, number: Number) -> list[tuple[ir
         return []
     whole_rows = len(maker.inputs[1].shape) < 2
     return [(node.inputs[0], 0)] if whole_rows else []
+
+
+def _made(node: ir.Node) -> ir.Value:
+    """What a product gives, its bias added."""
+    value = node.outputs[0]
+    users = list(value.uses())
+    if len(users) != 1 or value.is_graph_output() or users[0][0].op_type != "Add":
+        return value
+    add, position = users[0]
+    bias = add.inputs[1 - position]
+    vector = bias is not None and bias.is_initializer() and len(bias.shape) == 1
+    return add.outputs[0] if vector else value
+
+
+def _leaves(value: ir.Value) -> bool:
+    """Whether all that becomes of it is that the part returns it."""
+    moved = all(node.op_type in MOVES and i == 0 and _leaves(node.outputs[0])
+                for node, i in value.uses())  # fmt: skip
+    return moved and (bool(value.uses()) or value.is_graph_output())
 
 
 def _attention_as(form: IntegerForm, part: ir.Model) -> ir.Model:

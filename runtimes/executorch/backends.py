@@ -10,25 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.to_torch.dialect import Dialect
 
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
 __all__ = ["BACKENDS", "Backend", "find_backend"]
 
 
-def _xnnpack() -> list[Any]:
-    from executorch.backends.xnnpack.partition.config.xnnpack_config import ConfigPrecisionType
+def _xnnpack(program: ExportedProgram) -> list[Any]:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
-    # products with scales of run time first, one by one; then whatever else there is, as large
-    # pieces as can be
-    dynamic = ConfigPrecisionType.DYNAMIC_QUANT
-    return [XnnpackPartitioner(config_precisions=dynamic, per_op_mode=True), XnnpackPartitioner()]
+    return [XnnpackPartitioner()]
 
 
-def _vulkan() -> list[Any]:
+def _vulkan(program: ExportedProgram) -> list[Any]:
     from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 
     return [VulkanPartitioner()]
@@ -38,7 +37,7 @@ def _vulkan() -> list[Any]:
 class Backend:
     name: str
     dialect: Dialect
-    partitioners: Callable[[], list[Any]]
+    partitioners: Callable[[ExportedProgram], list[Any]]
     runs_here: bool = False
 
 

@@ -57,7 +57,7 @@ def lower(model: ExportedModel, backend: Backend) -> Lowered:
 
         edge = to_edge_transform_and_lower(
             programs,
-            partitioner={name: backend.partitioners() for name in programs},
+            partitioner={name: backend.partitioners(each) for name, each in programs.items()},
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
             constant_methods=constants_of(contract),
         )

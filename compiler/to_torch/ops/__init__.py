@@ -26,7 +26,7 @@ from edgevlm.compiler.to_torch.ops.node import Maker
 
 __all__ = ["OPS", "OWN"]
 
-OWN = product.OWN
+OWN: dict[str, Maker] = {**product.OWN, **quantised.OWN}
 OPS: dict[str, Maker] = {
     **elementwise.OPS,
     **layout.OPS,

@@ -16,7 +16,7 @@ from torch import Tensor
 from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.ops.node import Maker, OpNode, Refused, Run
 
-__all__ = ["OPS"]
+__all__ = ["OPS", "OWN"]
 
 RANGES = {
     ir.DataType.INT4: (-8, 7),
@@ -37,13 +37,16 @@ def _spread(scale: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
 
 
 def quantize(node: OpNode) -> Run:
-    decomposed = node.dialect.quantised == "decomposed"
-    return quantize_decomposed(node) if decomposed else quantize_spelled(node)
+    return quantize_decomposed(node) if _by_name(node) else quantize_spelled(node)
 
 
 def dequantize(node: OpNode) -> Run:
-    decomposed = node.dialect.quantised == "decomposed"
-    return dequantize_decomposed(node) if decomposed else dequantize_spelled(node)
+    return dequantize_decomposed(node) if _by_name(node) else dequantize_spelled(node)
+
+
+def _by_name(node: OpNode) -> bool:
+    """A scale that is computed (of rows that were looked up) no tool has an op for."""
+    return node.dialect.quantised == "decomposed" and node.peek(1) is not None
 
 
 def quantize_spelled(node: OpNode) -> Run:
@@ -110,6 +113,20 @@ def dequantize_decomposed(node: OpNode) -> Run:
     return lambda x, _: affine_ops().dequantize_affine(x, blocks, scale, none, dtype, low, high)
 
 
+def round_rows(node: OpNode) -> Run:
+    """Ours (rounded_rows.py): x [..,K], each row by its own range, as torchao writes it."""
+    block, limits = [1] * (len(node.shape(0)) - 1) + [node.shape(0)[-1]], (torch.int8, -128, 127)
+
+    def run(x: Tensor) -> Tensor:
+        ops = affine_ops()
+        chosen = (*limits, None, None, torch.int8)
+        scale, zero = ops.choose_qparams_affine(x, "ASYMMETRIC", block, *chosen)
+        codes = ops.quantize_affine(x, block, scale, zero, *limits)
+        return ops.dequantize_affine(codes, block, scale, zero, *limits)
+
+    return run
+
+
 def decomposed_ops() -> Any:
     """The ops of torch's own quantised graphs, which are there once this is imported."""
     from torch.ao.quantization.fx import _decomposed  # noqa: F401
@@ -142,3 +159,5 @@ OPS: dict[str, Maker] = {
     "DynamicQuantizeLinear": quantize_dynamically,
     "QuantizeLinear": quantize,
 }
+#: ops that are ours and no part's: rounded_rows.py writes them
+OWN: dict[str, Maker] = {"RoundRows": round_rows}
