@@ -18,7 +18,7 @@ import numpy as np
 
 __all__ = ["MIL_TYPES", "MilType", "TensorType", "Unreadable", "tensor_type"]
 
-MOST_ELEMENTS = 2**31  # of one tensor
+MOST_ELEMENTS = 2**30  # of one tensor; an embedding of 256,000 words is one of the largest
 MOST_RANK = 16
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from torch import Tensor
 
-from edgevlm.runtimes.coreml.mil_types import MOST_ELEMENTS
-
 __all__ = ["Bools", "Floats", "Handler", "Ints", "Refused", "Tensors", "inside", "room"]
+
+MOST_MADE = 2**28  # elements of a tensor that an op makes of sizes
 
 Handler = Callable[..., Any]
 Ints = tuple[int, ...]
@@ -38,7 +38,7 @@ def room(sizes: Sequence[int]) -> tuple[int, ...]:
     total = 1
     for size in sizes:
         total *= size
-        if size < 0 or total > MOST_ELEMENTS:
+        if size < 0 or total > MOST_MADE:
             raise Refused(f"a tensor of {list(sizes)}")
     return tuple(sizes)
 

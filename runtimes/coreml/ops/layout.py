@@ -95,6 +95,14 @@ def pad(x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0)
     return x
 
 
+def crop(x: Tensor, crop_height: Ints, crop_width: Ints) -> Tensor:
+    """[n, c, h, w] without so many rows at its top and bottom, and columns at its sides."""
+    (top, bottom), (left, right) = crop_height, crop_width
+    if x.dim() != 4 or min(*crop_height, *crop_width) < 0:
+        raise Refused(f"{crop_height} and {crop_width} of {list(x.shape)}")
+    return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
+
+
 def _mirrored(size: int, before: int, after: int, mode: str) -> Tensor:
     """Places along an axis, edges reflected or repeated."""
     if mode == "reflect" and max(before, after) >= size:
@@ -145,6 +153,7 @@ def sliding_windows(x: Tensor, axis: int, size: int, stride: int = 1) -> Tensor:
 OPS: dict[str, Handler] = {
     "band_part": band_part,
     "concat": concat,
+    "crop": crop,
     "depth_to_space": depth_to_space,
     "expand_dims": expand_dims,
     "flatten2d": flatten2d,

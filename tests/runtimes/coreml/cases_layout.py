@@ -112,6 +112,8 @@ CASES: dict[str, Rows] = {
                 moved("reverse", lambda x: x[::-1, ::-1, ::-1])],
     "pad": [padded("constant", [1, 2, 0, 3], 0.5), padded("constant", [1, 0, 0, 1, 2, 0]),
             padded("reflect", [1, 2, 3, 2]), padded("replicate", [2, 1, 1, 3])],
+    "crop": [moved("crop", lambda x: x[:, :, 1:2, 0:4], PICTURE, crop_height=[1, 2],
+                   crop_width=[0, 2])],
     "band_part": [moved("band_part", lambda x: np.triu(np.tril(x, 2), -1), lower=1, upper=2),
                   moved("band_part", np.triu, lower=0, upper=-1)],
     "depth_to_space": [moved("depth_to_space", depth_to_space, PICTURE, block_size=2)],
