@@ -18,6 +18,8 @@ class Dialect:
     linear: bool = False
     #: Q/DQ as arithmetic, or as ops of quantized_decomposed and torchao that tools know for it
     quantised: Literal["spelled", "decomposed"] = "spelled"
+    #: stored codes stay codes for products with rounded inputs, or wherever they are; else floats
+    codes: Literal["integer", "all"] = "integer"
     #: TensorScatter: rows put in place (index_copy), or added as one-hot products (no scatter)
     cache: Literal["index", "mask"] = "index"
     #: of rows that may look at nothing: zeros, as ONNX has it, or whatever comes of it

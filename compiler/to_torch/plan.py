@@ -133,6 +133,8 @@ def _kept(node: ir.Node, dialect: Dialect) -> bool:
     """Stored codes stay codes for products of integers; a float one has no kernel for them."""
     if dialect.quantised != "decomposed" or node.op_type != "DequantizeLinear":
         return False
+    if dialect.codes == "all":
+        return True
     return any(_rounds(user, position) for user, position in node.outputs[0].uses())
 
 

@@ -1,0 +1,21 @@
+"""Core ML: packages for the Neural Engine of iPhones and Macs, executed and judged without either.
+
+    package.py         coremltools, found and imported quietly
+    mlpackage.py       a .mlpackage folder, checked before anything is believed
+    mil_types.py       types of MIL, and how their values are held here
+    mil_functions.py   the program in it: functions, ops, what they take and give
+    blob_file.py       weights/weight.bin, read by byte
+    constants.py       constants of the program as tensors
+    ops/               the table of what every op computes, a file for each family
+    arguments.py       how the arguments of an op reach its handler
+    mil_plan.py        a function as a list of calls
+    stored.py          results checked and rounded to their types
+    mil_state.py       states (the KV cache), shared by functions
+    mil_evaluator.py   MilProgram: runs what was emitted, on any machine
+    lint.py            ops that likely leave the Neural Engine, predicted
+    compute_plan.py    where a Mac says that ops run      } drivers for a Mac that is somewhere
+    benchmark.py       how long it takes there            } else, and parsers of what it says
+    xctrace.py         tables of Instruments              }
+
+Nothing of Core ML runs outside macOS and iOS: `predict` of coremltools is not there on Linux.
+"""

@@ -1,0 +1,203 @@
+"""A function as a list of calls: handlers bound, constants decoded, weights unpacked.
+
+Everything that can be refused before numbers come is refused here, so that a program that this
+evaluator does not know fails when it is opened and not in the middle of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from edgevlm.compiler.errors import JobFault
+from edgevlm.runtimes.coreml.arguments import CONVERT, Computed, Convert, mixed, parameters
+from edgevlm.runtimes.coreml.constants import Constants
+from edgevlm.runtimes.coreml.mil_functions import Function, Op
+from edgevlm.runtimes.coreml.mil_types import TensorType, Unreadable
+from edgevlm.runtimes.coreml.mlpackage import broken
+from edgevlm.runtimes.coreml.ops import OPS
+from edgevlm.runtimes.coreml.ops.forms import Handler, Refused
+from edgevlm.runtimes.coreml.stored import Rounding, stored
+
+__all__ = ["Plan", "Planner", "Step", "compute"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """fixed: parameters that are known. reads: parameter -> (names, how they are handed over)."""
+
+    op: Op
+    run: Handler
+    fixed: Mapping[str, Any]
+    reads: Mapping[str, tuple[tuple[str, ...], Convert]]
+    done_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """constants: what outputs or steps read by name and no step gives."""
+
+    function: Function
+    steps: tuple[Step, ...]
+    constants: Mapping[str, Tensor]
+
+
+class Planner:
+    """Plans of one package, which share what is decoded."""
+
+    def __init__(self, folder: Path, constants: Constants, rounding: Rounding) -> None:
+        self._folder, self._constants, self._rounding = folder, constants, rounding
+        self._unpacked: dict[tuple, tuple[Any, tuple[Tensor, ...]]] = {}
+
+    def plan(self, function: Function) -> Plan:
+        """Raises EV303 for an op or a form that is not known, EV304 for what is no program."""
+        known: dict[str, Any] = {}
+        for name, value in function.constants.items():
+            try:
+                known[name] = self._constants.tensor(value)
+            except Unreadable as error:
+                raise broken(self._folder, f"{function.name}: constant {name}: {error}") from error
+        computed = set(function.inputs)
+        steps = []
+        for op in function.ops:
+            step = self._step(function, op, known, computed)
+            for name, _ in op.gives:
+                if name in known or name in computed or name in function.states:
+                    raise broken(self._folder, f"{function.name}: {name!r:.100} is given twice")
+            if op.type.startswith("constexpr_"):
+                if step.reads:
+                    raise _refused(function, op, "an input that is computed")
+                values = self._unpack(function, step)
+                known.update(zip((name for name, _ in op.gives), values, strict=True))
+            else:
+                steps.append(step)
+                computed.update(name for name, _ in op.gives)
+        tensors = {name: value for name, value in known.items() if isinstance(value, Tensor)}
+        return Plan(function, _freeing(steps, function), tensors)
+
+    def _step(
+        self, function: Function, op: Op, known: Mapping[str, Any], computed: set[str]
+    ) -> Step:
+        if op.type not in OPS or op.blocks:
+            raise _refused(function, op, "the op" if not op.blocks else "ops with blocks of ops")
+        run = OPS[op.type]
+        wanted = parameters(run)
+        fixed: dict[str, Any] = {"ios": function.ios} if "ios" in wanted else {}
+        reads = {}
+        for name, arguments in op.takes.items():
+            if name not in wanted or name == "ios":
+                raise _refused(function, op, f"an input {name!r:.60}, which it does not know")
+            sources = [self._source(function, op, a, known, computed) for a in arguments]
+            convert = CONVERT[wanted[name].kind]
+            if any(isinstance(source, Computed) for source in sources):
+                if not all(isinstance(source, Computed) for source in sources):
+                    convert = mixed(sources, convert)
+                reads[name] = tuple(s for s in sources if isinstance(s, Computed)), convert
+            else:
+                fixed[name] = _handed(function, op, name, sources, convert)
+        for name, parameter in wanted.items():
+            if parameter.needed and name not in fixed and name not in reads:
+                raise _refused(function, op, f"no input {name!r}")
+        if op.type == "write_state":
+            to, what = (_type_of(function, op.takes[name][0]) for name in ("input", "data"))
+            if to != what:
+                raise _refused(function, op, f"{what} written into a state {to}")
+        return Step(op, run, fixed, reads)
+
+    def _source(
+        self, function: Function, op: Op, argument: Any, known: Mapping, computed: set[str]
+    ) -> Any:
+        """A constant, or the name of what is computed."""
+        if not isinstance(argument, str):
+            try:
+                return self._constants.tensor(argument)
+            except Unreadable as error:
+                raise _refused(function, op, f"a constant in place: {error}") from error
+        if argument in computed or argument in function.states:
+            return Computed(argument)
+        if argument in known:
+            return known[argument]
+        raise broken(self._folder, f"{function.name}: {op.name} reads {argument!r:.100}, "
+                     "which nothing before it gives")  # fmt: skip
+
+    def _unpack(self, function: Function, step: Step) -> tuple[Tensor, ...]:
+        """Once for all functions that have the same stored tensors."""
+        read = ((name, _identity(value)) for name, value in sorted(step.fixed.items()))
+        key = (step.op.type, tuple(type_ for _, type_ in step.op.gives), *read)
+        if key not in self._unpacked:
+            values = compute(function, step, {}, self._rounding)
+            self._unpacked[key] = step.fixed, values  # what the key is made of stays alive
+        return self._unpacked[key][1]
+
+
+def compute(
+    function: Function, step: Step, values: Mapping[str, Any], rounding: Rounding
+) -> tuple[Tensor, ...]:
+    """One op: its outputs as they are stored. Raises EV303, EV307."""
+    try:
+        given = dict(step.fixed)
+        for parameter, (names, convert) in step.reads.items():
+            given[parameter] = convert([values[name] for name in names])
+        made = step.run(**given)
+        outputs = made if isinstance(made, tuple) else (made,)
+        if len(outputs) != len(step.op.gives):
+            raise Refused(f"{len(step.op.gives)} outputs, where it gives {len(outputs)}")
+        return tuple(
+            stored(output, type_, rounding)
+            for output, (_, type_) in zip(outputs, step.op.gives, strict=True)
+        )
+    except Refused as error:
+        raise _refused(function, step.op, str(error)) from error
+    except (ArithmeticError, IndexError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise _failed(function, step.op, error) from error
+
+
+def _refused(function: Function, op: Op, why: str) -> JobFault:
+    """EV303: our evaluator does not compute this."""
+    return JobFault(
+        "EV303",
+        f"op {op.type} ({op.name} in function {function.name}) cannot be evaluated here",
+        f"not supported: {why}",
+        "compile for another target (--target cpu), or report the op with this message",
+    )
+
+
+def _failed(function: Function, op: Op, error: Exception) -> JobFault:
+    """EV307: it was computed, and went wrong."""
+    return JobFault(
+        "EV307",
+        f"op {op.type} ({op.name} in function {function.name}) failed",
+        f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
+        "compile it again; `edgevlm verify BUNDLE` names files that were changed",
+    )
+
+
+def _handed(function: Function, op: Op, name: str, sources: list[Any], convert: Convert) -> Any:
+    try:
+        return convert(sources)
+    except (Refused, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise _refused(function, op, f"input {name!r}: {error}") from error
+
+
+def _type_of(function: Function, argument: Any) -> TensorType | None:
+    return function.types.get(argument) if isinstance(argument, str) else None
+
+
+def _identity(value: Any) -> Any:
+    return id(value) if isinstance(value, Tensor) else value
+
+
+def _freeing(steps: list[Step], function: Function) -> tuple[Step, ...]:
+    """With the names that nobody reads after a step, so that what they held can go."""
+    kept = set(function.outputs) | set(function.states)
+    found = []
+    for step in reversed(steps):
+        touched = {n for names, _ in step.reads.values() for n in names}
+        touched |= {name for name, _ in step.op.gives}
+        found.append(Step(step.op, step.run, step.fixed, step.reads, tuple(touched - kept)))
+        kept |= touched
+    return tuple(reversed(found))

@@ -1,0 +1,60 @@
+"""The package `coremltools`: found, new enough, imported without its noise; or told to be missing.
+
+It says half a screen to stderr while it is imported (versions of scikit-learn and torch that it was
+not tested with; its macOS library, which no other system has; torchao's libraries, for want of a
+GPU). None of it is about the user's model.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+
+from edgevlm.compiler.errors import JobFault
+
+__all__ = ["coremltools", "installed"]
+
+#: the first with iOS 26 and the blockwise compression ops as inputs; converted and read here
+OLDEST = "9.0"
+
+
+@functools.cache
+def coremltools() -> ModuleType:
+    """The package of this process. Raises EV302."""
+    installed()
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import coremltools
+    except ImportError as error:
+        raise _missing(f"it cannot be imported: {error}") from error
+    finally:
+        logging.disable(before)
+    return coremltools
+
+
+def installed() -> str:
+    """Its version. Raises EV302."""
+    from packaging.version import Version
+
+    try:
+        found = version("coremltools")
+    except PackageNotFoundError as error:
+        raise _missing("it is not installed; it makes and reads .mlpackage folders") from error
+    if Version(found) < Version(OLDEST):
+        raise _missing(f"{found} is installed, which does not know the ops of iOS 18 and later")
+    return found
+
+
+def _missing(why: str) -> JobFault:
+    return JobFault(
+        "EV302",
+        f"runtime coreml lacks the package coremltools>={OLDEST}",
+        why,
+        "pip install 'edgevlm[coreml]', or --target cpu, which needs nothing more",
+    )
