@@ -43,6 +43,10 @@ def prefill_with_state(part: ir.Model, contract: Contract) -> ir.Model:
         if short:
             zero = build.const(0, port.dtype.numpy())
             held = build("Pad", port, build.const([0, short]), zero, build.const([ROWS]))
+            # where the rows are made: behind all else it would be done while they all wait
+            made = held.producer()
+            part.graph.remove(made)
+            part.graph.insert_after(port.producer(), made)
         _returned(build, port, held, PRESENT + name)
     build.finish()
     return part
