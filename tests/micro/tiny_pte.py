@@ -3,6 +3,7 @@
     lower("fp32")    float                       lower("int8-static")   quantised by PT2E
     lower("int8-dynamic")                        lower("int4-block")    8da4w of torchao
     lower("portable")    no delegate             lower("two")           two methods of two shapes
+    lower("pair")        two linears beside each other, one far larger, quantised by PT2E
 
 `python -m micro.tiny_pte FOLDER`, from tests/ and with executorch 1.5.1 there, records what
 tests/runtimes/executorch/profilers/recorded has.
@@ -58,7 +59,7 @@ def _programs(kind: str) -> tuple[dict[str, Any], dict[str, tuple]]:
     from torch.fx.traceback import preserve_node_meta
 
     torch.manual_seed(0)
-    block = _block().eval().requires_grad_(False)
+    block = (_pair() if kind == "pair" else _block()).eval().requires_grad_(False)
     inputs = {"forward": (torch.randn(1, TOKENS, WIDTH),)}
     if kind == "two":
         inputs = {"prefill": inputs["forward"], "decode": (torch.randn(1, 1, WIDTH),)}
@@ -66,7 +67,7 @@ def _programs(kind: str) -> tuple[dict[str, Any], dict[str, tuple]]:
         block = _in_int4(block)
     with preserve_node_meta():
         programs = {method: export(block, given) for method, given in inputs.items()}
-    if kind.startswith("int8"):
+    if kind.startswith("int8") or kind == "pair":
         programs = {m: _in_int8(p, inputs[m], kind == "int8-dynamic") for m, p in programs.items()}
     return programs, inputs
 
@@ -101,6 +102,27 @@ def _block() -> Any:
             return named("down", self.down, h) + x
 
     return Block()
+
+
+def _pair() -> Any:
+    import torch
+    from torch import nn
+    from torch.fx.traceback import annotate
+
+    from edgevlm.runtimes.executorch.nodes import NODE_KEY
+
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.small, self.large = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 256 * WIDTH)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            with annotate({NODE_KEY: "/small"}):
+                small = self.small(x)
+            with annotate({NODE_KEY: "/large"}):
+                return small, self.large(x)
+
+    return Pair()
 
 
 def _in_int8(program: Any, inputs: tuple, dynamic: bool) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevlm.compiler.errors import JobFault
@@ -22,6 +22,7 @@ NODES = st.dictionaries(
 )
 
 
+@settings(max_examples=30)
 @given(NODES)
 def test_there_and_back(tmp_path_factory, nodes):
     path = tmp_path_factory.getbasetemp() / "nodes.json"
