@@ -23,7 +23,7 @@ __all__ = ["Block", "Event", "parse_etdump", "read_etdump"]
 
 IDENTIFIER = b"ED00"
 MOST_BYTES = 256 * 2**20
-MOST_EVENTS = 2_000_000
+MOST_EVENTS = 1_000_000
 # fields of the tables, by their place in the schema
 RUN_DATA, RUN_NAME, RUN_EVENTS, PROFILE = 1, 0, 3, 0
 NAME, CHAIN, INSTRUCTION, ID_INT, ID_TEXT, START, END = 0, 1, 2, 3, 4, 6, 7

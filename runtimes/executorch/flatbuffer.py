@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 __all__ = ["BadFlatbuffer", "Table", "root"]
 
-MOST_TEXT = 4096  # bytes of a name
+MOST_TEXT, MOST_FIELDS = 1024, 256  # bytes of a name; fields of a table
 
 
 class BadFlatbuffer(ValueError):
@@ -31,8 +31,8 @@ class Table:
         self._data, self._at = data, at
         vtable = at - _read(data, "<i", at)
         size = _read(data, "<H", vtable)
-        if size < 4 or vtable + size > len(data):
-            raise BadFlatbuffer(f"the vtable at {vtable} is cut off")
+        if not 4 <= size <= 4 + 2 * MOST_FIELDS or vtable + size > len(data):
+            raise BadFlatbuffer(f"the vtable at {vtable} has {size} bytes, or is cut off")
         self._fields = struct.unpack_from(f"<{(size - 4) // 2}H", data, vtable + 4)
 
     def number(self, field: int, kind: str, default: int = 0) -> int:

@@ -34,6 +34,7 @@ __all__ = ["rows_of"]
 NS_A_MS = 1e6
 AGAIN = "profile one method at a time, with more runs"
 PARTS = ("operator", "delegate", "inside")
+QNN = "QnnBackend"
 UNNAMED = "delegate"  # where no program says whose call it is
 
 Key = tuple[At, str, str]  # where, kind of event, name
@@ -63,7 +64,7 @@ def rows_of(
     skip: first runs of each method that are not counted. Raises JobFault EV360 where none is left.
     """
     whole = [block for block in blocks if any(e.kind == "execute" for e in block.events)]
-    ends = [block for block in blocks if any(e.kind in PARTS for e in block.events)]
+    cut = [b for b in blocks if b not in whole and any(e.kind in PARTS for e in b.events)]
     found = by_method(whole, program, method)
     kept = {name: runs[skip:] for name, runs in found.runs.items() if runs[skip:]}
     if not kept:
@@ -73,7 +74,7 @@ def rows_of(
         for name, runs in kept.items()
     ]
     loads = [e.ticks / NS_A_MS for b in blocks for e in b.events if e.kind == "load"]
-    return EtProfile(tuple(made), tuple(loads), len(ends) - len(whole), found.untold)
+    return EtProfile(tuple(made), tuple(loads), len(cut), found.untold)
 
 
 def _why(found: Sorted, skip: int) -> str:
@@ -89,7 +90,7 @@ def _profile(
     made: Mapping[At, Instruction],
     nodes: Mapping[int, tuple[Node, ...]],
 ) -> MethodProfile:
-    found = _tallies(runs)
+    found = _tallies(runs, made)
     _tell_nodes(found, nodes)
     rows = tuple(_row(name, key, tally, made) for key, tally in found.items())
     ends = (next(e for e in run.events if e.kind == "execute") for run in runs)
@@ -106,7 +107,7 @@ def _profile(
     )
 
 
-def _tallies(runs: Sequence[Block]) -> dict[Key, Tally]:
+def _tallies(runs: Sequence[Block], made: Mapping[At, Instruction]) -> dict[Key, Tally]:
     """In the order in which they are first seen; an op's time is that of its OPERATOR_CALL."""
     names = {e.at: e.name for run in runs for e in run.events if e.kind == "kernel"}
     found: dict[Key, Tally] = {}
@@ -116,19 +117,24 @@ def _tallies(runs: Sequence[Block]) -> dict[Key, Tally]:
                 continue
             named = names.get(event.at, event.name) if event.kind == "operator" else event.name
             key = (event.at, event.kind, named.removeprefix(KERNEL))
-            value, unit, kind = _measured(event)
+            value, unit, kind = _measured(event, made.get(event.at))
             tally = found.setdefault(key, Tally(unit, kind, [0.0] * len(runs)))
             tally.values[place] += value
             tally.calls += 1
     return found
 
 
-def _measured(event: Event) -> tuple[float, Unit, str]:
-    """A delegate that hands over a number writes it as a span from 0 (QnnProfiler.cpp)."""
-    if event.inside and event.start == 0:
-        value, unit, part = measure_of(event.name, event.end)
-        return value, unit, "inside" if part else "figure"
-    return event.ticks / NS_A_MS, "ms", event.kind
+def _measured(event: Event, calling: Instruction | None) -> tuple[float, Unit, str]:
+    """A delegate that hands over a number writes it as a span from 0 (QnnProfiler.cpp).
+
+    What such numbers of other delegates are (events of a performance monitor, say), nobody knows.
+    """
+    if not event.inside or event.start:
+        return event.ticks / NS_A_MS, "ms", event.kind
+    if calling is not None and calling.calls != QNN:
+        return event.end, "count", "figure"
+    value, unit, part = measure_of(event.name, event.end)
+    return value, unit, "inside" if part else "figure"
 
 
 def _row(method: str, key: Key, tally: Tally, made: Mapping[At, Instruction]) -> Row:

@@ -10,6 +10,7 @@ that select or stop by what they see.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,9 @@ MODEL, DATA, RUNNER, DUMP, OUT, LIST = (
     "outputs",
     "input_list.txt",
 )
+
+
+LIBRARY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 @dataclass(frozen=True)
@@ -146,5 +150,13 @@ def _items(asked: Asked, local: Path | None) -> dict[str, Item]:
         paths[DATA] = asked.data
     if local is not None:
         paths[RUNNER] = local
-    paths |= {library.name: library for library in asked.libraries}
+    for library in asked.libraries:
+        if not LIBRARY.fullmatch(library.name) or library.name in paths:
+            raise UsageFault(
+                "EV361",
+                f"the library {library.name[:100]!r} beside the runner",
+                "a file of that name cannot be taken along",
+                "give it the name that the runner asks for: libx.so",
+            )
+        paths[library.name] = library
     return {name: item_of(path) for name, path in paths.items()}

@@ -157,6 +157,23 @@ def test_a_delegate_that_counts_cycles():
     assert {r.backend for r in found.values()} == {"QnnBackend"}
 
 
+def test_numbers_of_another_delegate_are_no_times():
+    """Such as the performance monitor of an Ethos-U."""
+    program = {"f": {(0, 0): Instruction("delegate", "EthosUBackend")}}
+    events = [
+        inside("ETHOSU_PMU_CYCLE", 0, 0, 999),
+        span("DELEGATE_CALL", 0, 1, MS),
+        whole(1, MS),
+    ]
+    row = rows(events, program=program).methods[0].rows[0]
+    assert (row.kind, row.unit, row.spread.mean) == ("figure", "count", 999)
+
+
+def test_a_method_that_calls_nothing_is_a_run_as_well():
+    found = rows([whole(0, MS)], run(1, 2, 4), run(1, 2, 4)[:-1])
+    assert [m.runs for m in found.methods] == [1, 1] and found.broken == 1
+
+
 def test_nodes_of_ops_and_of_kernels():
     nodes = {"forward": {0: (Node("add", "/a"), Node("add", "/a")), 1: (Node("gelu", "/g"),)}}
     found = rows(run(1, 2, 4), program={"forward": XNNPACK}, nodes=nodes)

@@ -142,6 +142,19 @@ def test_one_without_the_tracer(here, device, asked, stand_in):
     assert here.left() == []
 
 
+def test_a_library_goes_along(device, asked, stand_in, tmp_path):
+    library = tmp_path / "libc++_shared.so"
+    library.write_text("library")
+    body = '[ -f "${{LD_LIBRARY_PATH%%%%:*}}/libc++_shared.so" ] || exit 4\n' + HAND_OVER
+    timed = profile_there(
+        device, asked(runner=stand_in(body.replace("%%", "%")), libraries=[library])
+    )
+    assert timed.profile.methods[0].runs == 2
+    odd = library.rename(tmp_path / "two words.so")
+    with pytest.raises(UsageFault, match=r"EV361 the library 'two words\.so'"):
+        profile_there(device, asked(runner=stand_in(), libraries=[odd]))
+
+
 def test_what_is_asked_wrongly(device, asked, recorded):
     with pytest.raises(UsageFault, match="EV410"):
         profile_there(device, asked(runs=0))
