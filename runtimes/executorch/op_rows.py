@@ -63,8 +63,13 @@ def rows_of(
 
     skip: first runs of each method that are not counted. Raises JobFault EV360 where none is left.
     """
-    whole = [block for block in blocks if any(e.kind == "execute" for e in block.events)]
-    cut = [b for b in blocks if b not in whole and any(e.kind in PARTS for e in b.events)]
+    whole, cut = [], []
+    for block in blocks:
+        kinds = {event.kind for event in block.events}
+        if "execute" in kinds:
+            whole.append(block)
+        elif kinds & set(PARTS):
+            cut.append(block)
     found = by_method(whole, program, method)
     kept = {name: runs[skip:] for name, runs in found.runs.items() if runs[skip:]}
     if not kept:
