@@ -1,1 +1,1 @@
-"""ExecuTorch: one program (.pte) for phones and small NPUs, run on this host where it can be."""
+"""ExecuTorch: a .pte for phones and boards, and what its profilers say of it."""

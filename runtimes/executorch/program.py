@@ -1,115 +1,92 @@
-"""A program (.pte) opened on this host: its methods as parts, its caches as state.
+"""What the instructions of a .pte are: by method, the kernel or the delegate that each one calls.
 
-The runtime of the wheel has XNNPACK's kernels, those that phones run. Weights are mapped from the
-file. https://docs.pytorch.org/executorch/stable/runtime-python-api-reference.html
+An ETDump says which instruction took how long and not whose: the program says that. Nothing of it
+is run here, and no package of ExecuTorch is needed. Schema: schema/program.fbs of executorch 1.5.1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import numpy as np
-
-from edgevlm.compiler.artifact_checks import unusable
-from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.held_state import StateParts
-from edgevlm.compiler.kv_names import CACHE_POSITION, PAST
-from edgevlm.compiler.manifest import Artifact
-from edgevlm.compiler.ports import Port
-from edgevlm.runtimes.executorch.package import installed, quietly
+from edgevlm.runtimes.executorch.flatbuffer import BadFlatbuffer, Table, root
 
-__all__ = ["READ", "WRITE", "ProgramParts", "cache_names", "method_ports"]
+__all__ = ["Instruction", "Methods", "read_program"]
 
-READ, WRITE = "read_caches", "write_caches"
-#: larger files are not opened
-MOST_BYTES = 16 * 2**30
-
-
-def cache_names(contract: Contract) -> list[str]:
-    """key_0, value_0, key_1, ...: the order in which both methods have them."""
-    return [f"{kind}_{layer}" for layer in range(contract.layers) for kind in ("key", "value")]
+IDENTIFIER = b"ET12"
+#: the graph is in front; constants and delegates' data lie in segments behind it
+MOST_GRAPH = 256 * 2**20  # bytes
+MOST_INSTRUCTIONS = 1_000_000
+#: of program.fbs, in its order
+KINDS = ("none", "kernel", "delegate", "move", "jump", "free")
+# fields of the tables, by their place in the schema
+PLANS, PLAN_NAME, PLAN_CHAINS, PLAN_OPS, PLAN_DELEGATES = 1, 0, 5, 6, 7
+CHAIN_INSTRUCTIONS, OP_NAME, OP_OVERLOAD, DELEGATE_ID = 2, 0, 1, 0
 
 
-def method_ports(contract: Contract, role: Role) -> tuple[list[Port], list[Port]]:
-    """Inputs and outputs of a method: the contract's, but for what is state."""
-    masks = set(contract.masks.values()) if role == "decode" else set()
-    ins = [p for p in contract.inputs(role) if not p.name.startswith(PAST) and p.name not in masks]
-    if role == "decode":
-        ins.append(Port(name=CACHE_POSITION, dtype="INT64", shape=(1,), axes=(None,)))
-    outs = [p for p in contract.outputs(role) if not p.name.startswith(("key_", "value_"))]
-    return ins, outs
+@dataclass(frozen=True)
+class Instruction:
+    """`calls`: the op with its overload, or the delegate's id; "" for what only moves values."""
+
+    kind: Literal["kernel", "delegate", "move", "jump", "free", "none"]
+    calls: str
 
 
-class ProgramParts(StateParts):
-    """Raises EV302 (no executorch), EV304 (broken, or other methods than the contract's)."""
-
-    def __init__(self, folder: Path, artifacts: Sequence[Artifact], contract: Contract) -> None:
-        super().__init__(contract)
-        installed()
-        self.path = folder / artifacts[0].file
-        self.ports = {a.role: method_ports(contract, a.role) for a in artifacts}
-        with quietly():
-            from executorch.runtime import Runtime, Verification
-
-            try:
-                if self.path.stat().st_size > MOST_BYTES:
-                    raise ValueError(f"it is larger than {MOST_BYTES} bytes")
-                program = Runtime.get().load_program(
-                    self.path, verification=Verification.InternalConsistency
-                )
-            except (OSError, RuntimeError, ValueError) as error:
-                raise unusable(self.path, _reason(error)) from error
-            wanted = [*self.ports, *([READ, WRITE] if "decode" in self.ports else [])]
-            missing = sorted(set(wanted) - set(program.method_names))
-            if missing:
-                raise unusable(self.path, f"it has no method {missing[0]}")
-            try:
-                self.methods = {name: program.load_method(name) for name in wanted}
-            except RuntimeError as error:
-                raise unusable(self.path, _reason(error)) from error
-        for role, (ins, _) in self.ports.items():
-            self._check(role, ins)
-
-    def run(self, role: Role, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raises EV307 with ExecuTorch's reason."""
-        ins, outs = self.ports[role]
-        values = self._execute(role, [np.asarray(feeds[p.name]) for p in ins])
-        return {p.name: value for p, value in zip(outs, values, strict=True)}
-
-    def read(self, name: str) -> np.ndarray:
-        return self._execute(READ, [])[cache_names(self.contract).index(name)]
-
-    def write(self, caches: Mapping[str, np.ndarray]) -> None:
-        self._execute(WRITE, [caches[name] for name in cache_names(self.contract)])
-
-    def _execute(self, method: str, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        import torch
-
-        try:
-            given = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-            # what comes out lies in memory that the next call writes to
-            return [np.array(made.numpy()) for made in self.methods[method].execute(given)]
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise JobFault(
-                "EV307",
-                f"method {method} of {self.path.name} failed while it ran",
-                _reason(error),
-                "see whether the bundle is whole: edgevlm verify BUNDLE",
-            ) from error
-
-    def _check(self, role: Role, wanted: list[Port]) -> None:
-        """What the program says it takes, against the contract."""
-        told = self.methods[role].metadata
-        found = [tuple(told.input_tensor_meta(i).sizes()) for i in range(told.num_inputs())]
-        if found != [p.shape for p in wanted]:
-            raise unusable(
-                self.path,
-                f"method {role} takes {found}, the contract says {[p.shape for p in wanted]}",
-            )
+#: method -> (chain, instruction) -> what it is; methods in the order of the file
+Methods = Mapping[str, Mapping[tuple[int, int], Instruction]]
 
 
-def _reason(error: Exception) -> Any:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def read_program(path: Path) -> Methods:
+    """Of a .pte file. Raises JobFault EV360.
+
+    Constant methods, which give a number back, have no instruction.
+    """
+    try:
+        with path.open("rb") as file:
+            return _methods(root(file.read(MOST_GRAPH), IDENTIFIER))
+    except BadFlatbuffer as error:
+        why = f"it is no program of ExecuTorch, or is cut off: {error}"
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise JobFault(
+        "EV360", f"{path.name} cannot be read", why, "compile the bundle again: edgevlm compile"
+    )
+
+
+def _methods(program: Table) -> dict[str, dict[tuple[int, int], Instruction]]:
+    found: dict[str, dict[tuple[int, int], Instruction]] = {}
+    total = 0
+    for plan in program.tables(PLANS):
+        ops = [_op(each) for each in plan.tables(PLAN_OPS)]
+        delegates = [each.text(DELEGATE_ID) or "" for each in plan.tables(PLAN_DELEGATES)]
+        made: dict[tuple[int, int], Instruction] = {}
+        for chain, table in enumerate(plan.tables(PLAN_CHAINS)):
+            total += table.count(CHAIN_INSTRUCTIONS)
+            if total > MOST_INSTRUCTIONS:
+                raise BadFlatbuffer(f"more than {MOST_INSTRUCTIONS} instructions")
+            for place, each in enumerate(table.tables(CHAIN_INSTRUCTIONS)):
+                made[chain, place] = _instruction(each, ops, delegates)
+        found[plan.text(PLAN_NAME) or ""] = made
+    return found
+
+
+def _op(table: Table) -> str:
+    name, overload = table.text(OP_NAME) or "", table.text(OP_OVERLOAD) or ""
+    return f"{name}.{overload}" if overload else name
+
+
+def _instruction(table: Table, ops: list[str], delegates: list[str]) -> Instruction:
+    kind = table.number(0, "B")
+    call = table.table(1)
+    if kind >= len(KINDS) or call is None:
+        return Instruction("none", "")
+    names = {"kernel": ops, "delegate": delegates}.get(KINDS[kind])
+    if names is None:
+        return Instruction(KINDS[kind], "")
+    index = call.number(0, "i")
+    if not 0 <= index < len(names):
+        raise BadFlatbuffer(f"instruction calls {KINDS[kind]} {index} of {len(names)}")
+    return Instruction(KINDS[kind], names[index])

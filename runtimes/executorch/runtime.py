@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgevlm.compiler.bundle import Bundle
     from edgevlm.compiler.exported_model import ExportedModel
     from edgevlm.devices import Device
-    from edgevlm.runtimes.executorch.program import ProgramParts
+    from edgevlm.runtimes.executorch.parts import ProgramParts
 
 __all__ = ["ExecutorchRuntime"]
 
@@ -81,7 +81,7 @@ class ExecutorchRuntime(Runtime):
         self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
     ) -> ProgramParts:
         """Raises EV302, EV304 (does not load, or has other methods)."""
-        from edgevlm.runtimes.executorch.program import ProgramParts
+        from edgevlm.runtimes.executorch.parts import ProgramParts
 
         return ProgramParts(folder, artifacts, contract)
 

@@ -16,7 +16,7 @@ ROOT = Path(edgevlm.__file__).parent
 #: folders of the package; not tests, tools or environments
 PACKAGE = ("commands", "compiler", "devices", "models", "passes", "runtimes")
 CODE = re.compile(r"\bEV\d{3}\b")
-FAULTS = {"JobFault": "1", "UsageFault": "2"}
+FAULTS = {"JobFault": "1", "UsageFault": "2", "SdkMissing": "1"}
 ROW = re.compile(r"\| (EV\d{3}) \| ([12](?:, 2)?) \| (.+?) \| ((?:`[\w/.]+` ?)+)\|")
 
 
