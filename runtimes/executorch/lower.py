@@ -24,8 +24,8 @@ from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.exported import exported_program
 from edgevlm.runtimes.executorch.backends import Backend
 from edgevlm.runtimes.executorch.package import quietly
-from edgevlm.runtimes.executorch.placed import placed
 from edgevlm.runtimes.executorch.parts import READ, WRITE, cache_names
+from edgevlm.runtimes.executorch.placed import placed
 
 __all__ = ["Lowered", "constants_of", "lower"]
 
