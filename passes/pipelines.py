@@ -81,6 +81,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
 
 # the same machine, and the same graphs: only the kernels are others
 PIPELINES["openvino"] = PIPELINES["ort"]
+PIPELINES["coreml"] = PIPELINES["ort"]
 PIPELINES["executorch"] = PIPELINES["ort"]
 PIPELINES["tensorrt"] = (
     *PIPELINES["ort"],

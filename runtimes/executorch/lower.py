@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.kv_names import PAST
+from edgevlm.compiler.kv_ports import cache_names
 from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.exported import exported_program
 from edgevlm.runtimes.executorch.backends import Backend
 from edgevlm.runtimes.executorch.package import quietly
-from edgevlm.runtimes.executorch.parts import READ, WRITE, cache_names
+from edgevlm.runtimes.executorch.parts import READ, WRITE
 from edgevlm.runtimes.executorch.placed import placed
 
 __all__ = ["Lowered", "constants_of", "lower"]

@@ -1,0 +1,115 @@
+"""Core ML: one package for iPhones and Macs of iOS 18 (macOS 15) and later.
+
+On this host the package runs in our evaluator (mil_evaluator.py), for what it computes: Core ML's
+own runtime is on Apple's systems alone. What an iPhone takes for it is measured there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevlm.compiler.contract import Contract
+from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.manifest import Artifact
+from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Runtime
+from edgevlm.runtimes.coreml.package import installed
+
+if TYPE_CHECKING:
+    from edgevlm.compiler.bundle import Bundle
+    from edgevlm.compiler.exported_model import ExportedModel
+    from edgevlm.devices import Device
+    from edgevlm.runtimes.coreml.parts import PackageParts
+
+__all__ = ["CoremlRuntime"]
+
+OLDEST, NEWEST = 18, 26
+OS = re.compile(r"(?:ios-?)?([0-9]{1,2})(?:\.[0-9]{1,2})?", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class CoremlRuntime(Runtime):
+    """`ios`: the oldest that the package runs on."""
+
+    name = "coreml"
+    extra = "coreml"
+    architectures = ("arm64", "aarch64")
+    runs_with = ("coremltools", "numpy", "pillow", "pydantic", "tokenizers", "torch")
+    runs_here = False
+
+    ios: int = OLDEST
+
+    def aimed_at(self, device: Device, toolchain: str | None = None) -> CoremlRuntime:
+        """toolchain: `ios-18` to `ios-26`. Raises UsageFault EV308 for another."""
+        if toolchain is None:
+            return self
+        found = OS.fullmatch(toolchain.strip())
+        if found is None or not OLDEST <= int(found[1]) <= NEWEST:
+            raise UsageFault(
+                "EV308",
+                f"{toolchain[:40]!r} for Core ML on {device.id}",
+                f"states and blocks of four-bit weights came with iOS {OLDEST}; coremltools knows "
+                f"up to {NEWEST}",
+                f"--os {OLDEST}, which every later one runs as well",
+            )
+        # what iOS 26 adds to the format is nothing that our programs use
+        return dataclasses.replace(self, ios=OLDEST if int(found[1]) < NEWEST else NEWEST)
+
+    @property
+    def sdk(self) -> dict[str, str]:
+        return {"ios": str(self.ios)}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        from edgevlm.compiler.axes.rules import RULES
+
+        types = frozenset({"FLOAT", "FLOAT16", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL"})
+        return Capabilities(opset=23, ops=frozenset(RULES), dtypes=types)
+
+    def toolchain(self) -> dict[str, str]:
+        return {"coremltools": installed(), "torch": version("torch")}
+
+    def lower(self, model: ExportedModel, folder: Path) -> list[Artifact]:
+        """Raises EV303 naming part and node, EV309 with coremltools' words."""
+        from edgevlm.compiler.legalise import legalise, refused
+        from edgevlm.runtimes.coreml.convert import PACKAGE, convert
+
+        legalise(model, self.name, self.capabilities)
+        if model.contract.kv_dtype == "INT8":
+            why = "states of Core ML are float16, and no codes of eight bits"
+            raise refused("decode", "its caches", why, "--kv float")
+        (folder / self.name).mkdir()
+        convert(model, folder / self.name, self.ios)
+        file = f"{self.name}/{PACKAGE}/Manifest.json"
+        return [Artifact(role=r, file=file, settings={"function": r}) for r in model.parts]
+
+    def open_artifacts(
+        self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
+    ) -> PackageParts:
+        """Raises EV302, EV303, EV304."""
+        from edgevlm.runtimes.coreml.parts import PackageParts
+
+        return PackageParts(folder, artifacts, contract)
+
+    def check(self, bundle: Bundle) -> None:
+        """Raises EV304."""
+        self.open_artifacts(bundle.folder, bundle.manifest.artifacts, bundle.manifest.contract)
+
+    def check_timed(self, bundle: Bundle) -> None:
+        raise UsageFault(
+            "EV434",
+            f"the time of {bundle.folder.name} on this machine",
+            "Core ML runs on Apple's systems; here an evaluator runs the package, for its numbers",
+            f"edgevlm profile {shlex.quote(str(bundle.folder))} "
+            f"--device {bundle.manifest.target.device}, which predicts",
+        )
+
+    def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:
+        """Raises EV434."""
+        self.check_timed(bundle)
+        return []
