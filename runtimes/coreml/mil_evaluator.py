@@ -17,7 +17,8 @@ Neural Engine are believed to do, and no device is bit-exact to it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class MilProgram:
         self._planner = Planner(package.folder, Constants(package), rounding)
         self._plans: dict[str, Plan] = {}
         self.states = self._one_type_each()
+        held = sum(p.stat().st_size for p in package.beside.rglob("*.bin"))
+        self._threads = 1 if held < SHARED_BYTES else torch.get_num_threads()
 
     def check(self) -> None:
         """Opens every function to its last constant. Raises EV303, EV304."""
@@ -81,7 +84,7 @@ class MilProgram:
                 raise self._unfit(function, "it has states, and none was given: new_state()")
             values.update((name, state.cell(name)) for name in plan.function.states)
         wanted = dict.fromkeys((*plan.function.outputs, *also))
-        with torch.inference_mode():
+        with torch.inference_mode(), _threads(self._threads):
             for step in plan.steps:
                 made = compute(plan.function, step, values, self._rounding)
                 values.update(zip((name for name, _ in step.op.gives), made, strict=True))
@@ -135,6 +138,20 @@ class MilProgram:
             why,
             "compile it again; `edgevlm verify BUNDLE` names files that were changed",
         )
+
+
+#: of weights from which a second thread pays; below, threads wait for each other at every op
+SHARED_BYTES = 64 << 20
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 #: kind of MIL type -> kinds of numpy that are taken for it
