@@ -27,6 +27,7 @@ from edgevlm.commands.writing import (
     Proof,
     compile_report,
     goldens_of,
+    write_graphs,
     write_manifest,
     write_processor,
 )
@@ -130,6 +131,8 @@ def finish(
             sdk=runtime.sdk,
         )
         write_processor(model, draft)
+        if not runtime.onnx_artifacts:
+            write_graphs(model, draft)
         (draft / "recipe.toml").write_text(recipe.to_toml())
         progress("check artifacts")
         parts = runtime.open_artifacts(draft, artifacts, model.contract)

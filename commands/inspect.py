@@ -9,12 +9,12 @@ from typing import Any
 
 from edgevlm.commands.quant_show import not_quantised, stored_quant
 from edgevlm.compiler.axes import analyse
+from edgevlm.compiler.bare_graph import graph_of
 from edgevlm.compiler.bundle import MANIFEST, open_bundle
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.cost import count, image_tokens
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.shapes import infer_shapes
-from edgevlm.compiler.weights import load_graph
 from edgevlm.models.source import open_source
 
 __all__ = ["inspect_model"]
@@ -40,11 +40,10 @@ def _bundle(path: Path, axes: bool, quant: bool) -> dict[str, Any]:
     drift = _recorded_drift(bundle.record())
     parts = [
         {
-            **_part(a.role, infer_shapes(load_graph(path / a.file)), manifest.contract, axes),
+            **_part(a.role, infer_shapes(graph_of(bundle, a)), manifest.contract, axes),
             "drift": drift.get(a.role),
         }
         for a in manifest.artifacts
-        if a.file.endswith(".onnx")
     ]
     return {
         "schema": 1,

@@ -11,13 +11,13 @@ from typing import Any
 
 from edgevlm.commands.predict_host import check_here
 from edgevlm.commands.predicted import figures, products, stages_of, time_layers
+from edgevlm.compiler.bare_graph import graph_of
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.memory import need_of
 from edgevlm.compiler.shapes import infer_shapes
-from edgevlm.compiler.weights import load_graph
 from edgevlm.devices import Device, find_device
 from edgevlm.devices.host import tool_versions
 from edgevlm.devices.memory_limits import memory_verdict
@@ -93,8 +93,8 @@ def predict_bundle(bundle: Bundle, device: str, *, ops: bool = False) -> dict[st
 
 
 def graphs_of(bundle: Bundle) -> dict[Role, Any]:
-    """The ONNX graphs of a bundle's artifacts, every shape known. Raises EV101."""
-    parts = {a.role: load_graph(bundle.folder / a.file) for a in bundle.manifest.artifacts}
+    """The ONNX graphs of a bundle, every shape known; perhaps without weights. Raises EV101."""
+    parts = {a.role: graph_of(bundle, a) for a in bundle.manifest.artifacts}
     for part in parts.values():
         if any(v.shape is None or v.dtype is None for node in part.graph for v in node.outputs):
             infer_shapes(part)

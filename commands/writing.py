@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from edgevlm.compiler.bare_graph import FOLDER, save_bare
 from edgevlm.compiler.bundle import MANIFEST, Bundle, file_entries
 from edgevlm.compiler.class_names import names_of
 from edgevlm.compiler.contract import Role
@@ -35,7 +36,14 @@ from edgevlm.devices.host import peak_rss_mb
 from edgevlm.models.answer import map_samples, text_processor
 from edgevlm.runtimes.base import Preflight, Runtime
 
-__all__ = ["Proof", "compile_report", "goldens_of", "write_manifest", "write_processor"]
+__all__ = [
+    "Proof",
+    "compile_report",
+    "goldens_of",
+    "write_graphs",
+    "write_manifest",
+    "write_processor",
+]
 
 
 @dataclass
@@ -57,6 +65,13 @@ def write_processor(model: ExportedModel, draft: Path) -> None:
     (draft / "goldens").mkdir()
     for i, probe in enumerate(model.probes):
         Image.fromarray(probe.image).save(draft / "goldens" / f"{i:03d}.png")
+
+
+def write_graphs(model: ExportedModel, draft: Path) -> None:
+    """What the parts compute, without weights, where artifacts cannot be read as graphs."""
+    (draft / FOLDER).mkdir()
+    for role, part in model.parts.items():
+        save_bare(part, draft / FOLDER / f"{role}.onnx")
 
 
 def write_manifest(

@@ -7,6 +7,7 @@ reference of a hostile file is checked before anything is mapped.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,14 @@ import onnx_ir as ir
 
 from edgevlm.compiler.errors import JobFault
 
-__all__ = ["WEIGHTS_FILE", "WeightWriter", "load_graph", "save_graph"]
+__all__ = [
+    "INLINE_BYTES",
+    "WEIGHTS_FILE",
+    "WeightWriter",
+    "load_graph",
+    "read_graph_file",
+    "save_graph",
+]
 
 WEIGHTS_FILE = "weights.bin"
 #: smaller tensors stay inside the .onnx file, where a reader (and a shape rule) sees them
@@ -82,7 +90,16 @@ def save_graph(model: ir.Model, path: Path, writer: WeightWriter) -> None:
 
 def load_graph(path: Path) -> ir.Model:
     """Read one part. Raises EV101 for a missing, truncated or hostile file, naming it."""
-    try:
+    model = read_graph_file(path)
+    with _told(path):
+        for name, tensor, external in _tensors(model):
+            _check(path.parent, name, tensor, external)
+    return model
+
+
+def read_graph_file(path: Path) -> ir.Model:
+    """The graph alone; what lies in other files is not looked at. Raises EV101."""
+    with _told(path):
         if not path.is_file():  # a pipe would block, a device would never end
             raise FileNotFoundError("there is no such file")
         size = path.stat().st_size
@@ -91,8 +108,14 @@ def load_graph(path: Path) -> ir.Model:
         model = ir.load(path)
         if not model.graph.outputs or not model.opset_imports.get(""):
             raise ValueError("it has no outputs or no opset, as a file that ends early")
-        for name, tensor, external in _tensors(model):
-            _check(path.parent, name, tensor, external)
+    return model
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What goes wrong with a file is its fault, in our words."""
+    try:
+        yield
     except JobFault:
         raise
     except Exception as error:  # protobuf, onnx-ir and the OS each raise their own kinds
@@ -102,7 +125,6 @@ def load_graph(path: Path) -> ir.Model:
             f"{_root_cause(error)}; the file is missing, truncated or not ONNX",
             "export or copy the model again, then: edgevlm inspect MODEL",
         ) from error
-    return model
 
 
 def _root_cause(error: BaseException) -> str:

@@ -125,6 +125,8 @@ class Runtime(ABC):
     folds_weights: ClassVar[bool] = False
     #: this host runs its artifacts as the device does; else times taken here say nothing of it
     runs_here: ClassVar[bool] = True
+    #: artifacts are ONNX files, a part each; else a bundle has graphs without weights beside them
+    onnx_artifacts: ClassVar[bool] = True
     has_preflight: ClassVar[bool] = False
     engine: ClassVar[str] = "not needed"  # of the manifest: what the device still has to build
 

@@ -37,6 +37,7 @@ class ExecutorchRuntime(Runtime):
     extra = "executorch"
     architectures = ("aarch64", "x86_64", "arm64")
     runs_with = ("executorch", "numpy", "pillow", "pydantic", "tokenizers")
+    onnx_artifacts = False
 
     backend: str = "xnnpack"
 
