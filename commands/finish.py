@@ -210,7 +210,7 @@ def finish(
         "payoff": payoff,
         "quant": quant and {k: v for k, v in quant.items() if k != "layers"},
         "seconds": round(perf_counter() - start, 2),
-        "next": next_steps(options.out, model, runtime, others),
+        "next": next_steps(options.out, model, runtime, others, device.id),
     }
 
 

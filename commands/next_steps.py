@@ -14,7 +14,7 @@ __all__ = ["next_steps"]
 
 
 def next_steps(
-    out: Path, model: ExportedModel, runtime: Runtime, others: Sequence[Role]
+    out: Path, model: ExportedModel, runtime: Runtime, others: Sequence[Role], device: str
 ) -> list[str]:
     """Commands that work as they stand, for who has just made a first bundle."""
     bundle = shlex.quote(str(out))
@@ -32,7 +32,8 @@ def next_steps(
     if model.contract.kind != "vlm":
         return [f"edgevlm run {bundle} --image {picture}", f"edgevlm verify {bundle}"]
     question = shlex.quote(model.probes[0].question)
+    there = "" if runtime.runs_here else f" --device {device}"
     return [
         f"edgevlm run {bundle} --image {picture} --prompt {question}",
-        f"edgevlm profile {bundle}",
+        f"edgevlm profile {bundle}{there}",
     ]
