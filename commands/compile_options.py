@@ -58,6 +58,7 @@ def options_of(
     payoff: str = "quick",
     max_drop: float | None = None,
     toolchain: str | None = None,
+    os: str | None = None,
     parts: str | None = None,
     preflight: str = "auto",
 ) -> CompileOptions:
@@ -86,6 +87,13 @@ def options_of(
             "what the model is derived for is what it is fitted to",
             "leave --calib out",
         )
+    if os is not None and toolchain is not None:
+        raise UsageFault(
+            "EV220",
+            "--os with --toolchain",
+            "the system is the toolchain of an iPhone",
+            "leave one of them out",
+        )
     flags = Flags(reduction, quant or Flags().quant, kv or Flags().kv, derived)
     source = SourceOptions(max_prompt, max_answer, probes)
     return CompileOptions(
@@ -99,7 +107,7 @@ def options_of(
         domain or calib,
         payoff,
         max_drop,
-        toolchain,
+        toolchain if os is None else f"ios-{os.strip()}",
         _roles(parts),
         preflight != "none",
     )

@@ -74,6 +74,7 @@ STEPS = click.IntRange(1, 1_000_000)
     help="Time pruned and quantised against not; full: at several sizes, too.",
 )
 @click.option("--toolchain", help="What is on the device: jetpack-6.2, tensorrt-10.13.")
+@click.option("--os", help="Of an iPhone or Mac: 18 to 26 for Core ML, 27 for Core AI; else both.")
 @click.option("--parts", help="Those that are written: vision,connector; others run elsewhere.")
 @click.option(
     "--preflight",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from edgevlm.commands.artifacts import check_artifacts, total_drift
 from edgevlm.commands.begun import Begun
+from edgevlm.commands.beside import lower_beside
 from edgevlm.commands.compile_inputs import CalibrationInputs
 from edgevlm.commands.compile_options import CompileOptions
 from edgevlm.commands.derived import compare_derived, saying_no_more
@@ -123,6 +125,7 @@ def finish(
     memory = check_memory(model, device, runtime, force=options.force)
     with atomic_folder(options.out, options.force) as draft:
         progress(f"lower to {runtime.name}")
+        graphs_proof = dataclasses.replace(proof)
         artifacts = runtime.lower(written_parts(options, model), draft)
         target = Target(
             device=device.id,
@@ -138,12 +141,13 @@ def finish(
         parts = runtime.open_artifacts(draft, artifacts, model.contract)
         parts = Completed(parts, model, others) if others else parts
         check_artifacts(model, runtime, parts, proof, asked)
+        also, told = lower_beside(model, runtime, draft, options, graphs_proof, asked, progress)
         goldens = goldens_of(model, proof.seen)
         shown_here = Shown(goldens, asked, proof.seen, parts)
         runtime.write_for_device(model, draft, artifacts, shown_here)
         preflight = _preflight(runtime, draft, artifacts, options, progress)
         manifest = write_manifest(
-            model, target, artifacts, proof, draft, runtime, goldens, preflight
+            model, target, artifacts, proof, draft, runtime, goldens, preflight, also
         )
         bundle = Bundle(draft, manifest)
         proof.source_drift = total_drift(shown, model, parts, first)
@@ -174,6 +178,7 @@ def finish(
             )
         report = compile_report(model, bundle, proof) | {"memory": memory}
         report["notes"] += calibration.notes if calibration else ()
+        report["also"] = told
         report["preflight"] = preflight and preflight.as_json()
         if not runtime.runs_here and options.payoff != "none":
             report["notes"].append(f"nothing was timed: this machine is no {device.name}")

@@ -10,10 +10,11 @@ from typing import Any
 from edgevlm.commands.session import open_for_answers, open_for_looks
 from edgevlm.compiler.bundle import SUMS, Bundle, check_bundle, open_bundle, read_manifest
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.manifest import Golden
+from edgevlm.compiler.manifest import Also, Golden
 from edgevlm.compiler.reference import MAX_ANSWER
 from edgevlm.models.answer import map_samples, same_samples
 from edgevlm.models.processing.image import load_image
+from edgevlm.runtimes import find_runtime
 
 __all__ = ["verify_bundle"]
 
@@ -40,6 +41,8 @@ def verify_bundle(path: Path, *, run: bool = True) -> dict[str, Any]:
             "copy or compile it again",
         )
     bundle = open_bundle(path)
+    for other in bundle.manifest.also:  # whole to the byte; and does it open?
+        _open(bundle, other)
     return {
         "schema": 1,
         "bundle": str(path),
@@ -49,6 +52,11 @@ def verify_bundle(path: Path, *, run: bool = True) -> dict[str, Any]:
         "goldens": _goldens(bundle) if run and not bundle.manifest.elsewhere else None,
         "elsewhere": list(bundle.manifest.elsewhere),
     }
+
+
+def _open(bundle: Bundle, other: Also) -> None:
+    runtime = find_runtime(other.runtime)
+    runtime.open_artifacts(bundle.folder, other.artifacts, bundle.manifest.contract)
 
 
 def _goldens(bundle: Bundle) -> dict[str, int]:

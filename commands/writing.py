@@ -7,6 +7,7 @@ What differs from run to run, and from machine to machine, is in the report.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,7 @@ from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import (
     SCHEMA,
     TOKENIZER,
+    Also,
     Artifact,
     Golden,
     Manifest,
@@ -83,14 +85,17 @@ def write_manifest(
     runtime: Runtime,
     goldens: tuple[Golden, ...],
     preflight: Preflight | None = None,
+    also: Sequence[Also] = (),
 ) -> Manifest:
     """manifest.json over every file that is in the draft by now; deterministic."""
     roles = [a.role for a in artifacts]
-    by = target.runtime if runtime.runs_here else "ONNX Runtime on the host"
+    by = target.runtime if runtime.runs_here else runtime.proved_by
     verified = {
         "passes": f"every pass ran on {len(goldens)} probes in ONNX Runtime, optimiser off",
         "artifacts": f"every part and {len(goldens)} whole answers, run by {by}",
     }
+    for other, each in zip(runtime.also, also, strict=True):
+        verified[each.runtime] = f"the same, run by {other.proved_by}"
     not_verified = {
         "task accuracy": "edgevlm eval BUNDLE --dataset NAME measures it",
         "latency": "edgevlm profile BUNDLE measures it",
@@ -112,6 +117,7 @@ def write_manifest(
             for a in proof.applied
         ),
         artifacts=tuple(artifacts),
+        also=tuple(also),
         elsewhere=tuple(role for role in model.contract.roles if role not in roles),
         engine=runtime.engine,
         verified=verified,

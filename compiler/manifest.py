@@ -16,6 +16,7 @@ from edgevlm.compiler.contract import Contract, Role
 __all__ = [
     "SCHEMA",
     "TOKENIZER",
+    "Also",
     "Artifact",
     "FileEntry",
     "Golden",
@@ -75,6 +76,15 @@ class Target(_Strict):
     sdk: dict[str, str] = {}  # what is on the device -> version they were made for
 
 
+class Also(_Strict):
+    """The same model for another runtime of the same device: Core AI beside Core ML."""
+
+    runtime: str
+    toolchain: dict[str, str]
+    sdk: dict[str, str] = {}
+    artifacts: tuple[Artifact, ...]
+
+
 class Manifest(_Strict):
     """The whole of manifest.json."""
 
@@ -86,6 +96,7 @@ class Manifest(_Strict):
     processor: Processor
     passes: tuple[PassEntry, ...]
     artifacts: tuple[Artifact, ...]
+    also: tuple[Also, ...] = ()
     elsewhere: tuple[Role, ...] = ()  # parts that another program runs; it has no artifacts of them
     engine: str  # "not needed", or what the device still has to build
     verified: dict[str, str]  # what was checked, and how
@@ -99,7 +110,11 @@ class Manifest(_Strict):
         roles = [*(a.role for a in self.artifacts), *self.elsewhere]
         if sorted(roles) != sorted(self.contract.roles) or not self.artifacts:
             raise ValueError(f"has artifacts for {roles}, needs {list(self.contract.roles)}")
-        used = [TOKENIZER, *(a.file for a in self.artifacts), *(g.image for g in self.goldens)]
+        for other in self.also:
+            if sorted(a.role for a in other.artifacts) != sorted(a.role for a in self.artifacts):
+                raise ValueError(f"{other.runtime} has not the parts of {self.target.runtime}")
+        made = [a.file for each in (self, *self.also) for a in each.artifacts]
+        used = [TOKENIZER, *made, *(g.image for g in self.goldens)]
         for name in used:
             if name not in self.files:
                 raise ValueError(f"uses {name}, which is not among its files")

@@ -125,6 +125,8 @@ class Runtime(ABC):
     folds_weights: ClassVar[bool] = False
     #: this host runs its artifacts as the device does; else times taken here say nothing of it
     runs_here: ClassVar[bool] = True
+    #: what runs its artifacts on this host in place of the device
+    proved_by: ClassVar[str] = "ONNX Runtime on the host"
     #: artifacts are ONNX files, a part each; else a bundle has graphs without weights beside them
     onnx_artifacts: ClassVar[bool] = True
     has_preflight: ClassVar[bool] = False
@@ -150,6 +152,11 @@ class Runtime(ABC):
     def known_facts(self) -> list[tuple[str, str, str]]:
         """(what, what is known of it, how that is known) of the device and its toolchain."""
         return []
+
+    @property
+    def also(self) -> tuple[Runtime, ...]:
+        """Others whose artifacts go into the same bundle, for systems that this one is not for."""
+        return ()
 
     @property
     def sdk(self) -> dict[str, str]:

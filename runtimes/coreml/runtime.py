@@ -41,6 +41,7 @@ class CoremlRuntime(Runtime):
     architectures = ("arm64", "aarch64")
     runs_with = ("coremltools", "numpy", "pillow", "pydantic", "tokenizers", "torch")
     runs_here = False
+    proved_by = "our evaluator of Core ML programs, on the host"
     onnx_artifacts = False
 
     ios: int = OLDEST
