@@ -136,6 +136,8 @@ def finish(
         write_processor(model, draft)
         if not runtime.onnx_artifacts:
             write_graphs(model, draft)
+        if model.contract.kind == "vlm":
+            runtime.write_sample(draft)
         (draft / "recipe.toml").write_text(recipe.to_toml())
         progress("check artifacts")
         parts = runtime.open_artifacts(draft, artifacts, model.contract)

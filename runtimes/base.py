@@ -127,6 +127,7 @@ class Runtime(ABC):
     runs_here: ClassVar[bool] = True
     #: what runs its artifacts on this host in place of the device
     proved_by: ClassVar[str] = "ONNX Runtime on the host"
+    sample: ClassVar[str | None] = None  # the package whose folder sample/ bundles carry
     #: artifacts are ONNX files, a part each; else a bundle has graphs without weights beside them
     onnx_artifacts: ClassVar[bool] = True
     has_preflight: ClassVar[bool] = False
@@ -184,6 +185,17 @@ class Runtime(ABC):
         shown: Shown,
     ) -> None:
         """More files of a bundle, for who builds and runs it on the device."""
+
+    def write_sample(self, folder: Path) -> None:
+        """app/<runtime>/: the least code that runs a bundle in an app, where there is any."""
+        if self.sample is None:
+            return
+        from importlib import resources
+
+        home = folder / "app" / self.name
+        home.mkdir(parents=True)
+        for file in sorted((resources.files(self.sample) / "sample").iterdir(), key=str):
+            (home / file.name).write_bytes(file.read_bytes())
 
     def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
         """What a compiler on this host says of the artifacts, of a runtime that `has_preflight`."""

@@ -43,6 +43,7 @@ class CoremlRuntime(Runtime):
     runs_here = False
     proved_by = "our evaluator of Core ML programs, on the host"
     onnx_artifacts = False
+    sample = "edgevlm.runtimes.coreml"
 
     ios: int = OLDEST
 

@@ -38,6 +38,7 @@ class ExecutorchRuntime(Runtime):
     architectures = ("aarch64", "x86_64", "arm64")
     runs_with = ("executorch", "numpy", "pillow", "pydantic", "tokenizers")
     onnx_artifacts = False
+    sample = "edgevlm.runtimes.executorch"
 
     backend: str = "xnnpack"
 
