@@ -1,4 +1,4 @@
-"""What an app starts from: the C++ compiles against ExecuTorch's own headers; all use real names."""
+"""What an app starts from: C++ that compiles with the headers of ExecuTorch; names that exist."""
 
 from __future__ import annotations
 

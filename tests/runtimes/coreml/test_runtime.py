@@ -1,0 +1,150 @@
+"""A whole miniature as one Core ML package, run by the evaluator against its own graphs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edgevlm.compiler.errors import JobFault, UsageFault
+from edgevlm.compiler.executor import ReferenceParts
+from edgevlm.compiler.pass_manager import apply_unchecked
+from edgevlm.compiler.reference import observe
+from edgevlm.compiler.verify import compare_parts
+from edgevlm.devices import find_device
+from edgevlm.models.answer import inputs_of
+from edgevlm.passes import make_passes
+from edgevlm.passes.pipelines import Flags, compose
+from edgevlm.runtimes import find_runtime
+
+pytest.importorskip("coremltools", reason="packages are made by: pip install 'edgevlm[coreml]'")
+
+#: least SQNR of any part against its own graph, dB: float16, and integers that may fall either way
+FLOORS = {"none": 50, "w8": 50, "w4a16": 45, "w8a8": 25}
+
+
+@pytest.fixture(scope="module")
+def lowered(make_micro, tmp_path_factory):
+    made = {}
+
+    def lower(scheme="none"):
+        if scheme not in made:
+            source = make_micro(layers=1, width=64, heads=2, tower=1)
+            probes = inputs_of(source)
+            recipe = compose("iphone-17-pro", "coreml", Flags(quant=scheme), source)
+            model = apply_unchecked(source, make_passes(recipe), probes)
+            folder, runtime = tmp_path_factory.mktemp(scheme), find_runtime("coreml")
+            artifacts = runtime.lower(model, folder)
+            parts = runtime.open_artifacts(folder, artifacts, model.contract)
+            made[scheme] = SimpleNamespace(
+                model=model, probes=probes, folder=folder, artifacts=artifacts, parts=parts,
+                runtime=runtime,
+            )  # fmt: skip
+        return made[scheme]
+
+    return lower
+
+
+@pytest.mark.parametrize("scheme", FLOORS)
+def test_it_computes_what_its_graphs_do(scheme, lowered):
+    made = lowered(scheme)
+    seen = observe(made.model, made.probes)
+    found = compare_parts(ReferenceParts(made.model.parts), made.parts, seen, made.model.parts)
+    assert set(found) == set(made.model.parts)
+    assert min(drift.sqnr_db for drift in found.values()) >= FLOORS[scheme]
+
+
+def test_greedy_answers_are_the_same_token_for_token(lowered):
+    made = lowered()
+    want, found = (observe(made.model, made.probes, p) for p in (None, made.parts))
+    assert found.answers == want.answers
+
+
+def test_our_codes_arrive_as_codes(lowered):
+    """As many compressed weights as were stored, and rounded inputs with our own scales."""
+    kinds = {scheme: kinds_of(lowered(scheme), "decode") for scheme in FLOORS}
+    assert "constexpr_blockwise_shift_scale" not in kinds["none"]
+    for scheme in ("w8", "w4a16", "w8a8"):
+        stored = sum(
+            n.op_type == "DequantizeLinear" and n.inputs[0].is_initializer()
+            for n in lowered(scheme).model.parts["decode"].graph
+        )
+        assert kinds[scheme].count("constexpr_blockwise_shift_scale") == stored == 7
+    rounded = [n for n in lowered("w8a8").model.parts["decode"].graph
+               if n.op_type == "QuantizeLinear"]  # fmt: skip
+    assert kinds["w8a8"].count("quantize") == len(rounded) > 0
+    scales = {float(np.float16(n.inputs[1].const_value.numpy().item())) for n in rounded}
+    assert scales_of(lowered("w8a8"), "decode") == scales
+
+
+def kinds_of(made, role):
+    return [op.type for op in made.parts.program.functions[role].ops]
+
+
+def scales_of(made, role):
+    """Of the inputs that a function rounds, as float16 has them."""
+    program = made.parts.program
+    function = program.functions[role]
+    names = {n for op in function.ops if op.type == "quantize" for n in op.takes["scale"]}
+    feeds = {n: np.zeros(t.shape, t.dtype.numpy) for n, t in function.inputs.items()}
+    values = program.call(role, feeds, program.new_state(), also=names)
+    return {float(np.float16(values[name])) for name in names}
+
+
+def test_angles_of_positions_stay_float32(lowered):
+    function = lowered().parts.program.functions["decode"]
+    angles = [op for op in function.ops if op.type in ("cos", "sin")]
+    assert angles
+    for op in angles:
+        (name, _), *_ = op.gives
+        assert function.types[name].dtype.name == "fp32"
+
+
+def test_the_same_model_gives_the_same_bytes(lowered, tmp_path):
+    made = lowered()
+    made.runtime.lower(made.model, tmp_path)
+    first = {p.relative_to(made.folder): p.read_bytes() for p in made.folder.rglob("*.*")
+             if p.is_file()}  # fmt: skip
+    second = {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*.*")
+              if p.is_file()}  # fmt: skip
+    assert first == second
+
+
+def test_weights_of_prefill_and_decode_are_in_the_file_once(lowered):
+    made = lowered()
+    stored = {role: sum(v.const_value.nbytes for v in part.graph.initializers.values()) / 2
+              for role, part in made.model.parts.items()}  # fmt: skip
+    file = next(made.folder.rglob("weight.bin")).stat().st_size
+    assert file < sum(stored.values()) - 0.8 * stored["decode"]
+
+
+def test_int8_caches_are_refused_before_anything_is_converted(make_micro, tmp_path):
+    source = make_micro(layers=1, width=64, heads=2)
+    recipe = compose("iphone-17-pro", "coreml", Flags(kv="int8"), source)
+    model = apply_unchecked(source, make_passes(recipe), inputs_of(source))
+    with pytest.raises(JobFault, match="states of Core ML are float16") as caught:
+        find_runtime("coreml").lower(model, tmp_path)
+    assert caught.value.code == "EV303" and not list(tmp_path.iterdir())
+
+
+def test_a_package_of_another_model_is_told(lowered, make_micro):
+    made, other = lowered(), make_micro(layers=1, width=32, heads=2)
+    with pytest.raises(JobFault, match="not as the contract says") as caught:
+        made.runtime.open_artifacts(made.folder, made.artifacts, other.contract)
+    assert caught.value.code == "EV304"
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [(None, "18"), ("ios-18", "18"), ("iOS18", "18"), ("26", "26")]
+)
+def test_systems(asked, found):
+    runtime = find_runtime("coreml").aimed_at(find_device("iphone"), asked)
+    assert runtime.sdk == {"ios": found}
+
+
+@pytest.mark.parametrize("asked", ["ios-17", "ios-30", "android", "", "18;rm"])
+def test_systems_that_it_is_not_for(asked):
+    with pytest.raises(UsageFault) as caught:
+        find_runtime("coreml").aimed_at(find_device("iphone"), asked)
+    assert caught.value.code == "EV308"
