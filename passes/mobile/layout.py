@@ -10,21 +10,18 @@ found by search. Runs that stay neighbours are one axis, and an axis of 1 is non
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from itertools import combinations, pairwise, permutations
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.passes.mobile.turns import MAX_AXES, Order, fewest
 from edgevlm.passes.mobile.view import View
 
-__all__ = ["MAX_AXES", "Step", "fewest", "plan", "write"]
+__all__ = ["MAX_AXES", "Step", "plan", "write"]
 
-MAX_AXES = 4
 MAX_RUNS = 7  # of a search; a permutation of more is refused
 Step = tuple[str, tuple[int, ...]]  # op, and its shape, permutation, or (axis, start, stop)
-Order = tuple[int, ...]
 
 
 def plan(view: View, source: Sequence[int]) -> list[Step] | None:
@@ -178,39 +175,3 @@ def _path(order: list[int]) -> list[tuple[list[list[int]], Order]] | None:
         return None
     found = fewest(tuple(stored.index(g) for g in groups))
     return [([[r for g in b for r in stored[g]] for b in blocks], perm) for blocks, perm in found]
-
-
-@lru_cache(maxsize=4096)
-def fewest(order: Order) -> list[tuple[list[Order], Order]]:
-    """The fewest transposes of at most four blocks that turn 0, 1, 2 ... into `order`.
-
-    As (blocks, permutation) each; of equally many, such as leave the last axis where it is.
-    """
-    start = tuple(range(len(order)))
-    came: dict[Order, tuple[Order, list[Order], Order] | None] = {start: None}
-    waiting = [start]
-    while order not in came:
-        ahead = []
-        for at in waiting:
-            for blocks, perm in _turns(at):
-                then = tuple(run for i in perm for run in blocks[i])
-                if then not in came:
-                    came[then] = at, blocks, perm
-                    ahead.append(then)
-        waiting = ahead
-    steps = []
-    while came[order] is not None:
-        order, blocks, perm = came[order]
-        steps.append((blocks, perm))
-    return steps[::-1]
-
-
-def _turns(at: Order) -> Iterator[tuple[list[Order], Order]]:
-    """Every transpose of up to four blocks, those that leave the last block first."""
-    count = min(MAX_AXES, len(at))
-    perms = sorted(permutations(range(count)), key=lambda p: p[-1] != count - 1)
-    for ends in combinations(range(1, len(at)), count - 1):
-        edges = (0, *ends, len(at))
-        blocks = [at[a:b] for a, b in pairwise(edges)]
-        for perm in perms[1:]:
-            yield blocks, perm

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgevlm.passes.mobile.layout import MAX_AXES, fewest, plan
+from edgevlm.passes.mobile.layout import plan
+from edgevlm.passes.mobile.turns import MAX_AXES, fewest
 from edgevlm.passes.mobile.view import View
 
 
