@@ -19,18 +19,14 @@ no choice: pass one-hot-tokens makes a product of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from edgevlm.compiler.contract import Port
+from edgevlm.compiler.axes.rules.common import is_stored
+from edgevlm.compiler.pieces import Piece, Where, piece_of
 
-if TYPE_CHECKING:
-    from edgevlm.compiler.executor import Feeds
-
-__all__ = ["Piece", "call_pieces", "split_at_choice", "split_patches"]
+__all__ = ["split_at_choice", "split_patches"]
 
 CHOOSE = frozenset({"ArgMax", "ArgMin", "TopK"})
 #: op -> which input says where
@@ -49,24 +45,6 @@ LINEAR = frozenset({"QuantizeLinear", "DequantizeLinear"})
 UNFOLDS = (
     frozenset({"Reshape", "Transpose", "Cast", "Identity", "Mul", "Div", "Add", "Sub"}) | LINEAR
 )
-Where = Literal["device", "host"]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One piece; its ports are called as the values of the whole part."""
-
-    name: str  # vision_a, vision_a_to_b, vision_b
-    runs: Where
-    part: ir.Model
-
-    @property
-    def inputs(self) -> list[Port]:
-        return [_port(value) for value in self.part.graph.inputs]
-
-    @property
-    def outputs(self) -> list[Port]:
-        return [_port(value) for value in self.part.graph.outputs]
 
 
 def split_at_choice(part: ir.Model, name: str) -> list[Piece]:
@@ -79,7 +57,7 @@ def split_at_choice(part: ir.Model, name: str) -> list[Piece]:
         return [Piece(name, "device", part)]
     runs: list[Where] = ["device", "host"]
     return [
-        Piece(_called(name, stage), runs[stage % 2], _piece(part, stages, stage))
+        Piece(_called(name, stage), runs[stage % 2], piece_of(part, stages, stage))
         for stage in sorted(set(stages.values()))
     ]
 
@@ -95,18 +73,7 @@ def split_patches(part: ir.Model) -> tuple[ir.Model, ir.Model] | None:
         return None
     before = _in_front({patches.producer()})
     stages = {node: 0 if node in before else 2 for node in part.graph}
-    return _piece(part, stages, 0), _piece(part, stages, 2)
-
-
-def call_pieces(
-    pieces: Iterable[Piece], call: Callable[[Piece, Feeds], Mapping[str, object]], feeds: Feeds
-) -> dict[str, object]:
-    """Run pieces one behind the other; every value that was a port of one, by name."""
-    values: dict[str, object] = dict(feeds)
-    for piece in pieces:
-        given = {port.name: values[port.name] for port in piece.inputs}
-        values |= call(piece, given)
-    return values
+    return piece_of(part, stages, 0), piece_of(part, stages, 2)
 
 
 def _stages(graph: ir.Graph) -> dict[ir.Node, int]:
@@ -160,15 +127,7 @@ def _chosen_by(graph: ir.Graph) -> set[ir.Node]:
 def _is_network(node: ir.Node) -> bool:
     if node.op_type in NETWORK:
         return True
-    return node.op_type in PRODUCTS and not _is_computed(node.inputs[1])
-
-
-def _is_computed(value: ir.Value) -> bool:
-    """Whether it depends on an input; stored integers that are made float again do not."""
-    if value.const_value is not None:
-        return False
-    node = value.producer()
-    return node is None or any(_is_computed(v) for v in node.inputs if v is not None)
+    return node.op_type in PRODUCTS and is_stored(node.inputs[1])
 
 
 def _from_whole_numbers(graph: ir.Graph) -> set[ir.Node]:
@@ -186,7 +145,7 @@ def _from_whole_numbers(graph: ir.Graph) -> set[ir.Node]:
 
 def _patches(product: ir.Node) -> ir.Value | None:
     """The patches that a product reads, if nothing but unfolding lies in front of them."""
-    if product.op_type not in PRODUCTS or _is_computed(product.inputs[1]):
+    if product.op_type not in PRODUCTS or not is_stored(product.inputs[1]):
         return None
     value = product.inputs[0]
     while value.producer() is not None and value.producer().op_type in LINEAR:
@@ -219,50 +178,3 @@ def _makers(node: ir.Node) -> list[ir.Node]:
 def _called(name: str, stage: int) -> str:
     letter = chr(ord("a") + stage // 2)
     return f"{name}_{letter}" if stage % 2 == 0 else f"{name}_{letter}_to_{chr(ord(letter) + 1)}"
-
-
-def _piece(part: ir.Model, stages: Mapping[ir.Node, int], stage: int) -> ir.Model:
-    """A part of its own of the nodes of one stage."""
-    places = {i for i, node in enumerate(part.graph) if stages.get(node) == stage}
-    leave = [
-        str(v.name)
-        for i, node in enumerate(part.graph)
-        for v in node.outputs
-        if i in places and v.name
-        and (v.is_graph_output() or any(stages.get(user, stage) > stage for user, _ in v.uses()))
-    ]  # fmt: skip
-    first = stage == min(stages.values())
-    loose = [str(v.name) for v in part.graph.outputs if v.producer() is None] if first else []
-    clone = part.clone()
-    graph, nodes = clone.graph, list(clone.graph)
-    mine = [node for i, node in enumerate(nodes) if i in places]
-    known = {str(v.name): v for n in mine for v in n.outputs} | {
-        str(v.name): v for v in (*graph.inputs, *graph.initializers.values())
-    }
-    given: dict[ir.Value, ir.Value] = {}
-    for node in mine:
-        for position, value in enumerate(node.inputs):
-            if value is None or value.producer() is None or str(value.name) in known:
-                continue
-            if value not in given:
-                given[value] = ir.Value(name=value.name, shape=value.shape, type=value.type)
-            node.replace_input_with(position, given[value])
-    while graph.outputs:
-        graph.outputs.pop()
-    graph.outputs.extend(known[name] for name in (*leave, *loose))
-    graph.remove([node for i, node in enumerate(nodes) if i not in places], safe=True)
-    for value in list(graph.inputs):
-        if not value.uses() and not value.is_graph_output():
-            graph.inputs.remove(value)
-    graph.inputs.extend(given.values())
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del graph.initializers[name]
-    return clone
-
-
-def _port(value: ir.Value) -> Port:
-    shape = tuple(int(d) for d in value.shape)
-    return Port(
-        name=str(value.name), dtype=value.dtype.name, shape=shape, axes=(None,) * len(shape)
-    )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgevlm.compiler.boundary import call_pieces, split_at_choice, split_patches
+from edgevlm.compiler.boundary import split_at_choice, split_patches
 from edgevlm.compiler.executor import open_session
+from edgevlm.compiler.pieces import call_pieces
 from edgevlm.passes.mobile.unfold_patches import UnfoldPatches
+from edgevlm.passes.tokens.keep_tokens import KeepTokens
 
 RNG = np.random.default_rng(0)
 
@@ -145,6 +147,15 @@ def test_dead_ends_are_in_no_piece(graph, ort):
     )
     pieces = check(part, ort, {"x": real(1, 6, 4)})
     assert not any("Neg" in kinds(p) for p in pieces)
+
+
+def test_forty_layers(make_micro):
+    """No walk goes down a stream by calling itself."""
+    model = make_micro(layers=40)
+    placed = KeepTokens(keep=4, method="fastv", at="llm:20")(model).model
+    pieces = split_at_choice(placed.parts["prefill"], "prefill")
+    layers = [sum(n.op_type == "Attention" for n in p.part.graph) for p in pieces]
+    assert layers == [20, 0, 20]
 
 
 # -- patches -----------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from edgevlm.compiler.boundary import call_pieces, split_at_choice
+from edgevlm.compiler.boundary import split_at_choice
 from edgevlm.compiler.executor import open_session
+from edgevlm.compiler.pieces import call_pieces
 from edgevlm.passes.mobile.four_axes import FourAxes
 from edgevlm.passes.mobile.one_hot_tokens import OneHotTokens
 from edgevlm.passes.tokens.methods import METHODS
