@@ -12,7 +12,8 @@ of numbers when the part is opened, and takes no place in the file.
 
 Left as it is: a mask that is computed, as a row that may look at nothing must give zeros then (the
 masks of a contract have none), scores that are capped or read, caches inside, types but float32 and
-float16.
+float16. `plain_attention` writes those with masks and caps out as well (masked_attention.py), for
+targets that know no Attention at all; nothing has more than four axes, and no key is repeated.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.compiler.masked_attention import NEVER, masked_attention
 
-__all__ = ["NEVER", "grouped_attention"]
+__all__ = ["grouped_attention", "plain_attention"]
 
-#: added to the score of what must not be looked at; its exponential is zero, float16 has it, and
-#: no sum with a score is infinite
-NEVER = -32768.0
 TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 #: of one block of causal attention; cutting pays from some more on
 BLOCK_ROWS = 256
@@ -45,6 +44,20 @@ def grouped_attention(part: ir.Model, block_rows: int | None = BLOCK_ROWS) -> ir
     for node in list(part.graph):
         if node.op_type == "Attention" and _plain(node):
             new = _written_out(build, node, biases, block_rows)
+            build.take_over(node.outputs[0], new, [node])
+    build.finish()
+    return part
+
+
+def plain_attention(part: ir.Model) -> ir.Model:
+    """A copy of the part with no Attention but those with caches inside, or whose scores are read.
+
+    No rows are cut into blocks: that is for processors with caches of their own.
+    """
+    part = grouped_attention(part, None)
+    build = GraphBuilder(part, "masked")
+    for node in [n for n in part.graph if n.op_type == "Attention"]:
+        if (new := masked_attention(build, node)) is not None:
             build.take_over(node.outputs[0], new, [node])
     build.finish()
     return part

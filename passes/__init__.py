@@ -20,6 +20,10 @@ from edgevlm.passes.derive.keep_classes import KeepClasses
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.purify_units import PurifyUnits
 from edgevlm.passes.derive.recover_encoder import RecoverEncoder
+from edgevlm.passes.mobile.four_axes import FourAxes
+from edgevlm.passes.mobile.one_hot_tokens import OneHotTokens
+from edgevlm.passes.mobile.separate_qkv import SeparateQkv
+from edgevlm.passes.mobile.unfold_patches import UnfoldPatches
 from edgevlm.passes.precision.cast_half import CastHalf
 from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
@@ -64,6 +68,11 @@ PASSES: dict[str, type[Pass]] = {
         QuantizeActivations,
         QuantizeDynamically,
         QuantizeKv,
+        # mobile
+        SeparateQkv,
+        UnfoldPatches,
+        OneHotTokens,
+        FourAxes,
         # precision
         CastHalf,
     )

@@ -16,7 +16,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from edgevlm.compiler.attention import grouped_attention
+from edgevlm.compiler.attention import plain_attention
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.kv_names import PAST, PRESENT
 from edgevlm.compiler.kv_state import decode_with_state, prefill_with_state
@@ -29,7 +29,7 @@ __all__ = ["PartWithState", "example_of", "exported_program", "written_for"]
 
 def written_for(role: Role, part: ir.Model, contract: Contract) -> ir.Model:
     """The part as it goes to torch, in ONNX still; ONNX Runtime runs it, if it knows opset 24."""
-    part = grouped_attention(part, None)
+    part = plain_attention(part)
     if role == "prefill":
         return prefill_with_state(part, contract)
     return decode_with_state(part, contract) if role == "decode" else part

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgevlm.compiler.attention import grouped_attention
+from edgevlm.compiler.attention import grouped_attention, plain_attention
 
 Q, K, V = "float[1,4,6,8] q", "float[1,2,6,8] k", "float[1,2,6,8] v"
 
@@ -119,3 +119,33 @@ def test_attention_of_rank_three_is_left_as_it_is(graph):
         "{ y = Attention <q_num_heads=4, kv_num_heads=2> (q, k, v) }"
     )
     assert ops(grouped_attention(part)) == {"Attention": 1}
+
+
+MORE = {  # what grouped_attention leaves, and a target without the op wants
+    "float mask": (", float[1,1,6,6] mask", "q, k, v, mask", "scale=0.5"),
+    "a mask a head": (", float[1,4,6,6] mask", "q, k, v, mask", "scale=0.5"),
+    "computed mask": (", float[1,1,6,6] f", "q, k, v, mask", "scale=0.5"),
+    "capped": ("", "q, k, v", "softcap=2.0"),
+    "causal and masked": (", float[1,1,6,6] mask", "q, k, v, mask", "is_causal=1"),
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_for_targets_without_the_op_masks_and_caps_are_written_out_too(case, graph, ort):
+    """Four axes at most, and no key or value is repeated for the heads that share it."""
+    inputs, given, attributes = MORE[case]
+    first = "mask = Greater(f, zero)" if case == "computed mask" else ""
+    part = graph(
+        f"({Q}, {K}, {V}{inputs}) => (float[1,4,6,8] y) {{ {first} y = Attention <{attributes}> "
+        f"({given}) }}",
+        **({"zero": np.float32(0)} if first else {}),
+    )
+    assert ops(grouped_attention(part, None))["Attention"] == 1
+    written = plain_attention(part)
+    assert not ops(written).keys() & {"Attention", "Expand", "Tile", "Gather"}
+    assert max(len(v.shape) for n in written.graph for v in n.outputs) <= 4
+    feeds = feeds_of(part)
+    if "mask" in inputs:
+        shape = tuple(part.graph.inputs[3].shape)
+        feeds["mask"] = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    np.testing.assert_allclose(ort(written, **feeds)["y"], ort(part, **feeds)["y"], atol=1e-5)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgevlm.compiler.attention import NEVER
+from edgevlm.compiler.masked_attention import NEVER
 from edgevlm.compiler.to_torch.ops.node import Maker, OpNode, Refused, Run
 
 __all__ = ["OPS"]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from edgevlm.compiler.builder import GraphBuilder
-from edgevlm.runtimes.tensorrt.spell_out.attention import attention
+from edgevlm.compiler.masked_attention import masked_attention
 from edgevlm.runtimes.tensorrt.spell_out.flat import WIDENED, widened
 from edgevlm.runtimes.tensorrt.spell_out.rms_norm import rms_norm
 from edgevlm.runtimes.tensorrt.spell_out.rotary import rotary
@@ -21,7 +21,7 @@ __all__ = ["WRITTEN_OUT", "spell_out"]
 
 Written = Callable[[GraphBuilder, ir.Node], ir.Value | None]
 WRITTEN_OUT: dict[str, Written] = {
-    "Attention": attention,
+    "Attention": masked_attention,
     "RMSNormalization": rms_norm,
     "RotaryEmbedding": rotary,
     "Swish": swish,

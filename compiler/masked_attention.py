@@ -12,15 +12,17 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgevlm.compiler.attention import NEVER
 from edgevlm.compiler.builder import GraphBuilder
 
-__all__ = ["attention"]
+__all__ = ["NEVER", "masked_attention"]
 
+#: added to the score of what must not be looked at, or in its place; its exponential is zero,
+#: float16 has it, and no sum with a score is infinite
+NEVER = -32768.0
 MASK = 3
 
 
-def attention(build: GraphBuilder, node: ir.Node) -> ir.Value | None:
+def masked_attention(build: GraphBuilder, node: ir.Node) -> ir.Value | None:
     """None for caches inside and for outputs beside the first, which parts do not have."""
     more_in = any(v is not None for v in node.inputs[MASK + 1 :])
     more_out = any(v.uses() or v.is_graph_output() for v in node.outputs[1:])
