@@ -26,8 +26,9 @@ class Dialect:
     attention: Literal["safe", "plain"] = "safe"
     #: products of 4-D values as torch has them, or of 3-D ones, which no tool copies first
     batched: Literal["matmul", "bmm"] = "matmul"
-    #: means of normalisations as ops of torch, or as products with ones/n, where those are kernels
-    norms: Literal["op", "product"] = "op"
+    #: means of normalisations as ops of torch, or as products with ones/n, where those are kernels;
+    #: or squares within a LayerNormalization, which sums them in float32 where numbers are float16
+    norms: Literal["op", "product", "layer"] = "op"
     #: computed indices may count from the end, as in ONNX, or never do, as those of parts
     index: Literal["signed", "natural"] = "signed"
     #: TopK by a stable sort (the first of equals, as in ONNX), or by torch.topk (any of them)

@@ -4,8 +4,9 @@
 
 Codes of weights arrive as codes (constexpr ops, which Core ML unpacks when it loads), inputs that
 are rounded as `quantize` and `dequantize` with our scales. Angles of rotary positions stay float32:
-float16 has steps of 1/16 from 64 on, and a cosine of that is another position's. The bytes are the
-same for the same model: coremltools writes the date and names that it draws by chance, which go.
+float16 has steps of 1/16 from 64 on, and a cosine of that is another position's. Squares of
+RMSNormalization stay inside a layer_norm: those of numbers above 256 are no float16. The bytes are
+the same for the same model: coremltools writes the date and names drawn by chance, which go.
 https://apple.github.io/coremltools/docs-guides/source/multifunction-models.html
 """
 
@@ -40,6 +41,7 @@ DIALECT = Dialect(
     codes="all",
     cache="mask",  # it has no converter for index_copy
     attention="plain",
+    norms="layer",
     index="natural",
     top_k="topk",
     fold=True,

@@ -56,7 +56,7 @@ def softmax(fold: Run) -> Maker:
 
 def _mean(node: OpNode) -> Run:
     """Over the last axis, which is kept; as a product where the dialect says so."""
-    if node.dialect.norms == "op":
+    if node.dialect.norms != "product":
         return lambda x: x.mean(-1, keepdim=True)
     width = node.shape(0)[-1]
     ones = torch.full((1, width), 1 / width)
@@ -91,10 +91,27 @@ def layer_norm_by_products(node: OpNode, epsilon: float) -> Run:
     return run
 
 
+def rms_norm_as_layer_norm(node: OpNode, epsilon: float) -> Run:
+    """LayerNorm of (x, -x), whose mean is zero and whose variance is the mean of squares.
+
+    Squares of what is above 256 are no float16; the op keeps them to itself. So do Apple's own and
+    other ports of language models to the Neural Engine: https://github.com/Anemll/Anemll
+    """
+    width = node.shape(0)[-1]
+
+    def run(x: Tensor, gain: Tensor) -> Tensor:
+        both = F.layer_norm(torch.cat((x, -x), -1), (2 * width,), eps=epsilon)
+        return both[..., :width] * gain
+
+    return run
+
+
 def rms_norm(node: OpNode) -> Run:
     node.refuse(stash_type=1)
     axis, epsilon = node.get("axis", -1), node.get("epsilon", 1e-5)
     if axis in (-1, len(node.shape(0)) - 1):
+        if node.dialect.norms == "layer":
+            return rms_norm_as_layer_norm(node, epsilon)
         mean = _mean(node)
         return lambda x, gain: x * torch.rsqrt(mean(x * x) + epsilon) * gain
 

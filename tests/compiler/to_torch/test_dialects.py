@@ -110,6 +110,18 @@ def test_normalisations_are_products_and_no_means(graph_of):
     assert not [n for n in names if "mean" in n or "norm" in n]
 
 
+def test_squares_of_large_numbers_stay_inside_an_op(graph_of, draw, equal):
+    """RMSNormalization as LayerNormalization of (x, -x): float16 never holds a square."""
+    layer = dataclasses.replace(PHONE, norms="layer")
+    gain = np.random.default_rng(0).normal(size=4).astype(np.float32)
+    part = graph_of("float[2,3,4] x", "y = RMSNormalization<epsilon = 0.01>(x, g)", {"g": gain})
+    for seed in range(3):
+        equal(part, draw(part, seed), dialect=layer, rtol=1e-5)
+    names = called(to_torch(part, layer), torch.ones(2, 3, 4))
+    assert "aten.layer_norm.default" in names
+    assert not {"aten.pow.Tensor_Scalar", "aten.mean.dim", "aten.rsqrt.default"} & set(names)
+
+
 def test_products_of_four_axes_are_of_three(graph_of):
     part = graph_of("float[1,2,3,4] a, float[1,2,4,5] b", "y = MatMul(a, b)", {})
     names = called(to_torch(part, PHONE), torch.ones(1, 2, 3, 4), torch.ones(1, 2, 4, 5))
