@@ -81,8 +81,17 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
 
 # the same machine, and the same graphs: only the kernels are others
 PIPELINES["openvino"] = PIPELINES["ort"]
-PIPELINES["coreml"] = PIPELINES["ort"]
-PIPELINES["executorch"] = PIPELINES["ort"]
+# of phones: NPUs move no tensors of five axes, and partitions end at what they do not run
+PHONES = (
+    PIPELINES["ort"][0],
+    Group(
+        "products of their own for queries, keys and values, with scales of their own later on",
+        ("separate-qkv", "four-axes"),
+    ),
+    *PIPELINES["ort"][1:],
+)
+PIPELINES["coreml"] = PHONES
+PIPELINES["executorch"] = PHONES
 PIPELINES["tensorrt"] = (
     *PIPELINES["ort"],
     Group(

@@ -104,11 +104,9 @@ def test_every_set_of_flags_gives_a_recipe_that_can_be_made(
     wanted = quant_steps(quant, find_integer_form(runtime).block) + KV_TYPES[kv]
     every = {s.name for f in (QUANT_SCHEMES, KV_TYPES) for steps in f.values() for s in steps}
     if runtime != "ort":  # what it runs in integers is told in the recipe
-        told = {"form": runtime}
-        wanted = tuple(
-            Step(s.name, s.options | told) if s.name == "quantize-activations" else s
-            for s in wanted
-        )
+        told, rows = {"form": runtime}, find_integer_form(runtime).rows
+        formed = {"quantize-activations"} | ({"quantize-dynamically"} if rows else set())
+        wanted = tuple(Step(s.name, s.options | told) if s.name in formed else s for s in wanted)
     assert tuple(step for step in recipe.steps if step.name in every) == wanted
     assert [p.name for p in make_passes(recipe)] == names
     assert Recipe.from_toml(recipe.to_toml()) == recipe
