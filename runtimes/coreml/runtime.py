@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevlm.compiler.contract import Contract
-from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Runtime
 from edgevlm.runtimes.coreml.package import installed
@@ -23,6 +23,7 @@ from edgevlm.runtimes.coreml.package import installed
 if TYPE_CHECKING:
     from edgevlm.compiler.bundle import Bundle
     from edgevlm.compiler.exported_model import ExportedModel
+    from edgevlm.compiler.recipe import Recipe
     from edgevlm.devices import Device
     from edgevlm.runtimes.coreml.parts import PackageParts
 
@@ -62,6 +63,20 @@ class CoremlRuntime(Runtime):
             )
         # what iOS 26 adds to the format is nothing that our programs use
         return dataclasses.replace(self, ios=OLDEST if int(found[1]) < NEWEST else NEWEST)
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raises EV303 for scales of run time, which Core ML has no op for."""
+        for step in recipe.steps:
+            blocks = any(
+                s.name == "quantize-weights" and s.options.get("block") for s in recipe.steps
+            )
+            if step.name == "quantize-dynamically" and blocks:
+                raise JobFault(
+                    "EV303",
+                    "inputs rounded by scales of run time cannot be lowered for Core ML",
+                    "its quantize takes scales that are constants",
+                    "--quant w8a8, or w4a16 (four-bit weights, float inputs)",
+                )
 
     @property
     def sdk(self) -> dict[str, str]:

@@ -27,6 +27,7 @@ from edgevlm.runtimes.executorch.backends import Backend
 from edgevlm.runtimes.executorch.package import quietly
 from edgevlm.runtimes.executorch.parts import READ, WRITE
 from edgevlm.runtimes.executorch.placed import placed
+from edgevlm.runtimes.executorch.written import written
 
 __all__ = ["Lowered", "constants_of", "lower"]
 
@@ -43,7 +44,7 @@ def lower(model: ExportedModel, backend: Backend) -> Lowered:
     """Raises EV212 for an op that torch has not, EV309 where ExecuTorch or the backend refuses."""
     contract = model.contract
     programs: dict[str, torch.export.ExportedProgram] = {
-        role: exported_program(role, part, contract, backend.dialect)
+        role: exported_program(role, written(role, part), contract, backend.dialect)
         for role, part in model.parts.items()
     }
     if {"prefill", "decode"} & set(model.parts):

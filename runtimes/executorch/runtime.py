@@ -23,6 +23,7 @@ from edgevlm.runtimes.executorch.package import installed
 if TYPE_CHECKING:
     from edgevlm.compiler.bundle import Bundle
     from edgevlm.compiler.exported_model import ExportedModel
+    from edgevlm.compiler.recipe import Recipe
     from edgevlm.devices import Device
     from edgevlm.runtimes.executorch.parts import ProgramParts
 
@@ -47,6 +48,11 @@ class ExecutorchRuntime(Runtime):
         from edgevlm.runtimes.executorch.backends import find_backend
 
         return dataclasses.replace(self, backend=find_backend(toolchain or "xnnpack").name)
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        from edgevlm.runtimes.executorch.written import check_schemes
+
+        check_schemes(recipe)
 
     @property
     def sdk(self) -> dict[str, str]:

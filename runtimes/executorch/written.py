@@ -1,0 +1,53 @@
+"""A part as XNNPACK multiplies it, in ONNX still; what it has no kernel for is refused first.
+
+four-bit weights of one scale a channel -> int8, the same integers: kernels of static int8 take
+                                           nothing smaller
+a short block at the end of a row       -> refused: kernels of blocks have whole ones
+weights that are rounded alone          -> refused: a float product reads float weights
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.legalise import refused
+from edgevlm.compiler.quantised import is_rounded, weights_of
+from edgevlm.compiler.recipe import Recipe
+from edgevlm.compiler.widen import int4_as_int8
+
+__all__ = ["check_schemes", "written"]
+
+ROUNDING = ("quantize-activations", "quantize-dynamically")
+#: XNNPACK packs blocks of four bits in multiples of this
+BLOCK_MULTIPLE = 32
+
+
+def check_schemes(recipe: Recipe) -> None:
+    """Raises EV303, before any pass has run, for weights that are rounded alone."""
+    names = {step.name for step in recipe.steps}
+    if "quantize-weights" in names and not names & set(ROUNDING):
+        raise JobFault(
+            "EV303",
+            "weights that are rounded alone cannot be lowered for XNNPACK",
+            "it multiplies int8 by int8, or int4 in blocks, and floats by floats; these would be "
+            "floats in the file",
+            "--quant 8da8w or 8da4w  (rows of inputs rounded at run time), or w8a8",
+        )
+
+
+def written(role: str, part: ir.Model) -> ir.Model:
+    """A copy. Raises EV303 naming part and node."""
+    for node in part.graph:
+        maker = weights_of(node)
+        block = maker.attributes.get_int("block_size", 0) if maker is not None else 0
+        if not block:
+            continue
+        inputs = int(maker.inputs[0].shape[maker.attributes.get_int("axis", 1)])
+        if inputs % block or block % BLOCK_MULTIPLE:
+            why = f"blocks of {block} for {inputs} inputs; XNNPACK has whole ones, of 32 and more"
+            raise refused(role, f"node {node.name}", why, "--quant 8da8w")
+        if not is_rounded(node.inputs[0]):
+            why = "its weights are four bits in blocks and its inputs float"
+            raise refused(role, f"node {node.name}", why, "--quant 8da4w")
+    return int4_as_int8(part)
