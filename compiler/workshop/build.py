@@ -106,7 +106,7 @@ def _built(
             if ended.status != 0:
                 why = f"pip install {_named(wanted)}: {pip_words.reason(ended)}"
                 raise _refused(tool, why, f"pip config list; then {tool.install}")
-        begin("import " + ", ".join(name.partition(".")[0] for name in tool.proof))
+        begin("import " + ", ".join(dict.fromkeys(name.partition(".")[0] for name in tool.proof)))
         told = _proved(place, Path(scratch))
     told |= {"tool": tool.name, "pins": [*tool.first, *tool.packages], "bytes": _size(place.folder)}
     atomic_file(place.stamp, json.dumps(told, indent=1).encode())

@@ -45,7 +45,8 @@ def _error(error: BaseException) -> dict[str, Any]:
         return {"fault": {"kind": type(error).__name__, **error.as_json()}}
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})"
-    return {"error": f"{type(error).__name__}: {str(error)[:400]}, at {place}"}
+    noted = "".join(f"{note[:60]}: " for note in getattr(error, "__notes__", ()))
+    return {"error": f"{noted}{type(error).__name__}: {str(error)[:400]}, at {place}"}
 
 
 def _job(function: str, asked: str, told: str) -> None:

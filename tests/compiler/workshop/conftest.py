@@ -34,7 +34,9 @@ def fault(request, folder):
 
 def vendor(request, folder):
     print("something useful", file=sys.stderr)
-    raise ValueError("tensor has 5 dimensions")
+    error = ValueError("tensor has 5 dimensions")
+    error.add_note("part vision")
+    raise error
 
 def leave(request, folder):
     print("the last word")

@@ -69,7 +69,9 @@ def test_an_error_of_ours_arrives_as_it_was_raised(jobs, tmp_path, usage):
 def test_an_error_of_a_vendors_is_told_with_its_place(jobs, tmp_path):
     found = fault(jobs, "vendor", {}, tmp_path)
     assert (found.code, found.what) == ("EV362", "the work failed in this environment")
-    assert found.why.startswith("ValueError: tensor has 5 dimensions, at workshop_jobs.py:")
+    assert found.why.startswith(
+        "part vision: ValueError: tensor has 5 dimensions, at workshop_jobs"
+    )
 
 
 def test_a_program_that_exits_is_an_error_too(jobs, tmp_path):

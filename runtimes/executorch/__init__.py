@@ -1,0 +1,1 @@
+"""ExecuTorch: one .pte for phones and micro-NPUs."""
