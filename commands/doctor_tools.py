@@ -5,12 +5,14 @@ A tool that this environment has no packages for lives in one of its own (compil
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevlm.commands.doctor_checks import Check
-from edgevlm.compiler.workshop.home import Environment, environment_of
+from edgevlm.compiler.workshop.home import Environment, environment_of, tools_root
 from edgevlm.compiler.workshop.interpreter import lacking_here
 from edgevlm.compiler.workshop.tools import find_tool, tools
 
@@ -35,6 +37,7 @@ def tool_checks(runtime: str) -> Iterator[Check]:
             tool.purpose,
             None if told or not lacking else f"{tool.install} (about {tool.mb} MB)",
         )
+    yield from _of_other_versions()
 
 
 def install_tool(speaker: Speaker, name: str) -> dict[str, Any]:
@@ -59,6 +62,26 @@ def install_tool(speaker: Speaker, name: str) -> dict[str, Any]:
 
 
 def shown(place: Environment) -> str:
-    """Its folder, with ~ for the user's own: reports get published."""
-    folder, home = place.folder, Path.home()
+    """Its folder, as a report may tell it."""
+    return _public(place.folder)
+
+
+def _of_other_versions() -> Iterator[Check]:
+    """Environments of pins that are no longer asked for: a gigabyte each, kept till told."""
+    root, known = tools_root(), {environment_of(tool).folder.name for tool in tools().values()}
+    with contextlib.suppress(OSError):
+        others = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name not in known]
+        if others:
+            yield Check(
+                "tools, other versions",
+                None,
+                ", ".join(path.name for path in others),
+                "nothing of this edgevlm; another version, or another Python",
+                f"rm -r {' '.join(shlex.quote(path.name) for path in others)} in {_public(root)}",
+            )
+
+
+def _public(folder: Path) -> str:
+    """With ~ for the user's own folder."""
+    home = Path.home()
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)

@@ -68,7 +68,14 @@ def lacking_here(tool: Tool) -> list[str]:
     """What of `tool.here` this environment does not have; nothing is imported to find out."""
     lacking = [text for text in tool.here if not _installed(Requirement(text))]
     modules = {name.partition(".")[0] for name in tool.proof}
-    return lacking or sorted(name for name in modules if find_spec(name) is None)
+    return lacking or sorted(name for name in modules if not _found(name))
+
+
+def _found(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # a finder that refuses; a module without a spec
+        return False
 
 
 def _installed(wanted: Requirement) -> bool:

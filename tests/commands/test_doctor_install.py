@@ -65,6 +65,15 @@ def test_doctor_says_where_each_tool_is(installed):
     assert after["tool toy"].found.endswith(" MB")
 
 
+def test_environments_of_other_pins_are_told(installed, home):
+    (home / "toy-0123456789ab").mkdir()
+    told = [check for check in tool_checks("") if check.name == "tools, other versions"]
+    (home / "toy-0123456789ab").rmdir()
+    assert [check.found for check in told] == ["toy-0123456789ab"] and told[0].ok is None
+    assert told[0].fix.startswith("rm -r toy-0123456789ab in ")
+    assert "tools, other versions" not in {check.name for check in tool_checks("")}
+
+
 def test_a_home_folder_is_not_told(installed, monkeypatch, home):
     monkeypatch.setenv("HOME", str(home.parent))
     found = next(check.found for check in tool_checks("") if check.name == "tool toy")

@@ -59,6 +59,17 @@ def test_packages_and_modules_are_asked_for_without_importing(here, proof, lacki
     assert lacking_here(tool) == lacking
 
 
+def test_a_finder_that_refuses_is_a_module_that_is_lacking(monkeypatch):
+    class Refuses:
+        def find_spec(self, name, path=None, target=None):
+            if name == "toyghost":
+                raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Refuses(), *sys.meta_path])
+    tool = toy_tools()["here"].model_copy(update={"proof": ["toyghost.inner"]})
+    assert lacking_here(tool) == ["toyghost"]
+
+
 def test_vendor_packages_are_not_imported_to_find_out():
     code = (
         "import sys\n"
