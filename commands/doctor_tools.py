@@ -41,7 +41,7 @@ def tool_checks(runtime: str) -> Iterator[Check]:
 
 
 def install_tool(speaker: Speaker, name: str) -> dict[str, Any]:
-    """Make the environment of tool `name`; at once where it is there. Raises EV360, EV361."""
+    """Make the environment of tool `name`; at once where it is there. Raises EV370, EV371."""
     from edgevlm.compiler.workshop.build import make
 
     tool = find_tool(name)

@@ -26,7 +26,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Raises EV363 for a file that is missing, cut off, or holds something else than numbers."""
+    """Raises EV373 for a file that is missing, cut off, or holds something else than numbers."""
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -44,4 +44,4 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _unreadable(path: Path, why: str) -> JobFault:
     fix = "run it again; df -h shows whether a disk is full"
-    return JobFault("EV363", f"the arrays in {path.name} cannot be read", why, fix)
+    return JobFault("EV373", f"the arrays in {path.name} cannot be read", why, fix)

@@ -62,7 +62,7 @@ def make(
 ) -> Made:
     """The environment of `tool`, made if it is not there; two at a time make one.
 
-    begin: told the name of each stage. say: told what takes its time meanwhile. Raises EV361.
+    begin: told the name of each stage. say: told what takes its time meanwhile. Raises EV371.
     """
     start, place = perf_counter(), environment_of(tool)
     if told := place.ready():
@@ -203,4 +203,4 @@ def _size(folder: Path) -> int:
 
 
 def _refused(tool: Tool, why: str, fix: str) -> JobFault:
-    return JobFault("EV361", f"the environment of {tool.name} cannot be made", why, fix)
+    return JobFault("EV371", f"the environment of {tool.name} cannot be made", why, fix)

@@ -47,7 +47,7 @@ class Interpreter:
 
 
 def interpreter_for(name: str) -> Interpreter:
-    """Raises EV360 for a tool that is none, EV302 where neither has it."""
+    """Raises EV370 for a tool that is none, EV302 where neither has it."""
     tool = find_tool(name)
     lacking = lacking_here(tool)
     if not lacking:

@@ -43,7 +43,7 @@ def run_job(
     """The reply of `function`, "package.module:name", to `request`; both are JSON.
 
     what: the work in a few words, for the error. folder: exists; the function's current folder.
-    Raises EV302 (no such tool here), EV362 (it failed), EV363 (it gave no answer), and what it
+    Raises EV302 (no such tool here), EV372 (it failed), EV373 (it gave no answer), and what it
     raised itself.
     """
     python = interpreter_for(tool)
@@ -78,13 +78,13 @@ def run_in(
 
 
 def fault_told(what: str, python: Interpreter, answer: Mapping[str, Any]) -> EdgeError:
-    """What the other side told of an error: one of ours as it was raised, any other as EV362."""
+    """What the other side told of an error: one of ours as it was raised, any other as EV372."""
     fault = answer.get("fault")
     if isinstance(fault, dict) and {"code", "what", "why", "next"} <= set(fault):
         kind = UsageFault if fault.get("kind") == "UsageFault" else JobFault
         return kind(*(str(fault[key]) for key in ("code", "what", "why", "next")))
     return JobFault(
-        "EV362",
+        "EV372",
         f"{what} failed in {python.where}",
         str(answer.get("error", "it says no more"))[:500],
         f"{_DEBUG}=1 shows all that was said; edgevlm doctor lists versions",
@@ -96,7 +96,7 @@ def without_answer(what: str, python: Interpreter, why: str, said: Sequence[str]
     words = f"; its last words: {' / '.join(said[-2:])[:400]}" if said else ""
     hungry = "; a killed process is most often one that took too much memory"
     return JobFault(
-        "EV363",
+        "EV373",
         f"{what} gave no answer in {python.where}",
         why + words,
         f"{_DEBUG}=1 shows all that was said" + hungry * ("SIGKILL" in why),

@@ -88,11 +88,11 @@ def tools() -> dict[str, Tool]:
 
 
 def find_tool(name: str) -> Tool:
-    """Raises EV360 for a name that is none."""
+    """Raises EV370 for a name that is none."""
     if name not in tools():
         known = ", ".join(tools())
         raise UsageFault(
-            "EV360",
+            "EV370",
             f"there is no tool called {name[:60]!r}",
             f"environments can be made of {known}",
             "edgevlm doctor --install " + next(iter(tools())),

@@ -98,7 +98,7 @@ class Worker:
     def call(
         self, method: str, arrays: Mapping[str, np.ndarray], within_s: float | None = None
     ) -> dict[str, np.ndarray]:
-        """What it answers. Raises EV362, EV363 (it is ended then), and what was raised there."""
+        """What it answers. Raises EV372, EV373 (it is ended then), and what was raised there."""
         limit = within_s or self._within_s
         until = monotonic() + limit
         frame = encode({"method": method}, arrays)
@@ -132,7 +132,7 @@ class Worker:
         return arrays
 
     def _lost(self, error: Exception, limit: float) -> Exception:
-        """It is ended. Why there is no answer: EV363."""
+        """It is ended. Why there is no answer: EV373."""
         if not self._close.alive:
             return without_answer(self._what, self._python, "it had been ended", ())
         late = isinstance(error, _Silent) and error.late

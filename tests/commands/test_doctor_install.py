@@ -100,13 +100,13 @@ def test_a_runtime_whose_tool_is_there_lacks_no_packages(installed, monkeypatch)
 
 def test_a_tool_that_is_none_is_a_wrong_call(edgevlm, home):
     ended = edgevlm("doctor", "--install", "toaster", "--json")
-    assert (ended.status, ended.code) == (2, "EV360")
+    assert (ended.status, ended.code) == (2, "EV370")
     assert "missing" in ended.json["error"]["why"]
 
 
 def test_what_cannot_be_made_is_three_lines_and_leaves_nothing(edgevlm, home):
     ended = edgevlm("doctor", "--install", "missing")
-    assert (ended.status, ended.code, ended.out) == (1, "EV361", "")
+    assert (ended.status, ended.code, ended.out) == (1, "EV371", "")
     assert "No matching distribution found for toyghost==9.9" in ended.err
     assert not environment_of(toy_tools()["missing"]).folder.exists()
 

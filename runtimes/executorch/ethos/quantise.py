@@ -55,13 +55,13 @@ def adopt(program: ExportedProgram) -> None:
 def quantised(
     program: ExportedProgram, spec: Any, samples: Sequence[Sequence[Tensor]]
 ) -> ExportedProgram:
-    """`program` as int8 for `spec`, an EthosUCompileSpec. Raises EV365 without samples.
+    """`program` as int8 for `spec`, an EthosUCompileSpec. Raises EV375 without samples.
 
     samples: inputs of one run each, flat, in the order of the program.
     """
     if not samples:
         raise JobFault(
-            "EV365",
+            "EV375",
             "an Ethos-U computes in integers, and the part is float",
             "there are no inputs to fit ranges to",
             "--calib FOLDER, or a model with pictures of its own",

@@ -62,7 +62,7 @@ _CYCLES = ("total", "npu", *(f"{area}_access" for area in _AREAS))
 
 
 def read_summary(path: Path) -> VelaSummary:
-    """`out_summary_<system config>.csv`. Raises EV364 for a file that is broken or is none."""
+    """`out_summary_<system config>.csv`. Raises EV374 for a file that is broken or is none."""
     rows = list(_rows(path))
     if len(rows) != 1:
         raise _broken(path, f"it has {len(rows)} rows, and one is expected")
@@ -85,7 +85,7 @@ def read_summary(path: Path) -> VelaSummary:
 
 
 def read_layers(path: Path, clock_hz: float) -> list[VelaLayer]:
-    """`out_per-layer.csv`, in the order of the schedule. Raises EV364."""
+    """`out_per-layer.csv`, in the order of the schedule. Raises EV374."""
     return [
         VelaLayer(
             name=row.text("Name"),
@@ -163,7 +163,7 @@ def _rows(path: Path) -> Iterator[_Row]:
 
 def _broken(path: Path, why: str) -> JobFault:
     return JobFault(
-        "EV364",
+        "EV374",
         f"{path.name} is no table of Vela's that can be read",
         why,
         "compile again; another version of ethos-u-vela may write other tables",

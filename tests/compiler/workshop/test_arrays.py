@@ -70,11 +70,11 @@ def npy(array: np.ndarray) -> bytes:
 )
 def test_a_file_that_is_none_is_refused_and_nothing_is_unpickled(tmp_path, capsys, data):
     (tmp_path / "a.npz").write_bytes(data)
-    with pytest.raises(JobFault, match=r"EV363 the arrays in a.npz cannot be read"):
+    with pytest.raises(JobFault, match=r"EV373 the arrays in a.npz cannot be read"):
         read_arrays(tmp_path / "a.npz")
     assert capsys.readouterr().out == ""
 
 
 def test_a_file_that_is_missing_is_told(tmp_path):
-    with pytest.raises(JobFault, match=r"EV363 .*No such file"):
+    with pytest.raises(JobFault, match=r"EV373 .*No such file"):
         read_arrays(tmp_path / "a.npz")

@@ -62,7 +62,7 @@ def test_it_is_whole_and_usable_and_a_second_call_is_at_once(made_toy, tmp_path)
 def test_what_is_made_does_not_see_this_environment(made_toy, tmp_path, monkeypatch):
     """Neither by PYTHONPATH nor by inheritance: numpy is here and not there."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    with pytest.raises(JobFault, match="EV362") as told:
+    with pytest.raises(JobFault, match="EV372") as told:
         run_job("edgevlm.compiler.workshop.proof:run", {"imports": ["numpy"]}, what="import",
                 tool="toy", folder=tmp_path, within_s=60)  # fmt: skip
     assert "No module named 'numpy'" in told.value.why
@@ -89,7 +89,7 @@ def test_no_network_is_said_and_leaves_nothing(toys, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # where nobody listens
     monkeypatch.setenv("PIP_RETRIES", "1")
     stages = []
-    with pytest.raises(JobFault, match="EV361 the environment of missing") as told:
+    with pytest.raises(JobFault, match="EV371 the environment of missing") as told:
         make(toy_tools()["missing"], stages.append)
     assert "pip install toyghost==9.9: a package index was not reached" in told.value.why
     assert "No matching distribution found for toyghost==9.9" in told.value.why
@@ -102,7 +102,7 @@ def test_what_cannot_be_imported_is_no_environment(made_toy, tmp_path):
     """The last step of all: here of an environment that is whole."""
     place = environment_of(toy_tools()["toy"])
     wanting = Environment(place.tool.model_copy(update={"proof": ["toynowhere"]}), place.folder)
-    with pytest.raises(JobFault, match="EV361") as told:
+    with pytest.raises(JobFault, match="EV371") as told:
         build._proved(wanting, tmp_path)
     assert "cannot be used: ModuleNotFoundError: No module named 'toynowhere'" in told.value.why
 
@@ -135,23 +135,23 @@ def test_a_call_that_is_stopped_leaves_nothing_that_is_used(toys, monkeypatch, n
     [("afar", "Plan9 pdp11; this is"), ("huge", "MB are free in")],
 )
 def test_a_machine_that_cannot_have_it_is_told_before_anything_is_made(toys, name, why):
-    with pytest.raises(JobFault, match="EV361") as told:
+    with pytest.raises(JobFault, match="EV371") as told:
         make(toy_tools()[name])
     assert why in told.value.why and left(toys) == []
 
 
 def test_another_python_or_an_old_system_is_told(toys):
     toy = toy_tools()["toy"]
-    with pytest.raises(JobFault, match=r"EV361 .* Python >=4; this is 3\."):
+    with pytest.raises(JobFault, match=r"EV371 .* Python >=4; this is 3\."):
         make(toy.model_copy(update={"python": ">=4"}))
-    with pytest.raises(JobFault, match=r"EV361 .* want glibc 99.0; this system has 2\."):
+    with pytest.raises(JobFault, match=r"EV371 .* want glibc 99.0; this system has 2\."):
         make(toy.model_copy(update={"glibc": "99.0"}))
 
 
 def test_a_place_that_cannot_be_written_is_told(toys, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EDGEVLM_TOOLS", str(tmp_path / "file" / "tools"))
-    with pytest.raises(JobFault, match=r"EV361 .*Not a directory"):
+    with pytest.raises(JobFault, match=r"EV371 .*Not a directory"):
         make(toy_tools()["toy"])
 
 

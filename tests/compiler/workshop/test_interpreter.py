@@ -41,7 +41,7 @@ def test_neither_is_an_error_that_names_the_ways(toys, monkeypatch):
 
 
 def test_a_name_that_is_none_is_a_wrong_call(toys):
-    with pytest.raises(UsageFault, match="EV360"):
+    with pytest.raises(UsageFault, match="EV370"):
         interpreter_for("toyland")
 
 

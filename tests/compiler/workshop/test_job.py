@@ -68,7 +68,7 @@ def test_an_error_of_ours_arrives_as_it_was_raised(jobs, tmp_path, usage):
 
 def test_an_error_of_a_vendors_is_told_with_its_place(jobs, tmp_path):
     found = fault(jobs, "vendor", {}, tmp_path)
-    assert (found.code, found.what) == ("EV362", "the work failed in this environment")
+    assert (found.code, found.what) == ("EV372", "the work failed in this environment")
     assert found.why.startswith(
         "part vision: ValueError: tensor has 5 dimensions, at workshop_jobs"
     )
@@ -80,25 +80,25 @@ def test_a_program_that_exits_is_an_error_too(jobs, tmp_path):
 
 def test_a_crash_says_how_and_the_last_words(jobs, tmp_path):
     found = fault(jobs, "crash", {}, tmp_path)
-    assert (found.code, found.what) == ("EV363", "the work gave no answer in this environment")
+    assert (found.code, found.what) == ("EV373", "the work gave no answer in this environment")
     assert found.why == "it was ended by SIGSEGV; its last words: about to fall"
 
 
 @pytest.mark.parametrize("name", ["nobody", "unspeakable"])
 def test_a_function_that_is_none_or_replies_no_json_is_an_error(jobs, tmp_path, name):
     found = fault(jobs, name, {}, tmp_path)
-    assert found.code == "EV362"
+    assert found.code == "EV372"
     assert ("AttributeError" if name == "nobody" else "not JSON serializable") in found.why
 
 
 def test_a_broken_reply_is_no_answer(jobs, tmp_path):
     found = fault(jobs, "rude", {}, tmp_path)
-    assert (found.code, found.why) == ("EV363", "its reply cannot be read")
+    assert (found.code, found.why) == ("EV373", "its reply cannot be read")
 
 
 def test_time_that_is_up_ends_it_with_all_that_it_started(jobs, tmp_path):
     found = fault(jobs, "sleeper", {}, tmp_path, within_s=5)
-    assert found.code == "EV363" and found.why == "it was not done within 5 s"
+    assert found.code == "EV373" and found.why == "it was not done within 5 s"
     for pid in (tmp_path / "pids.txt").read_text().split():
         wait_for(lambda pid=pid: gone(int(pid)), "it goes on")
 

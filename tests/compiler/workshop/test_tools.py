@@ -90,7 +90,7 @@ def test_a_change_of_pins_python_or_machine_is_another_folder(monkeypatch):
 
 
 def test_a_tool_that_is_none_is_a_wrong_call():
-    with pytest.raises(UsageFault, match="EV360 there is no tool called 'vela'") as told:
+    with pytest.raises(UsageFault, match="EV370 there is no tool called 'vela'") as told:
         find_tool("vela")
     assert all(name in told.value.why for name in tools())
 

@@ -61,7 +61,7 @@ def test_an_error_there_is_told_and_the_next_call_works(start):
     with start() as worker:
         with pytest.raises(JobFault, match="EV307 a part: bad input"):
             worker.call("fault", ONE)
-        with pytest.raises(JobFault, match=r"EV362 .*TypeError: array 'a' is object"):
+        with pytest.raises(JobFault, match=r"EV372 .*TypeError: array 'a' is object"):
             worker.call("object", ONE)
         np.testing.assert_array_equal(worker.call("sum", ONE)["a"], [0, 2, 4])
 
@@ -82,15 +82,15 @@ def test_a_crash_says_how_and_the_last_words(start):
     with start() as worker:
         with pytest.raises(JobFault) as told:
             worker.call("crash", ONE)
-        assert told.value.code == "EV363" and "it was ended by SIGSEGV" in told.value.why
+        assert told.value.code == "EV373" and "it was ended by SIGSEGV" in told.value.why
         assert "about to fall" in told.value.why and gone(worker)
-        with pytest.raises(JobFault, match=r"EV363 .*it had been ended"):
+        with pytest.raises(JobFault, match=r"EV373 .*it had been ended"):
             worker.call("sum", ONE)
 
 
 def test_a_call_without_end_is_ended(start):
     with start() as worker:
-        with pytest.raises(JobFault, match=r"EV363 .*not done within 2 s"):
+        with pytest.raises(JobFault, match=r"EV373 .*not done within 2 s"):
             worker.call("sleep", ONE, within_s=2)
         assert gone(worker)
 
@@ -98,7 +98,7 @@ def test_a_call_without_end_is_ended(start):
 def test_what_is_no_frame_is_told(start):
     with start() as worker:
         # the other side's copy of its standard output is the first file it opened
-        with pytest.raises(JobFault, match=r"EV363 .*its reply cannot be read"):
+        with pytest.raises(JobFault, match=r"EV373 .*its reply cannot be read"):
             worker.call("garbage", {"fd": np.int64(3)})
         assert gone(worker)
 

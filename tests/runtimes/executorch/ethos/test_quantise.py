@@ -53,7 +53,7 @@ def test_a_program_says_whether_it_is_quantised(programs, tmp_path):
 
 
 def test_a_float_program_without_inputs_to_fit_is_refused(programs, tmp_path):
-    with pytest.raises(JobFault, match="EV365") as told:
+    with pytest.raises(JobFault, match="EV375") as told:
         quantised(programs(tmp_path)[0], None, [])
     assert "--calib" in told.value.fix
 

@@ -75,7 +75,7 @@ def written(path: Path, rows: list[list[str]]) -> Path:
 def refused(path: Path) -> str:
     with pytest.raises(JobFault) as told:
         read_summary(path)
-    assert told.value.code == "EV364" and path.name in told.value.what
+    assert told.value.code == "EV374" and path.name in told.value.what
     assert len("".join(told.value.lines())) < 1000
     return told.value.why
 
@@ -148,7 +148,7 @@ def test_synthetic_a_file_without_end_is_not_read_whole(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(module, "_MOST_ROWS", 20)
     rows = written(tmp_path / "l.csv", table(kind="layers"))
-    with pytest.raises(JobFault, match=r"EV364 .*more than 20 rows"):
+    with pytest.raises(JobFault, match=r"EV374 .*more than 20 rows"):
         read_layers(rows, 1e9)
 
 
@@ -173,4 +173,4 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
         try:
             read(path)
         except JobFault as fault:
-            assert fault.code == "EV364"
+            assert fault.code == "EV374"
