@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevlm.commands import doctor_checks as checks
 from edgevlm.commands.doctor_checks import Check
+from edgevlm.commands.doctor_tools import tool_checks
 from edgevlm.compiler.errors import UsageFault
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def doctor(device: str = "cpu", python: str | None = None) -> Report:
         ("runtime", lambda: checks.runtime(runtime)),
         ("python", checks.python),
         ("packages", lambda: checks.packages(runtime)),
+        ("tools", lambda: tool_checks(runtime)),
         ("facts", lambda: checks.facts(runtime, device)),
         ("machine", checks.machine),
         ("disk", checks.disk),

@@ -114,6 +114,7 @@ def packages(runtime: str) -> Iterator[Check]:
     """One line for each package and range; extras that ask for the same share it."""
     from packaging.requirements import Requirement
 
+    from edgevlm.compiler.workshop.home import has_environment
     from edgevlm.devices.host import tool_versions
 
     known = metadata.metadata("edgevlm").get_all("Provides-Extra", [])
@@ -133,7 +134,8 @@ def packages(runtime: str) -> Iterator[Check]:
     for (name, wanted), asking in users.items():
         version = versions[name]
         fits = version is not None and ranges[name, wanted].contains(version, prereleases=True)
-        must = "" in asking or (runtime in asking and runtime not in _WITHOUT)
+        needed = runtime in asking and runtime not in _WITHOUT and not has_environment(runtime)
+        must = "" in asking or needed
         extras = [] if "" in asking else [extra for extra in known if extra in asking]
         package = f"edgevlm[{extras[0]}]" if extras else f"{name}{wanted}"
         found = version or "not installed"

@@ -8,6 +8,7 @@ import click
 
 from edgevlm.commands.calling import examples, speaks
 from edgevlm.commands.output import Speaker
+from edgevlm.compiler.errors import UsageFault
 
 __all__ = ["devices", "doctor", "passes"]
 
@@ -96,12 +97,29 @@ def devices_show(speaker: Speaker, name: str) -> None:
     help="Its id, or ssh://USER@HOST, adb:SERIAL.",
 )
 @click.option("--python", help="Python of a device elsewhere, where it is not ~/.edgevlm's.")
+@click.option("--install", metavar="TOOL", help="Make its environment: ethos, coreai, ...")
 @speaks
-def doctor(speaker: Speaker, device: str, python: str | None) -> None:
-    """Say what is missing on this machine or on a device, and the command that fixes it."""
+def doctor(speaker: Speaker, device: str, python: str | None, install: str | None) -> None:
+    """Say what is missing on this machine or on a device, and the command that fixes it.
+
+    Some tools need packages that cannot be beside those of edgevlm: --install gives such a tool an
+    environment of its own, in the user's cache.
+    """
     from edgevlm.commands.doctor import doctor as examine
     from edgevlm.commands.doctor import render
 
+    if install is not None:
+        from edgevlm.commands.doctor_tools import install_tool
+
+        if python or device != "cpu":
+            raise UsageFault(
+                "EV220",
+                "--install with --device or --python",
+                "a tool is made on this machine, whatever the device",
+                f"edgevlm doctor --install {install[:40]}",
+            )
+        speaker.emit({"schema": 1, **install_tool(speaker, install)})
+        return
     report = examine(device, python)
     render(report, speaker.console())
     speaker.emit({"schema": 1, **report.as_json()})

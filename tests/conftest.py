@@ -37,6 +37,7 @@ from hypothesis import settings
 from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.exported_model import ExportedModel, load_model
+from edgevlm.compiler.workshop.home import tools_root
 from edgevlm.models.answer import inputs_of
 from edgevlm.models.zoo import bundled_folder
 
@@ -69,6 +70,8 @@ def pytest_configure() -> None:
     """A cache of our own; and children that can be stopped, where nohup or `&` started the run."""
     settings.register_profile("edgevlm", deadline=None)  # a busy machine is no error of ours
     settings.load_profile("edgevlm")
+    # environments of tools are those of the user: they take a minute each to make
+    os.environ.setdefault("EDGEVLM_TOOLS", str(tools_root()))
     os.environ["EDGEVLM_CACHE"] = tempfile.mkdtemp(prefix="edgevlm-tests-")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -9,8 +9,8 @@ without end, is then a line in the report.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.manifest import Artifact
+from edgevlm.compiler.workshop.child import run_child
 from edgevlm.runtimes.base import Preflight
 from edgevlm.runtimes.tensorrt.aim import Aim
 
@@ -81,22 +82,19 @@ def _built(folder: Path, artifacts: Sequence[Artifact], proxy: str) -> dict[str,
     # -P: a folder called edgevlm where the caller stands is not this package
     call = [sys.executable, "-P", "-m", MAIN, "--bundle", str(folder), "--library", LIBRARY]
     call += ["--compute-capability", proxy, "--json"]
+    with tempfile.TemporaryDirectory(prefix="edgevlm-preflight-") as scratch:
+        out, log = Path(scratch) / "out", Path(scratch) / "log"
+        ended = run_child(call, within_s=limit, log=log, out=out)
+        told = out.read_bytes()
     try:
-        done = subprocess.run(call, capture_output=True, text=True, timeout=limit)
-        report = json.loads(done.stdout)
-        return report if "parts" in report else _broken(done.returncode, done.stderr)
-    except subprocess.TimeoutExpired:
-        return _broken(None, f"it was not done within {limit:.0f} s")
+        report = json.loads(told) if ended.status is not None else {}
     except ValueError:
-        return _broken(done.returncode, done.stderr)
-
-
-def _broken(status: int | None, said: str) -> dict[str, Any]:
-    lines = said.strip().splitlines()
-    why = lines[-1] if lines else f"it ended with status {status}"
-    raise JobFault(
-        "EV309",
-        "tensorrt-rtx did not end its work",
-        why[-300:],
-        "--preflight none leaves this check out; edgevlm doctor shows versions",
-    )
+        report = {}
+    if "parts" not in report:
+        raise JobFault(
+            "EV309",
+            "tensorrt-rtx did not end its work",
+            (ended.said[-1] if ended.said and ended.status is not None else ended.how)[-300:],
+            "--preflight none leaves this check out; edgevlm doctor shows versions",
+        )
+    return report

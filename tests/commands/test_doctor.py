@@ -19,6 +19,7 @@ from edgevlm.commands import doctor_checks as module
 from edgevlm.commands.doctor import Check, Report, doctor, render
 from edgevlm.compiler.cache import cache_root
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.workshop.tools import tools
 from edgevlm.devices import host as host_module
 
 
@@ -69,6 +70,10 @@ def test_versions_and_ranges_come_from_the_installed_package():
 
 def test_every_extra_says_what_asks_for_it():
     assert set(metadata.metadata("edgevlm").get_all("Provides-Extra")) == set(module._EXTRAS)
+
+
+def test_every_tool_has_a_line():
+    assert {f"tool {name}" for name in tools()} <= set(by_name())
 
 
 def test_every_line_that_is_not_true_says_what_to_do():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 import edgevlm as package
 from edgevlm.commands.kept import keep
 from edgevlm.compiler.bundle import open_bundle
+from edgevlm.compiler.workshop.home import Environment, environment_of
+from edgevlm.compiler.workshop.tools import find_tool
 
 TEXT = (Path(package.__file__).parent / "docs" / "json.md").read_text()
 ROW = re.compile(r"\| `([^`]+)` \| ([a-z ]+)(, optional)? \| .*\|")
@@ -93,6 +97,7 @@ CALLS = {
     "devices": [("devices",), ("devices", "list")],
     "devices show": [("devices", "show", "cpu"), ("devices", "show", "fpga")],
     "doctor": [("doctor",)],
+    "doctor --install": [("doctor", "--install", "coreai")],
 }
 
 SETS = """
@@ -113,6 +118,14 @@ EVALUATED = {
     "overall": {"n": 50, "correct": 40}, "how": "measured-host",
 }  # fmt: skip
 PROFILED = {"n": 9, "fps": 3.0, "host": {"cpu_model": "a board", "architecture": "aarch64"}}
+
+
+def as_if_made(place: Environment) -> None:
+    """A synthetic stamp: the call then finds its environment. A real one: test_doctor_install.py"""
+    place.python.parent.mkdir(parents=True)
+    place.python.symlink_to(sys.executable)
+    told = {"python": "3.11.7", "packages": {"torch": "2.13.0"}, "bytes": 10}
+    place.stamp.write_text(json.dumps(told))
 
 
 def sections() -> dict[str, dict[str, tuple[set[str], bool]]]:
@@ -163,6 +176,7 @@ def test_every_verb_has_a_section():
 def test_the_document_says_what_is_printed(
     edgevlm, bundle, shade_bundle, shade_data, picture, tmp_path, section, vit_folder,
     labelled_folder, tower_folder, domain_folder, vit, pictures, other_bundle, few_bundle,
+    monkeypatch,
 ):  # fmt: skip
     fields = DOCUMENTED[section]
     seen: dict[str, int] = dict.fromkeys(fields, 0)
@@ -173,6 +187,9 @@ def test_the_document_says_what_is_printed(
     stand_ins |= {"N": vit, "Y": tmp_path / "sets.toml", "G": pictures}
     stand_ins |= {"O": other_bundle, "E": few_bundle}
     (tmp_path / "sets.toml").write_text(SETS)
+    if section == "doctor --install":
+        monkeypatch.setenv("EDGEVLM_TOOLS", str(tmp_path))
+        as_if_made(environment_of(find_tool("coreai")))
     if section == "compare":
         for each in (bundle, other_bundle):
             keep("eval", open_bundle(each), EVALUATED)
