@@ -50,8 +50,8 @@ $(VENV)/.base: setup.cfg | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: setup.cfg | $(VENV)/bin/python
-	@echo "== set-up: edgevlm, torch (CPU), test tools"
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[data,torch,dev]'
+	@echo "== set-up: edgevlm, torch (CPU), tools of phones, test tools"
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[data,torch,executorch,coreml,coreai,dev]'
 	@touch $@ $(VENV)/.base
 
 clean:
