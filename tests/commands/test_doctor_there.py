@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgevlm.devices.connect import python as module
+from edgevlm.runtimes.executorch.runtime import ExecutorchRuntime
 from edgevlm.runtimes.openvino.runtime import OpenVinoRuntime
 from edgevlm.runtimes.ort.runtime import OrtRuntime
 
@@ -26,7 +27,7 @@ def test_a_device_that_can_run_bundles(edgevlm, sshd):
 
 
 def test_packages_that_are_missing_come_with_the_call_that_brings_them(edgevlm, sshd, monkeypatch):
-    for runtime in (OrtRuntime, OpenVinoRuntime):
+    for runtime in (OrtRuntime, OpenVinoRuntime, ExecutorchRuntime):
         monkeypatch.setattr(runtime, "runs_with", ("numpy", "no-such-package"))
     ended = edgevlm("doctor", "--device", sshd.address, "--json")
     found = lines(ended.json)
