@@ -1,0 +1,78 @@
+"""Every path to a phone: sizes, answers, what is delegated, and XNNPACK's time against ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from page import grid, load, provenance
+
+__all__ = ["section"]
+
+NAMES = {"xnnpack": "ExecuTorch, XNNPACK", "coreml": "Core ML", "coreai": "Core AI"}
+TIMED = ("vision", "prefill", "decode")
+
+
+def section() -> str:
+    result = load("phones")
+    rows, times, last = [], [], None
+    for row in result["rows"]:
+        rows.append(_row(row, shown=row["model"] != last))
+        if "times" in row:
+            times.append(_times(row))
+        last = row["model"]
+    headings = [
+        *("model", "path", "scheme", "MB", "worst part dB", "against", "delegated %"),
+        *("n", "right %", "source %"),
+    ]
+    parts = [f"{role}: ms, of ONNX Runtime's" for role in TIMED]
+    return "\n\n".join(
+        [
+            "## Phones: what emitted files compute",
+            "Bundles of `edgevlm compile`: a `.pte` run by XNNPACK's kernels, a `.mlpackage` run "
+            "by the MIL evaluator, an `.aimodel` run by Core AI's runtime for Linux; on this host, "
+            "all answers from the emitted file. Drift is that of the worst part against the "
+            "source's (of w8a8 and 8da*, whose ranges and rows are rounded, that is what rounding "
+            "costs). Delegated: of all ops of a program, those that XNNPACK runs. Right: of n test "
+            "questions; the source's share of the same questions beside it.",
+            grid(headings, rows),
+            *[
+                f"\\* refused by the compile unless `--min-sqnr` lets it: {row['model']}, "
+                f"{row['path']} {row['scheme']}: {row['refused']}."
+                for row in result["rows"]
+                if row["refused"]
+            ],
+            "A call by XNNPACK, and its time over that of ONNX Runtime for the same part, in float "
+            "and on the same cores, turn about; the middle half of the ratios in brackets. Caches "
+            "stay inside the program, while ONNX Runtime is handed them at every step.",
+            grid(["model", "scheme", *parts], times),
+            provenance(result),
+        ]
+    )
+
+
+def _row(row: dict[str, Any], shown: bool) -> list[str]:
+    worst = min(row["parts"], key=lambda part: part["drift"]["sqnr_db"])["drift"]
+    placed = row["placed"].values()
+    share = 100 * sum(p["share"] for p in placed) / len(placed) if placed else None
+    return [
+        row["model"] if shown else "",
+        NAMES[row["path"]],
+        ("float" if row["scheme"] == "none" else row["scheme"]) + (" *" if row["refused"] else ""),
+        f"{row['bundle_mb']:.2f}",
+        f"{worst['sqnr_db']:.1f}",
+        worst["against"],
+        "" if share is None else f"{share:.1f}",
+        str(row["accuracy"]["n"]),
+        f"{100 * row['accuracy']['accuracy']:.1f}",
+        f"{100 * row['source_accuracy']['accuracy']:.1f}",
+    ]
+
+
+def _times(row: dict[str, Any]) -> list[str]:
+    cells = [row["model"], "float" if row["scheme"] == "none" else row["scheme"]]
+    for role in TIMED:
+        told = row["times"][role]
+        cells.append(
+            f"{told['ms']:.2f}, {told['ratio']:.2f} ({told['low']:.2f}–{told['high']:.2f})"
+        )
+    return cells
