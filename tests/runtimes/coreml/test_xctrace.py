@@ -35,13 +35,15 @@ ROWS = b"""<?xml version="1.0"?><trace-query-result>
 <col><mnemonic>formatted-label</mnemonic><name>Label</name><engineering-type>formatted-label</engineering-type></col>
 <col><mnemonic>gpu-state</mnemonic><name>State</name><engineering-type>gpu-state</engineering-type></col>
 </schema>
-<row><start-time id="1" fmt="00:00.500">500000000</start-time><duration id="2" fmt="400 ms">400000000</duration>
+<row><start-time id="1" fmt="00:00.500">500000000</start-time>
+<duration id="2" fmt="400 ms">400000000</duration>
 <process id="3" fmt="app (9)"><pid id="4" fmt="9">9</pid></process>
 <formatted-label id="5" fmt="main__Op0_AneInference"><string id="6">x</string></formatted-label>
 <gpu-state id="7" fmt="Active">1</gpu-state></row>
 <row><start-time id="8" fmt="00:00.700">700000000</start-time><duration ref="2"/><process ref="3"/>
 <formatted-label ref="5"/><gpu-state ref="7"/></row>
-<row><start-time id="9" fmt="00:02.000">2000000000</start-time><duration id="10" fmt="1 ms">1000000</duration>
+<row><start-time id="9" fmt="00:02.000">2000000000</start-time>
+<duration id="10" fmt="1 ms">1000000</duration>
 <sentinel/><formatted-label ref="5"/><gpu-state id="11" fmt="Idle">0</gpu-state></row>
 </node></trace-query-result>"""
 
