@@ -110,6 +110,11 @@ def test_palettes(dense, saved):
             palettes.add(tuple(np.unique(numbers)))
         assert len(palettes) > 2
     alike(with_weights(found), run(made), 55)
+    program = MilProgram(made)
+    one, other = (program._planner.plan(program.functions["main"]).constants for _ in range(2))
+    assert len(one) == 2 and all(one[name] is other[name] for name in one)  # unpacked once
+    first, second = one.values()
+    assert first is not second
 
 
 def test_half_of_the_weights_taken_away(dense, saved):
