@@ -30,7 +30,7 @@ class Busy:
 
 
 def ane_busy(table: Table, state: str = "Active") -> Busy:
-    """Of a table that `parse_table` read. Raises EV361 for another one."""
+    """Of a table that `parse_table` read. Raises EV381 for another one."""
     if table.schema != SCHEMA:
         raise unreadable("a table of the Neural Engine", f"it is {table.schema!r:.60}")
     spans, labels = [], {}

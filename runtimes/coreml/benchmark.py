@@ -76,7 +76,7 @@ def benchmark(
     runs: int = 20,
     phone: Phone | None = None,
 ) -> Benchmark:
-    """path: of a package there. run: a Mac; None is this machine. Raises EV360, EV361, EV362."""
+    """path: of a package there. run: a Mac; None is this machine. Raises EV380, EV381, EV382."""
     asked = {
         "model": path,
         "function": function,
@@ -89,7 +89,7 @@ def benchmark(
 
 
 def parse_benchmark(data: bytes) -> Benchmark:
-    """What scripts/benchmark.py printed. Raises EV361."""
+    """What scripts/benchmark.py printed. Raises EV381."""
     if len(data) > MOST_BYTES:
         raise unreadable("a benchmark", f"more than {MOST_BYTES >> 20} MiB")
     try:

@@ -79,12 +79,12 @@ class Placed(_Strict):
 
 
 def compute_plan(path: str, run: Run | None = None, units: Units = "CPU_AND_NE") -> Placed:
-    """path: of a package there. run: a Mac; None is this machine. Raises EV360, EV361, EV362."""
+    """path: of a package there. run: a Mac; None is this machine. Raises EV380, EV381, EV382."""
     return parse_plan(said(run or this_mac(), "compute_plan", [path, units]))
 
 
 def parse_plan(data: bytes) -> Placed:
-    """What scripts/compute_plan.py printed. Raises EV361."""
+    """What scripts/compute_plan.py printed. Raises EV381."""
     if len(data) > MOST_BYTES:
         raise unreadable("a compute plan", f"more than {MOST_BYTES >> 20} MiB")
     try:

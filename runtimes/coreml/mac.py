@@ -26,14 +26,14 @@ PYTHON = "python3"
 LONGEST_S = 3600.0  # of one program: the Neural Engine's compiler may be quiet for minutes
 #: exit status of our programs -> code, why
 ENDS = {
-    3: ("EV360", "it is no Mac; Core ML runs on macOS alone"),
-    4: ("EV362", "it has no coremltools 9 for the Python that ran"),
-    5: ("EV362", "no such iPhone is connected to it, unlocked and trusted"),
+    3: ("EV380", "it is no Mac; Core ML runs on macOS alone"),
+    4: ("EV382", "it has no coremltools 9 for the Python that ran"),
+    5: ("EV382", "no such iPhone is connected to it, unlocked and trusted"),
 }
 
 
 def this_mac() -> Run:
-    """Raises EV360 where this machine is none."""
+    """Raises EV380 where this machine is none."""
     if sys.platform != "darwin":
         raise _needs_macos("this machine", f"it runs {sys.platform}")
     return _here
@@ -49,12 +49,12 @@ def over(connection: Connection) -> Run:
 
 
 def said(run: Run, name: str, arguments: Sequence[str]) -> bytes:
-    """What a program of scripts/ printed there. Raises EV360, EV362."""
+    """What a program of scripts/ printed there. Raises EV380, EV382."""
     text = (resources.files("edgevlm.runtimes.coreml") / "scripts" / f"{name}.py").read_bytes()
     reply = run([PYTHON, "-", *arguments], text)
     if reply.status in ENDS:
         code, why = ENDS[reply.status]
-        if code == "EV360":
+        if code == "EV380":
             raise _needs_macos(f"the machine that was asked for {name}", why)
         raise _failed(name, f"{why} {reply.err[-200:]}")
     if reply.status != 0:
@@ -63,7 +63,7 @@ def said(run: Run, name: str, arguments: Sequence[str]) -> bytes:
 
 
 def called(run: Run, argv: Sequence[str]) -> bytes:
-    """What a tool of Xcode printed. Raises EV362."""
+    """What a tool of Xcode printed. Raises EV382."""
     reply = run(argv, b"")
     if reply.status != 0:
         why = f"it ended with status {reply.status}: {reply.err[-500:].strip()}"
@@ -72,9 +72,9 @@ def called(run: Run, argv: Sequence[str]) -> bytes:
 
 
 def unreadable(what: str, why: object) -> JobFault:
-    """EV361, for what a tool of Apple printed that is not what it prints."""
+    """EV381, for what a tool of Apple printed that is not what it prints."""
     return JobFault(
-        "EV361",
+        "EV381",
         f"{what} cannot be read",
         f"{why}",
         "run it again on the Mac with coremltools 9 or Xcode 16, and compare what it prints",
@@ -90,7 +90,7 @@ def _here(argv: Sequence[str], feed: bytes) -> Reply:
 
 def _needs_macos(what: str, why: str) -> JobFault:
     return JobFault(
-        "EV360",
+        "EV380",
         f"Core ML on {what}: it needs macOS",
         why,
         "name a Mac: ssh://user@mac; without one, the lint and the evaluator say what they can",
@@ -99,7 +99,7 @@ def _needs_macos(what: str, why: str) -> JobFault:
 
 def _failed(name: str, why: str) -> JobFault:
     return JobFault(
-        "EV362",
+        "EV382",
         f"{name} failed on the Mac",
         why,
         "run it there by hand: pip install 'coremltools>=9.0', xcode-select --install",

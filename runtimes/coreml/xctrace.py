@@ -70,7 +70,7 @@ def export_argv(trace: str, schema: str | None = None, run: int = 1) -> list[str
 
 
 def export_table(trace: str, schema: str, run: Run | None = None, number: int = 1) -> Table:
-    """trace: a path there. run: a Mac; None is this machine. Raises EV360, EV361, EV362."""
+    """trace: a path there. run: a Mac; None is this machine. Raises EV380, EV381, EV382."""
     mac = run or this_mac()
     runs = parse_toc(called(mac, export_argv(trace)))
     one = next((r for r in runs if r.number == number), None)
@@ -114,7 +114,7 @@ class Table:
 
 
 def parse_toc(data: bytes) -> tuple[TraceRun, ...]:
-    """What `export --toc` printed. Raises EV361."""
+    """What `export --toc` printed. Raises EV381."""
     root = _root(data, "trace-toc")
     found = []
     for run in root.all("run"):
@@ -136,7 +136,7 @@ def parse_toc(data: bytes) -> tuple[TraceRun, ...]:
 
 
 def parse_table(data: bytes) -> Table:
-    """What `export --xpath` printed for one table. Raises EV361."""
+    """What `export --xpath` printed for one table. Raises EV381."""
     root = _root(data, "trace-query-result")
     node = root.first("node")
     schema = node.first("schema") if node else None

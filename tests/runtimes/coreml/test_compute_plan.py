@@ -71,7 +71,7 @@ def test_a_synthetic_plan_is_read():
     ],
 )
 def test_a_plan_that_is_none(path, value, why):
-    with pytest.raises(JobFault, match=f"EV361 a compute plan cannot be read: {why}"):
+    with pytest.raises(JobFault, match=f"EV381 a compute plan cannot be read: {why}"):
         parse_plan(changed(SYNTHETIC_PLAN, path, value))
 
 
@@ -88,19 +88,19 @@ def test_a_plan_that_is_none(path, value, why):
 )
 def test_a_benchmark_that_is_none(path, value, why):
     assert parse_benchmark(encoded(SYNTHETIC_BENCHMARK)).predict_median_ms == 4.5
-    with pytest.raises(JobFault, match=f"EV361 a benchmark cannot be read: .*{why}"):
+    with pytest.raises(JobFault, match=f"EV381 a benchmark cannot be read: .*{why}"):
         parse_benchmark(changed(SYNTHETIC_BENCHMARK, path, value))
 
 
 @given(st.binary(max_size=80) | st.text(max_size=80).map(str.encode))
 def test_whatever_a_mac_says_is_told(data):
     for parse in (parse_plan, parse_benchmark):
-        with pytest.raises(JobFault, match="EV361"):
+        with pytest.raises(JobFault, match="EV381"):
             parse(data)
 
 
 def test_not_a_number_and_too_much(monkeypatch):
-    with pytest.raises(JobFault, match="EV361"):
+    with pytest.raises(JobFault, match="EV381"):
         parse_benchmark(encoded(SYNTHETIC_BENCHMARK).replace(b"4.0", b"NaN"))
     monkeypatch.setattr(module, "MOST_BYTES", 10)
     with pytest.raises(JobFault, match="more than"):

@@ -36,7 +36,7 @@ def here(argv, feed: bytes) -> Reply:
 def test_this_machine_is_no_mac():
     for run in (this_mac, lambda: compute_plan("m.mlpackage"), lambda: benchmark("m.mlpackage")):
         told = fault(run)
-        assert told.code == "EV360" and "needs macOS" in told.what
+        assert told.code == "EV380" and "needs macOS" in told.what
 
 
 @ELSEWHERE
@@ -44,7 +44,7 @@ def test_this_machine_is_no_mac():
 def test_the_programs_themselves_say_so_where_they_run(name):
     """Sent to a Python of another system, as over ssh."""
     arguments = {"compute_plan": ["m.mlpackage", "ALL"], "benchmark": ["{}"]}[name]
-    assert fault(lambda: said(here, name, arguments)).code == "EV360"
+    assert fault(lambda: said(here, name, arguments)).code == "EV380"
 
 
 def test_a_connection_carries_the_command_and_the_program():
@@ -63,8 +63,8 @@ def test_a_connection_carries_the_command_and_the_program():
 
 @pytest.mark.parametrize(
     ("status", "code", "why"),
-    [(3, "EV360", "no Mac"), (4, "EV362", "no coremltools 9"), (5, "EV362", "no such iPhone"),
-     (1, "EV362", "status 1: words")],
+    [(3, "EV380", "no Mac"), (4, "EV382", "no coremltools 9"), (5, "EV382", "no such iPhone"),
+     (1, "EV382", "status 1: words")],
 )  # fmt: skip
 def test_how_a_program_may_end(status, code, why):
     told = fault(lambda: said(lambda argv, feed: Reply(status, b"", "words"), "benchmark", ["{}"]))
@@ -75,7 +75,7 @@ def test_a_tool_that_fails():
     told = fault(
         lambda: called(lambda argv, feed: Reply(70, b"", "no trace"), ["xcrun", "xctrace"])
     )
-    assert told.code == "EV362" and "status 70: no trace" in told.why
+    assert told.code == "EV382" and "status 70: no trace" in told.why
 
 
 def test_what_is_asked_is_data_and_no_shell(monkeypatch):
@@ -87,6 +87,6 @@ def test_what_is_asked_is_data_and_no_shell(monkeypatch):
 
     phone = Phone("$(reboot)", team="T")
     told = fault(lambda: benchmark("/m'; x", run, "decode", phone=phone))
-    assert told.code == "EV362" and "no such iPhone" in told.why
+    assert told.code == "EV382" and "no such iPhone" in told.why
     told = json.loads(asked[0][2])
     assert told["model"] == "/m'; x" and told["phone"]["udid"] == "$(reboot)"

@@ -94,7 +94,7 @@ def test_overlaps_count_once(spans):
     ],
 )
 def test_a_table_that_is_none(change, why):
-    with pytest.raises(JobFault, match=f"EV361 .*{why}"):
+    with pytest.raises(JobFault, match=f"EV381 .*{why}"):
         parse_table(ROWS.replace(*change))
 
 
@@ -102,19 +102,19 @@ def test_a_table_that_is_none(change, why):
     "data", [b"", b"<trace-query-result/>", b"<trace-query-result><node/></trace-query-result>"]
 )
 def test_an_empty_export(data):
-    with pytest.raises(JobFault, match="EV361"):
+    with pytest.raises(JobFault, match="EV381"):
         parse_table(data)
 
 
 @pytest.mark.parametrize("data", [b"<trace-toc><run/></trace-toc>", ROWS, b"x"])
 def test_a_table_of_contents_that_is_none(data):
-    with pytest.raises(JobFault, match="EV361"):
+    with pytest.raises(JobFault, match="EV381"):
         parse_toc(data)
 
 
 @pytest.mark.parametrize("change", [(b">500000000<", b">soon<"), (b"start-time", b"begin-time")])
 def test_intervals_that_are_none(change):
-    with pytest.raises(JobFault, match="EV361 a table of the Neural Engine"):
+    with pytest.raises(JobFault, match="EV381 a table of the Neural Engine"):
         ane_busy(parse_table(ROWS.replace(*change)))
     with pytest.raises(JobFault, match="it is 'time-profile'"):
         ane_busy(Table("time-profile", (), ()))
