@@ -12,10 +12,11 @@
     stored.py          results checked and rounded to their types
     mil_state.py       states (the KV cache), shared by functions
     mil_evaluator.py   MilProgram: runs what was emitted, on any machine
-    lint.py            ops that likely leave the Neural Engine, predicted
-    compute_plan.py    where a Mac says that ops run      } drivers for a Mac that is somewhere
-    benchmark.py       how long it takes there            } else, and parsers of what it says
-    xctrace.py         tables of Instruments              }
+    lint.py            ops that likely leave the Neural Engine, predicted; ane_rules.py macs.py
+    mac.py             a Mac that runs programs for us: this one, or over ssh
+    compute_plan.py    where a Mac says that ops run      } asked for there with scripts/, and
+    benchmark.py       how long it takes there            } parsers of what it says
+    xctrace.py         tables of Instruments              } plain_xml.py ane_intervals.py
 
 Nothing of Core ML runs outside macOS and iOS: `predict` of coremltools is not there on Linux.
 """

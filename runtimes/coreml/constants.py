@@ -32,16 +32,22 @@ class Constants:
         self._files: dict[str, BlobFile] = {}
         self._stored: dict[tuple[str, int, TensorType], Tensor] = {}
 
-    def tensor(self, value: Any) -> Tensor | str:
-        """Of a Value protobuf. Raises Unreadable, and EV304 where it leads out of the package."""
+    def tensor(self, value: Any, keep: bool = True) -> Tensor | str:
+        """Of a Value protobuf. keep: hold it for who asks next; not what is about to be unpacked.
+
+        Raises Unreadable, and EV304 where it leads out of the package.
+        """
         type_ = tensor_type(value.type)
-        if value.WhichOneof("value") == "blobFileValue":
-            file, offset = value.blobFileValue.fileName, int(value.blobFileValue.offset)
-            key = file, offset, type_
-            if key not in self._stored:
-                self._stored[key] = held(self._file(file).tensor(offset, type_), type_)
-            return self._stored[key]
-        return _immediate(value.immediateValue, type_)
+        if value.WhichOneof("value") != "blobFileValue":
+            return _immediate(value.immediateValue, type_)
+        file, offset = value.blobFileValue.fileName, int(value.blobFileValue.offset)
+        found = self._stored.get((file, offset, type_))
+        if found is not None:
+            return found
+        made = held(self._file(file).tensor(offset, type_), type_)
+        if keep:
+            self._stored[file, offset, type_] = made
+        return made
 
     def _file(self, name: str) -> BlobFile:
         if name not in self._files:

@@ -39,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """constants: what outputs or steps read by name and no step gives."""
+    """constants: weights that were unpacked, and outputs that are constants."""
 
     function: Function
     steps: tuple[Step, ...]
@@ -51,54 +51,61 @@ class Planner:
 
     def __init__(self, folder: Path, constants: Constants, rounding: Rounding) -> None:
         self._folder, self._constants, self._rounding = folder, constants, rounding
-        self._unpacked: dict[tuple, tuple[Any, tuple[Tensor, ...]]] = {}
+        self._unpacked: dict[tuple, tuple[Tensor, ...]] = {}
 
     def plan(self, function: Function) -> Plan:
         """Raises EV303 for an op or a form that is not known, EV304 for what is no program."""
-        known: dict[str, Any] = {}
-        for name, value in function.constants.items():
-            try:
-                known[name] = self._constants.tensor(value)
-            except Unreadable as error:
-                raise broken(self._folder, f"{function.name}: constant {name}: {error}") from error
+        unpacked: dict[str, Tensor] = {}
         computed = set(function.inputs)
+        taken = computed | set(function.states) | set(function.constants)
         steps = []
         for op in function.ops:
-            step = self._step(function, op, known, computed)
+            sources = {
+                name: [self._source(function, op, a, unpacked, computed) for a in given]
+                for name, given in op.takes.items()
+            }
             for name, _ in op.gives:
-                if name in known or name in computed or name in function.states:
+                if name in taken:
                     raise broken(self._folder, f"{function.name}: {name!r:.100} is given twice")
+                taken.add(name)
+            names = [name for name, _ in op.gives]
             if op.type.startswith("constexpr_"):
-                if step.reads:
-                    raise _refused(function, op, "an input that is computed")
-                values = self._unpack(function, step)
-                known.update(zip((name for name, _ in op.gives), values, strict=True))
+                unpacked.update(zip(names, self._unpack(function, op, sources), strict=True))
             else:
-                steps.append(step)
-                computed.update(name for name, _ in op.gives)
-        tensors = {name: value for name, value in known.items() if isinstance(value, Tensor)}
-        return Plan(function, _freeing(steps, function), tensors)
+                steps.append(self._step(function, op, sources))
+                computed.update(names)
+        for name in set(function.outputs) & set(function.constants):
+            value = self._decoded(function, name, function.constants[name])
+            if isinstance(value, Tensor):
+                unpacked[name] = value
+        return Plan(function, _freeing(steps, function), unpacked)
 
     def _step(
-        self, function: Function, op: Op, known: Mapping[str, Any], computed: set[str]
+        self, function: Function, op: Op, sources: Mapping[str, list[Any]], keep: bool = True
     ) -> Step:
+        """A call, its constants decoded. keep: see Constants.tensor."""
         if op.type not in OPS or op.blocks:
             raise _refused(function, op, "the op" if not op.blocks else "ops with blocks of ops")
         run = OPS[op.type]
         wanted = parameters(run)
         fixed: dict[str, Any] = {"ios": function.ios} if "ios" in wanted else {}
         reads = {}
-        for name, arguments in op.takes.items():
+        for name, given in sources.items():
             if name not in wanted or name == "ios":
                 raise _refused(function, op, f"an input {name!r:.60}, which it does not know")
-            sources = [self._source(function, op, a, known, computed) for a in arguments]
+            values = [
+                self._decoded(function, op.name, source.value, keep)
+                if isinstance(source, _Stored)
+                else source
+                for source in given
+            ]
             convert = CONVERT[wanted[name].kind]
-            if any(isinstance(source, Computed) for source in sources):
-                if not all(isinstance(source, Computed) for source in sources):
-                    convert = mixed(sources, convert)
-                reads[name] = tuple(s for s in sources if isinstance(s, Computed)), convert
+            if any(isinstance(value, Computed) for value in values):
+                if not all(isinstance(value, Computed) for value in values):
+                    convert = mixed(values, convert)
+                reads[name] = tuple(v for v in values if isinstance(v, Computed)), convert
             else:
-                fixed[name] = _handed(function, op, name, sources, convert)
+                fixed[name] = _handed(function, op, name, values, convert)
         for name, parameter in wanted.items():
             if parameter.needed and name not in fixed and name not in reads:
                 raise _refused(function, op, f"no input {name!r}")
@@ -109,29 +116,50 @@ class Planner:
         return Step(op, run, fixed, reads)
 
     def _source(
-        self, function: Function, op: Op, argument: Any, known: Mapping, computed: set[str]
-    ) -> Any:
-        """A constant, or the name of what is computed."""
+        self,
+        function: Function,
+        op: Op,
+        argument: Any,
+        unpacked: Mapping[str, Tensor],
+        computed: set[str],
+    ) -> Computed | Tensor | _Stored:
+        """What an argument is: computed by a run, unpacked already, or stored."""
         if not isinstance(argument, str):
-            try:
-                return self._constants.tensor(argument)
-            except Unreadable as error:
-                raise _refused(function, op, f"a constant in place: {error}") from error
+            return _Stored(argument)
         if argument in computed or argument in function.states:
             return Computed(argument)
-        if argument in known:
-            return known[argument]
-        raise broken(self._folder, f"{function.name}: {op.name} reads {argument!r:.100}, "
-                     "which nothing before it gives")  # fmt: skip
+        if argument in unpacked:
+            return unpacked[argument]
+        if argument in function.constants:
+            return _Stored(function.constants[argument])
+        why = f"{function.name}: {op.name} reads {argument!r:.100}, which nothing before it gives"
+        raise broken(self._folder, why)
 
-    def _unpack(self, function: Function, step: Step) -> tuple[Tensor, ...]:
-        """Once for all functions that have the same stored tensors."""
-        read = ((name, _identity(value)) for name, value in sorted(step.fixed.items()))
-        key = (step.op.type, tuple(type_ for _, type_ in step.op.gives), *read)
+    def _decoded(self, function: Function, of: str, value: Any, keep: bool = True) -> Tensor | str:
+        try:
+            return self._constants.tensor(value, keep)
+        except Unreadable as error:
+            raise broken(self._folder, f"{function.name}: a constant of {of}: {error}") from error
+
+    def _unpack(
+        self, function: Function, op: Op, sources: Mapping[str, list[Any]]
+    ) -> tuple[Tensor, ...]:
+        """Once for all functions that name the same stored tensors."""
+        if any(isinstance(s, Computed) for given in sources.values() for s in given):
+            raise _refused(function, op, "an input that is computed")
+        read = ((name, tuple(map(_identity, given))) for name, given in sorted(sources.items()))
+        key = (op.type, tuple(type_ for _, type_ in op.gives), *read)
         if key not in self._unpacked:
-            values = compute(function, step, {}, self._rounding)
-            self._unpacked[key] = step.fixed, values  # what the key is made of stays alive
-        return self._unpacked[key][1]
+            step = self._step(function, op, sources, keep=False)
+            self._unpacked[key] = compute(function, step, {}, self._rounding)
+        return self._unpacked[key]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A constant that is not decoded yet: a Value protobuf."""
+
+    value: Any
 
 
 def compute(
@@ -187,8 +215,11 @@ def _type_of(function: Function, argument: Any) -> TensorType | None:
     return function.types.get(argument) if isinstance(argument, str) else None
 
 
-def _identity(value: Any) -> Any:
-    return id(value) if isinstance(value, Tensor) else value
+def _identity(source: Tensor | _Stored) -> Any:
+    """The same for the same constant. A tensor here is one that stays in the memo."""
+    if isinstance(source, _Stored):
+        return source.value.SerializeToString(deterministic=True)
+    return id(source)
 
 
 def _freeing(steps: list[Step], function: Function) -> tuple[Step, ...]:

@@ -90,6 +90,7 @@ def conv_transpose(
     strides, dilations = strides or (1,) * rank, dilations or (1,) * rank
     reach = _reach(weight, dilations)
     full = [(n - 1) * s + r for n, s, r in zip(x.shape[2:], strides, reach, strict=True)]
+    room([x.shape[0], weight.shape[1] * groups, *full])
     if output_shape is not None:
         if pad_type != "custom" or pad is None or len(output_shape) != x.dim():
             raise Refused(f"output_shape {output_shape} with pad_type {pad_type!r:.40}")

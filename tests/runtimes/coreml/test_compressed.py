@@ -110,6 +110,27 @@ def test_palettes(dense, saved):
             palettes.add(tuple(np.unique(numbers)))
         assert len(palettes) > 2
     alike(with_weights(found), run(made), 55)
+    program = MilProgram(made)
+    one, other = (program._planner.plan(program.functions["main"]).constants for _ in range(2))
+    assert len(one) == 2 and all(one[name] is other[name] for name in one)  # unpacked once
+    first, second = one.values()
+    assert first is not second
+
+
+def test_weights_of_the_same_shape_are_told_apart(emit):
+    """What was unpacked for one is not taken for another of other numbers or other scales."""
+    data = np.random.default_rng(0).integers(-128, 128, (4, 6)).astype(np.int8)
+    scale = np.full((4, 1), 0.5, np.float32)
+    kinds = [(data, scale), (data[::-1].copy(), scale), (data, scale * 2)]
+    x = np.ones((4, 6), np.float32)
+
+    def build(mb, x):
+        weights = [mb.constexpr_blockwise_shift_scale(data=d, scale=s) for d, s in kinds]
+        return [mb.mul(x=x, y=weight) for weight in weights]
+
+    found = MilProgram(emit(build, {"x": x})).call("main", {"x": x})
+    for i, (numbers, scales) in enumerate(kinds):
+        np.testing.assert_array_equal(found[f"out{i}"], numbers * scales)
 
 
 def test_half_of_the_weights_taken_away(dense, saved):

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="the evaluator needs: pip install 'edgevlm[coreml]'")
 pytest.importorskip("coremltools", reason="Core ML needs: pip install 'edgevlm[coreml]'")
@@ -248,23 +246,3 @@ def test_weights_that_are_cut(package, size):
     path = data(package, "weights/weight.bin")
     path.write_bytes(path.read_bytes()[:size])
     refused(package, "no blob file|mmap an empty file|no tensor at offset")
-
-
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    spots=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),
-    file=st.sampled_from(["model.mlmodel", "weights/weight.bin"]),
-)
-def test_whatever_is_flipped_is_told_or_harmless(good, package, spots, file):
-    spoiled = bytearray(data(good, file).read_bytes())
-    for share, byte in spots:
-        spoiled[int(share * (len(spoiled) - 1))] = byte
-    for name in ("model.mlmodel", "weights/weight.bin"):
-        shutil.copy(data(good, name), data(package, name))
-    data(package, file).write_bytes(spoiled)
-    try:
-        program = MilProgram(package)
-        for name, function in program.functions.items():
-            program.call(name, dict.fromkeys(function.inputs, X))
-    except JobFault as fault:
-        assert fault.code in ("EV303", "EV304", "EV307")

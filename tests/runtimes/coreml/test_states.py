@@ -172,7 +172,15 @@ def test_functions_share_states_and_weights(language):
     program = MilProgram(language)
     assert set(program.functions) == {"prefill", "decode"} and len(program.states) == 2
     plans = [program._plan(name) for name in ("prefill", "decode")]
-    held = [{t.data_ptr() for t in plan.constants.values() if t.numel() > 100} for plan in plans]
+    held = [
+        {
+            value.data_ptr()
+            for step in plan.steps
+            for value in step.fixed.values()
+            if isinstance(value, torch.Tensor) and value.numel() > 100
+        }
+        for plan in plans
+    ]
     shared = held[0] & held[1]
     assert len(shared) >= 6  # four projections, the embedding and the head
 

@@ -1,0 +1,1 @@
+"""Programs for a Mac, sent to its Python as text; nothing here is imported by edgevlm."""
