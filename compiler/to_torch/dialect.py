@@ -29,6 +29,8 @@ class Dialect:
     #: means of normalisations as ops of torch, or as products with ones/n, where those are kernels;
     #: or squares within a LayerNormalization, which sums them in float32 where numbers are float16
     norms: Literal["op", "product", "layer"] = "op"
+    #: Gelu by a hyperbolic tangent as torch's op, or spelled out, for who reads it as the exact one
+    tanh_gelu: Literal["op", "spelled"] = "op"
     #: computed indices may count from the end, as in ONNX, or never do, as those of parts
     index: Literal["signed", "natural"] = "signed"
     #: TopK by a stable sort (the first of equals, as in ONNX), or by torch.topk (any of them)

@@ -42,6 +42,7 @@ DIALECT = Dialect(
     cache="mask",  # it has no converter for index_copy
     attention="plain",
     norms="layer",
+    tanh_gelu="spelled",  # its converter passes `approximate` over
     index="natural",
     top_k="topk",
     fold=True,

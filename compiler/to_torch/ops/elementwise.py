@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial, reduce
 
 import onnx_ir as ir
@@ -13,6 +14,8 @@ from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.ops.node import Maker, OpNode, Refused, Run, plain
 
 __all__ = ["OPS"]
+
+GELU = (2 / math.pi) ** 0.5  # of the approximation by a hyperbolic tangent
 
 
 def _div(x: Tensor, y: Tensor) -> Tensor:
@@ -45,6 +48,9 @@ def cast(node: OpNode) -> Run:
 
 
 def gelu(node: OpNode) -> Run:
+    by_tanh = node.get("approximate", "none") == "tanh"
+    if by_tanh and node.dialect.tanh_gelu == "spelled":
+        return lambda x: 0.5 * x * (1 + torch.tanh(GELU * (x + 0.044715 * x**3)))
     return partial(F.gelu, approximate=node.get("approximate", "none"))
 
 

@@ -14,7 +14,9 @@ from edgevlm.compiler.errors import JobFault  # noqa: E402
 from edgevlm.compiler.to_torch import Dialect, missing_ops, to_torch  # noqa: E402
 
 #: all that an op may be written otherwise in; ties and negative indices are tested below
-PHONE = Dialect(linear=True, attention="plain", batched="bmm", norms="product", fold=True)
+PHONE = Dialect(
+    tanh_gelu="spelled", linear=True, attention="plain", batched="bmm", norms="product", fold=True
+)
 
 
 def test_it_computes_what_onnx_runtime_does(row, graph_of, draw, equal):

@@ -20,6 +20,9 @@ from edgevlm.runtimes import find_runtime
 
 pytest.importorskip("coremltools", reason="packages are made by: pip install 'edgevlm[coreml]'")
 
+from edgevlm.runtimes.coreml.constants import Constants
+from edgevlm.runtimes.coreml.mlpackage import open_mlpackage
+
 #: least SQNR of any part against its own graph, dB: float16, and integers that may fall either way
 FLOORS = {"none": 40, "w8": 40, "w4a16": 40, "w8a8": 25}
 
@@ -84,12 +87,10 @@ def kinds_of(made, role):
 
 def scales_of(made, role):
     """Of the inputs that a function rounds, as float16 has them."""
-    program = made.parts.program
-    function = program.functions[role]
+    function = made.parts.program.functions[role]
     names = {n for op in function.ops if op.type == "quantize" for n in op.takes["scale"]}
-    feeds = {n: np.zeros(t.shape, t.dtype.numpy) for n, t in function.inputs.items()}
-    values = program.call(role, feeds, program.new_state(), also=names)
-    return {float(np.float16(values[name])) for name in names}
+    stored = Constants(open_mlpackage(made.parts.program.folder))
+    return {float(np.float16(stored.tensor(function.constants[n], False))) for n in names}
 
 
 def test_angles_of_positions_stay_float32(lowered):
