@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -34,6 +34,7 @@ __all__ = [
     "Preflight",
     "Runtime",
     "Shown",
+    "Table",
     "by_op",
 ]
 
@@ -59,19 +60,37 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
+class Table:
+    """What people read, in a terminal and on a page: texts, the first of a row is what it is of."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Preflight:
     """`done`: what a compiler took, for the manifest; where there was none, why and what brings it.
 
-    `report` is JSON for record.json, a row a part.
+    label: which compiler, for what. note: what is still open. table: a row a part. odd: what is not
+    as expected, a sentence each. more: for machines, `parts` and whatever the runtime tells.
     """
 
     done: str | None
     missing: str | None = None
-    report: dict[str, Any] | None = None
+    label: str = ""
+    note: str = ""
+    table: Table | None = None
+    odd: Sequence[str] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """For the report of a compile."""
-        return {"done": self.done, "missing": self.missing, **(self.report or {})}
+        """For the report of a compile, and record.json."""
+        told: dict[str, Any] = {"done": self.done, "missing": self.missing}
+        if self.table is not None:
+            rows = [list(row) for row in self.table.rows]
+            told |= {"label": self.label, "note": self.note, "odd": list(self.odd)}
+            told["table"] = {"headings": list(self.table.headings), "rows": rows}
+        return told | dict(self.more)
 
 
 @dataclass(frozen=True)
@@ -153,6 +172,10 @@ class Runtime(ABC):
     def sdk(self) -> dict[str, str]:
         """Versions on the device that artifacts are written for; {}: any."""
         return {}
+
+    def unit_of(self, sdk: Mapping[str, str]) -> str | None:
+        """Kind of the unit that a bundle with this `sdk` runs on; None: the device's first."""
+        return None
 
     @property
     @abstractmethod

@@ -10,14 +10,13 @@ the caches, which no caller carries about.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevlm.compiler.contract import Contract
-from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Runtime
+from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Preflight, Runtime
 from edgevlm.runtimes.executorch.package import installed
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ class ExecutorchRuntime(Runtime):
     extra = "executorch"
     architectures = ("aarch64", "x86_64", "arm64")
     runs_with = ("executorch", "numpy", "pillow", "pydantic", "tokenizers")
+    carried = ("edgevlm.runtimes.executorch.parts", "edgevlm.runtimes.executorch.bundle_layers")
+    has_preflight = True
 
     backend: str = "xnnpack"
 
@@ -49,6 +50,13 @@ class ExecutorchRuntime(Runtime):
     @property
     def sdk(self) -> dict[str, str]:
         return {"backend": self.backend}
+
+    def unit_of(self, sdk: Mapping[str, str]) -> str | None:
+        """Of its backend, whichever units the device has."""
+        from edgevlm.runtimes.executorch.backends import BACKENDS
+
+        backend = BACKENDS.get(sdk.get("backend", ""))
+        return backend and backend.unit
 
     @property
     def capabilities(self) -> Capabilities:
@@ -63,19 +71,35 @@ class ExecutorchRuntime(Runtime):
         """Raises EV303 naming part and node, EV309 with the backend's words."""
         from edgevlm.compiler.legalise import legalise
         from edgevlm.runtimes.executorch.backends import find_backend
+        from edgevlm.runtimes.executorch.expects import expected_kernels
         from edgevlm.runtimes.executorch.lower import lower
+        from edgevlm.runtimes.executorch.nodes import NODES, nodes_text
 
         legalise(model, self.name, self.capabilities)
         lowered = lower(model, find_backend(self.backend))
         file = f"{self.name}/model.pte"
         (folder / self.name).mkdir()
         (folder / file).write_bytes(lowered.data)
+        (folder / self.name / NODES).write_text(nodes_text(lowered.nodes))
         return [
             Artifact(
-                role=role, file=file, settings={"method": role, "placed": lowered.placed[role]}
+                role=role,
+                file=file,
+                settings={
+                    "method": role,
+                    "placed": lowered.placed[role],
+                    "expects": expected_kernels(part),
+                },
             )
-            for role in model.parts
+            for role, part in model.parts.items()
         ]
+
+    def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
+        """Raises EV309 for integers that became floats."""
+        from edgevlm.runtimes.executorch.backends import find_backend
+        from edgevlm.runtimes.executorch.preflight import preflight
+
+        return preflight(folder, artifacts, find_backend(self.backend))
 
     def open_artifacts(
         self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
@@ -90,4 +114,7 @@ class ExecutorchRuntime(Runtime):
         self.open_artifacts(bundle.folder, bundle.manifest.artifacts, bundle.manifest.contract)
 
     def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:
-        raise JobFault("EV501", "profile of executorch", "not yet", "leave out --ops")
+        """Every method on zeros. Raises EV307, EV360."""
+        from edgevlm.runtimes.executorch.bundle_layers import bundle_layers
+
+        return bundle_layers(bundle, runs)
