@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from edgevlm.compiler.recipe import Recipe
     from edgevlm.compiler.reference import Reference
     from edgevlm.devices import Device
+    from edgevlm.devices.connect import session as connect
+    from edgevlm.runtimes.bench import Asked, Run
 
 __all__ = [
     "Capabilities",
@@ -36,6 +39,7 @@ __all__ = [
     "Shown",
     "Table",
     "by_op",
+    "by_part",
 ]
 
 PROFILED_RUNS = 20
@@ -145,6 +149,7 @@ class Runtime(ABC):
     #: this host runs its artifacts as the device does; else times taken here say nothing of it
     runs_here: ClassVar[bool] = True
     has_preflight: ClassVar[bool] = False
+    has_runner: ClassVar[bool] = False  # a program of its own times parts where Python is not
     engine: ClassVar[str] = "not needed"  # of the manifest: what the device still has to build
 
     def aimed_at(self, device: Device, toolchain: str | None = None) -> Runtime:
@@ -229,13 +234,28 @@ class Runtime(ABC):
 
     def profile_ops(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[OpTime]:
         """The same, summed by op."""
-        return _by_part(self.profile_layers(bundle, runs))
+        return by_part(self.profile_layers(bundle, runs))
 
     def profile_report(self, bundle: Bundle, how: str = "measured-host") -> dict[str, Any]:
         """What `edgevlm profile --ops` adds to its JSON: both, of the same runs."""
         layers = self.profile_layers(bundle)
-        rows = {"ops": _by_part(layers), "layers": layers}
+        rows = {"ops": by_part(layers), "layers": layers}
         return {name: [{**vars(row), "how": how} for row in of] for name, of in rows.items()}
+
+    def bench_there(
+        self,
+        bundle: Bundle,
+        device: connect.Device,
+        asked: Asked,
+        progress: Callable[[int, int], None],
+        keep: bool,
+    ) -> AbstractContextManager[Run]:
+        """All that is needed is there; what runs it. For a runtime that `has_runner`.
+
+        progress: bytes copied, and in all. keep: leave the copy there. Raises EV433 (no such
+        program), EV435-EV439 (the device).
+        """
+        raise NotImplementedError
 
     def time_nodes(
         self, folder: Path, artifacts: Sequence[Artifact], runs: int
@@ -247,20 +267,26 @@ class Runtime(ABC):
         return {}
 
 
-def by_op(role: Role, times: Iterable[NodeTime]) -> list[OpTime]:
+def by_op(role: Role, times: Iterable[NodeTime], how: str = "measured-host") -> list[OpTime]:
     """Summed over the nodes of an op, the slowest first."""
     found: dict[str, list[float]] = defaultdict(list)
     for time in times:
         found[time.op].append(time.ms)
     whole = sum(map(sum, found.values())) or 1.0
     return [
-        OpTime(role, op, len(each), sum(each), sum(each) / whole, "measured-host")
+        OpTime(role, op, len(each), sum(each), sum(each) / whole, how)
         for op, each in sorted(found.items(), key=lambda row: -sum(row[1]))
     ]
 
 
-def _by_part(layers: Iterable[LayerTime]) -> list[OpTime]:
-    parts: dict[Role, list[NodeTime]] = defaultdict(list)
+def by_part(layers: Iterable[LayerTime]) -> list[OpTime]:
+    """Summed by op, part by part; a part is known as surely as the least sure of its layers."""
+    parts: dict[Role, list[LayerTime]] = defaultdict(list)
     for row in layers:
-        parts[row.role].append(NodeTime(row.op, row.node, row.ms, row.unit))
-    return [row for role, times in parts.items() for row in by_op(role, times)]
+        parts[row.role].append(row)
+    found = []
+    for role, rows in parts.items():
+        times = [NodeTime(row.op, row.node, row.ms, row.unit) for row in rows]
+        estimates = [row.how for row in rows if not row.how.startswith("measured-")]
+        found += by_op(role, times, (estimates or [rows[0].how])[0])
+    return found

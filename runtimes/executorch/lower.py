@@ -33,7 +33,7 @@ __all__ = ["Lowered", "constants_of", "lower"]
 
 @dataclass(frozen=True)
 class Lowered:
-    """`data`: the file. `placed`: of every part, its ops and who runs them. `nodes`: whose they are."""
+    """`data`: the file. Of every part, `placed`: who runs its ops; `nodes`: whose they are."""
 
     data: bytes
     placed: dict[str, dict[str, Any]]

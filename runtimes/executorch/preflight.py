@@ -94,13 +94,13 @@ def _refuse_floats(part: Mapping[str, Any], backend: Backend) -> None:
 
 def _row(part: Mapping[str, Any]) -> list[str]:
     asked = {row["what"]: row["wanted"] for row in part["expects"] if row["wanted"]}
-    left = dict(list(part["left"].items())[:OPS])
-    more = f", {len(part['left']) - OPS} more kinds" if len(part["left"]) > OPS else ""
+    left = [name if n == 1 else f"{n} {name}" for name, n in part["left"].items()]
+    more = [f"{len(left) - OPS} more kinds"] if len(left) > OPS else []
     return [
         part["role"],
         str(part["delegates"]),
         f"{100 * part['share']:.1f} %",
-        _counts(left, "none") + more,
+        ", ".join([*left[:OPS], *more]) or "none",
         "not run here" if part["kernels"] is None else _counts(part["kernels"], "none"),
         _counts(asked, "none"),
     ]

@@ -10,7 +10,8 @@ the caches, which no caller carries about.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from edgevlm.compiler.bundle import Bundle
     from edgevlm.compiler.exported_model import ExportedModel
     from edgevlm.devices import Device
+    from edgevlm.devices.connect import session as connect
+    from edgevlm.runtimes.bench import Asked, Run
     from edgevlm.runtimes.executorch.parts import ProgramParts
 
 __all__ = ["ExecutorchRuntime"]
@@ -35,9 +38,10 @@ class ExecutorchRuntime(Runtime):
     name = "executorch"
     extra = "executorch"
     architectures = ("aarch64", "x86_64", "arm64")
-    runs_with = ("executorch", "numpy", "pillow", "pydantic", "tokenizers")
+    runs_with = ("executorch", "numpy", "pillow", "pydantic", "tokenizers", "torch")
     carried = ("edgevlm.runtimes.executorch.parts", "edgevlm.runtimes.executorch.bundle_layers")
     has_preflight = True
+    has_runner = True
 
     backend: str = "xnnpack"
 
@@ -118,3 +122,16 @@ class ExecutorchRuntime(Runtime):
         from edgevlm.runtimes.executorch.bundle_layers import bundle_layers
 
         return bundle_layers(bundle, runs)
+
+    def bench_there(
+        self,
+        bundle: Bundle,
+        device: connect.Device,
+        asked: Asked,
+        progress: Callable[[int, int], None],
+        keep: bool,
+    ) -> AbstractContextManager[Run]:
+        """By executor_runner, which is there or is brought. Raises EV360, EV361 too."""
+        from edgevlm.runtimes.executorch.android.bench import bench_there
+
+        return bench_there(bundle, device, asked, progress, keep)
