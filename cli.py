@@ -124,6 +124,7 @@ def eval_(speaker: Speaker, bundle: Path, dataset: str, split: str, **chosen: An
 @click.option("--prompt", help="Profile with this question about --image.")
 @click.option("--ops", is_flag=True, help="Time by op as well.")
 @click.option("--python", help="Python of the device, where it is not ~/.edgevlm or python3.")
+@click.option("--runner", type=ANY, help="executor_runner to bring to a device without Python.")
 @click.option("--keep", is_flag=True, help="Leave the copy on the device for the next call.")
 @speaks
 def profile(speaker: Speaker, bundle: Path, **how: Any) -> None:

@@ -1,7 +1,8 @@
 """`edgevlm profile`: ms a stage, fps, tokens a second and, where a meter is readable, joules.
 
 A request is a picture with a question, or, for a bundle without words, a picture. This machine and
-devices over ssh or adb run the same `measure`; only the way there differs.
+devices over ssh or adb run the same `measure`; only the way there differs. A phone, which has no
+Python, is timed by the runtime's own program.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def profile_bundle(
     prompt: str | None = None,
     ops: bool = False,
     python: str | None = None,
+    runner: Path | None = None,
     keep: bool = False,
     bar: Bar = silent,
 ) -> dict[str, Any]:
@@ -55,13 +57,16 @@ def profile_bundle(
 
     device: local, ssh://USER@HOST or adb:SERIAL; with the name of a device file the times are
     predicted (commands/predict.py). The requests are the bundle's goldens in turn, or one picture
-    (and question) of the caller's. python, keep: as for `measure_there`. Raises EV220 (a question
-    to a bundle without words), EV301, EV403 (device), EV410 (n, warm-up, duration), EV411 (what to
-    ask), EV430-EV439 (a device elsewhere), EV3xx (bundle).
+    (and question) of the caller's. python, runner, keep: as for `measure_there`. Raises EV220 (a
+    question to a bundle without words, a runner where none is wanted), EV301, EV403 (device), EV410
+    (n, warm-up, duration), EV411 (what to ask), EV364, EV430-EV439 (a device elsewhere), EV3xx
+    (bundle).
     """
     bundle = open_bundle(path)
     if device not in HERE and not is_address(device):
-        check_asked(image=image, prompt=prompt, power=power, duration=duration, python=python)
+        check_asked(
+            image=image, prompt=prompt, power=power, duration=duration, python=python, runner=runner
+        )
         report = predict_bundle(bundle, device, ops=ops)
         keep_report("profile", bundle, report)
         return report
@@ -80,6 +85,13 @@ def profile_bundle(
         ops=ops,
     )
     if device in HERE:
+        if runner is not None:
+            raise UsageFault(
+                "EV220",
+                f"--runner {runner.name[:60]} on this machine",
+                "the bundle runs in this process",
+                "leave it out, or name a device: --device adb:SERIAL",
+            )
         find_runtime(bundle.manifest.target.runtime).check_timed(bundle)
         with bar("profile") as advance:
             measured = measure(bundle, order, advance)
@@ -89,7 +101,9 @@ def profile_bundle(
         connection = connection_to(device)
         if image is not None:
             load_image(image)  # what is wrong with it is told before anything is copied
-        measured, aligned = measure_there(bundle, order, connection, bar, python=python, keep=keep)
+        measured, aligned = measure_there(
+            bundle, order, connection, bar, python=python, runner=runner, keep=keep
+        )
     window = measured.pop("window_s")
     report = {
         "schema": 1,

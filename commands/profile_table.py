@@ -26,9 +26,12 @@ def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
         figures += [
             f"first token after {figure(report['ttft_ms'], '.2f')} ms",
             f"{figure(report['tokens_per_s'])} tokens/s",
-            f"{figure(report['answers_per_s'])} answers/s",
         ]
-    speaker.say(", ".join([*figures, f"peak {report['peak_rss_mb']:.0f} MB"]))
+        if report["answers_per_s"] is not None:
+            figures.append(f"{figure(report['answers_per_s'])} answers/s")
+    if report["peak_rss_mb"] is not None:
+        figures.append(f"peak {report['peak_rss_mb']:.0f} MB")
+    speaker.say(", ".join(figures))
     speaker.say(
         f"energy: {energy:.4f} J an answer, {_watts(report['power'])}"
         if energy is not None
@@ -38,6 +41,8 @@ def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
         speaker.say(line)
     if "engines" in report:
         speaker.say(_engines(report["engines"]))
+    for line in _runner(report):
+        speaker.say(line)
     if "ops" in report:
         speaker.table(
             "time by op",
@@ -47,6 +52,24 @@ def profile_table(speaker: Speaker, report: dict[str, Any]) -> None:
                 for o in report["ops"]
             ],
         )
+
+
+def _runner(report: dict[str, Any]) -> list[str]:
+    """Of a device without Python: what was compared, and what the figures rest on."""
+    told = report.get("runner")
+    if told is None:
+        return []
+    rows, loads = told["outputs"], sum(told["loads_ms"].values())
+    worst = min((row["db"] for row in rows if row["db"] is not None), default=None)
+    like = f"{len(rows)} outputs as on the host" + (
+        "" if worst is None else f", {worst:.1f} dB at worst"
+    )
+    lines = [f"runner: {told['program']}; {like}; all parts loaded in {loads:.1f} ms"]
+    by_reason: dict[str, list[str]] = {}
+    for role, why in told["not_verified"].items():
+        by_reason.setdefault(why, []).append(role)
+    lines += [f"not verified: {', '.join(roles)}: {why}" for why, roles in by_reason.items()]
+    return lines + [f"note: {note}" for note in report["notes"]]
 
 
 def _conditions(report: dict[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """Profile a bundle on a device over ssh or adb: copy, run, follow, fetch, clean up.
 
-What runs there is the same `measure` as here, brought along (commands/carry.py). Code that a bundle
-carries is never run: it may come from a stranger.
+What runs there is the same `measure` as here, brought along (commands/carry.py), or, where no
+Python is that could, a program of the bundle's runtime (commands/bench_there.py). Code that a
+bundle carries is never run: it may come from a stranger.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgevlm.commands.carry import RUNNER, runner
+from edgevlm.commands.bench_there import bench_there, takes_runner
+from edgevlm.commands.carry import RUNNER
+from edgevlm.commands.carry import runner as carried
 from edgevlm.commands.on_device import ORDER, RESULT
 from edgevlm.commands.output import Bar
 from edgevlm.commands.profile_here import Order
@@ -40,26 +43,34 @@ def measure_there(
     bar: Bar,
     *,
     python: str | None = None,
+    runner: Path | None = None,
     keep: bool = False,
 ) -> tuple[dict[str, Any], Alignment | None]:
     """What `measure` says of that device, with `device`: how it was reached; its clock.
 
-    python: an interpreter there. keep: leave the copy of the bundle for the next call. Raises
-    EV431-EV439 (the device), EV101 (artifacts), and what `measure` raises there.
+    python: an interpreter there. runner: a program of this machine that measures in its place.
+    keep: leave the copy of the bundle for the next call. Raises EV431-EV439 (the device), EV101
+    (artifacts), EV220 (a runner where none is wanted), and what `measure` raises there.
     """
     runtime = find_runtime(bundle.manifest.target.runtime)
-    runtime.check(bundle)
+    if not runtime.has_runner:  # else this machine may lack what opens it
+        runtime.check(bundle)
     device = reach(connection)
     items = _items(bundle)
     copied = f"bundle-{items[MANIFEST].sha256[:16]}"
     job = Job(device, copied)
     try:
         _check_architecture(bundle, device)
+        if takes_runner(runtime, device, python, runner):
+            how = {"runner": runner, "keep": keep}
+            return bench_there(bundle, runtime, order, device, bar, **how), None
+        if runtime.has_runner:
+            runtime.check(bundle)
         found = check_python(device, wanted_by(runtime), python)
         with bar(f"copy to {device.address}, KiB") as advance:
             copy(device, copied, items, lambda done, of: advance(done >> 10, of >> 10))
         before = align(connection)
-        job.put({RUNNER: runner(bundle.manifest.target.runtime), **_ordered(order)})
+        job.put({RUNNER: carried(bundle.manifest.target.runtime), **_ordered(order)})
         job.start([found.path, RUNNER, "measure", f"../{copied}", "."])
         with bar(f"profile on {device.address}") as advance:
             for event in job.follow():

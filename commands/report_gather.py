@@ -6,6 +6,7 @@ picture is decoded and written anew: no byte of a stranger's file reaches the pa
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shlex
 from collections.abc import Sequence
@@ -19,13 +20,14 @@ from edgevlm.commands.report_profiles import evals_of, profiles_of
 from edgevlm.compiler.bundle import RECORD, Bundle, check_bundle
 from edgevlm.compiler.cost import image_tokens
 from edgevlm.compiler.errors import EdgeError, JobFault
-from edgevlm.compiler.manifest import Golden, Manifest
+from edgevlm.compiler.manifest import Golden, Manifest, Target
 from edgevlm.compiler.texts import read_small
 from edgevlm.devices import Device, find_device
 from edgevlm.devices.report.measured import Profile
 from edgevlm.devices.report.recorded import Record
 from edgevlm.devices.report.subject import Probe, Subject
 from edgevlm.models.processing.image import load_image
+from edgevlm.runtimes import find_runtime
 
 __all__ = ["Answered", "gather"]
 
@@ -58,7 +60,7 @@ def gather(
         device_id=manifest.target.device,
         device=device.name if device else manifest.target.device,
         runtime=manifest.target.runtime,
-        expected=_expected(device),
+        expected=_expected(device, manifest.target),
         edgevlm=manifest.edgevlm,
         toolchain=manifest.target.toolchain,
         tokens=image_tokens(manifest.contract),
@@ -87,8 +89,14 @@ def _device(name: str) -> Device | None:
         return None
 
 
-def _expected(device: Device | None) -> str | None:
-    """Kind of the first unit; the file of the host names none, as hosts differ."""
+def _expected(device: Device | None, target: Target) -> str | None:
+    """The unit that the bundle goes to, where its runtime chooses; else the device's first.
+
+    The file of the host names none, as hosts differ.
+    """
+    with contextlib.suppress(EdgeError):  # a runtime that this version does not know
+        if unit := find_runtime(target.runtime).unit_of(target.sdk):
+            return unit
     if device is None:
         return None
     return device.units[0].kind if device.units else "cpu" if device.host else None

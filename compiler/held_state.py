@@ -19,7 +19,7 @@ from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.generate import Cache
 from edgevlm.compiler.kv_names import CACHE_POSITION, PAST
 
-__all__ = ["Held", "StateParts"]
+__all__ = ["Held", "StateParts", "place_of"]
 
 
 class Held:
@@ -77,7 +77,7 @@ class StateParts(ABC):
         mine = all(isinstance(v, Held) and v.owner is self for v in past.values())
         if not mine:
             self.write({name: np.asarray(array) for name, array in past.items()})
-        position = self._position if mine else _place(self.contract, feeds)
+        position = self._position if mine else place_of(self.contract, feeds)
         plain = {n: v for n, v in feeds.items() if n in ("inputs_embeds", "position_ids")}
         out: dict[str, Any] = self.run("decode", plain | {CACHE_POSITION: np.array([position])})
         for layer in range(self.contract.layers):
@@ -97,7 +97,7 @@ def _cached(name: str) -> bool:
     return name.startswith(("key_", "value_"))
 
 
-def _place(contract: Contract, feeds: Mapping[str, Any]) -> int:
+def place_of(contract: Contract, feeds: Mapping[str, Any]) -> int:
     """Of the new token, from a mask: behind all that is filled."""
     tokens, name = next(iter(contract.masks.items()))
     gone = contract.kept_image_tokens - tokens

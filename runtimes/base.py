@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from edgevlm.compiler.recipe import Recipe
     from edgevlm.compiler.reference import Reference
     from edgevlm.devices import Device
+    from edgevlm.devices.connect import session as connect
+    from edgevlm.runtimes.bench import Asked, Run
 
 __all__ = [
     "Capabilities",
@@ -34,7 +37,9 @@ __all__ = [
     "Preflight",
     "Runtime",
     "Shown",
+    "Table",
     "by_op",
+    "by_part",
 ]
 
 PROFILED_RUNS = 20
@@ -59,19 +64,37 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
+class Table:
+    """What people read, in a terminal and on a page: texts, the first of a row is what it is of."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Preflight:
     """`done`: what a compiler took, for the manifest; where there was none, why and what brings it.
 
-    `report` is JSON for record.json, a row a part.
+    label: which compiler, for what. note: what is still open. table: a row a part. odd: what is not
+    as expected, a sentence each. more: for machines, `parts` and whatever the runtime tells.
     """
 
     done: str | None
     missing: str | None = None
-    report: dict[str, Any] | None = None
+    label: str = ""
+    note: str = ""
+    table: Table | None = None
+    odd: Sequence[str] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """For the report of a compile."""
-        return {"done": self.done, "missing": self.missing, **(self.report or {})}
+        """For the report of a compile, and record.json."""
+        told: dict[str, Any] = {"done": self.done, "missing": self.missing}
+        if self.table is not None:
+            rows = [list(row) for row in self.table.rows]
+            told |= {"label": self.label, "note": self.note, "odd": list(self.odd)}
+            told["table"] = {"headings": list(self.table.headings), "rows": rows}
+        return told | dict(self.more)
 
 
 @dataclass(frozen=True)
@@ -131,6 +154,7 @@ class Runtime(ABC):
     #: artifacts are ONNX files, a part each; else a bundle has graphs without weights beside them
     onnx_artifacts: ClassVar[bool] = True
     has_preflight: ClassVar[bool] = False
+    has_runner: ClassVar[bool] = False  # a program of its own times parts where Python is not
     engine: ClassVar[str] = "not needed"  # of the manifest: what the device still has to build
 
     def aimed_at(self, device: Device, toolchain: str | None = None) -> Runtime:
@@ -163,6 +187,10 @@ class Runtime(ABC):
     def sdk(self) -> dict[str, str]:
         """Versions on the device that artifacts are written for; {}: any."""
         return {}
+
+    def unit_of(self, sdk: Mapping[str, str]) -> str | None:
+        """Kind of the unit that a bundle with this `sdk` runs on; None: the device's first."""
+        return None
 
     @property
     @abstractmethod
@@ -227,13 +255,28 @@ class Runtime(ABC):
 
     def profile_ops(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[OpTime]:
         """The same, summed by op."""
-        return _by_part(self.profile_layers(bundle, runs))
+        return by_part(self.profile_layers(bundle, runs))
 
     def profile_report(self, bundle: Bundle, how: str = "measured-host") -> dict[str, Any]:
         """What `edgevlm profile --ops` adds to its JSON: both, of the same runs."""
         layers = self.profile_layers(bundle)
-        rows = {"ops": _by_part(layers), "layers": layers}
+        rows = {"ops": by_part(layers), "layers": layers}
         return {name: [{**vars(row), "how": how} for row in of] for name, of in rows.items()}
+
+    def bench_there(
+        self,
+        bundle: Bundle,
+        device: connect.Device,
+        asked: Asked,
+        progress: Callable[[int, int], None],
+        keep: bool,
+    ) -> AbstractContextManager[Run]:
+        """All that is needed is there; what runs it. For a runtime that `has_runner`.
+
+        progress: bytes copied, and in all. keep: leave the copy there. Raises EV433 (no such
+        program), EV435-EV439 (the device).
+        """
+        raise NotImplementedError
 
     def time_nodes(
         self, folder: Path, artifacts: Sequence[Artifact], runs: int
@@ -245,20 +288,26 @@ class Runtime(ABC):
         return {}
 
 
-def by_op(role: Role, times: Iterable[NodeTime]) -> list[OpTime]:
+def by_op(role: Role, times: Iterable[NodeTime], how: str = "measured-host") -> list[OpTime]:
     """Summed over the nodes of an op, the slowest first."""
     found: dict[str, list[float]] = defaultdict(list)
     for time in times:
         found[time.op].append(time.ms)
     whole = sum(map(sum, found.values())) or 1.0
     return [
-        OpTime(role, op, len(each), sum(each), sum(each) / whole, "measured-host")
+        OpTime(role, op, len(each), sum(each), sum(each) / whole, how)
         for op, each in sorted(found.items(), key=lambda row: -sum(row[1]))
     ]
 
 
-def _by_part(layers: Iterable[LayerTime]) -> list[OpTime]:
-    parts: dict[Role, list[NodeTime]] = defaultdict(list)
+def by_part(layers: Iterable[LayerTime]) -> list[OpTime]:
+    """Summed by op, part by part; a part is known as surely as the least sure of its layers."""
+    parts: dict[Role, list[LayerTime]] = defaultdict(list)
     for row in layers:
-        parts[row.role].append(NodeTime(row.op, row.node, row.ms, row.unit))
-    return [row for role, times in parts.items() for row in by_op(role, times)]
+        parts[row.role].append(row)
+    found = []
+    for role, rows in parts.items():
+        times = [NodeTime(row.op, row.node, row.ms, row.unit) for row in rows]
+        estimates = [row.how for row in rows if not row.how.startswith("measured-")]
+        found += by_op(role, times, (estimates or [rows[0].how])[0])
+    return found

@@ -5,24 +5,31 @@
 Inputs are those of the contract without masks and caches, in its order: decode has `cache_position`
 in their place (compiler/kv_state.py). Outputs are those without caches. The caches are buffers
 named as in the contract (key_0 [1,h,C,d], ...), which prefill and decode share by these names.
+
+Every call of the program knows the ONNX node that it is of (`meta["custom"][NODE_KEY]`), so that a
+profiler can say whose time it is.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.fx.traceback import annotate, preserve_node_meta
 
 from edgevlm.compiler.attention import plain_attention
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.kv_names import PAST, PRESENT
 from edgevlm.compiler.kv_state import decode_with_state, prefill_with_state
+from edgevlm.compiler.node_key import NODE_KEY
 from edgevlm.compiler.to_torch.dialect import Dialect
 from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.part import TorchPart
+from edgevlm.compiler.to_torch.plan import Step
 
 __all__ = ["PartWithState", "example_of", "exported_program", "written_for"]
 
@@ -73,6 +80,17 @@ def exported_program(
     """Raises EV212 for a node that torch, or this dialect, has not; EV501 as kv_state.py."""
     graph = written_for(role, part, contract)
     net = PartWithState(graph, dialect).eval().requires_grad_(False)
-    with warnings.catch_warnings():
+    net.net.steps = [_named(step) for step in net.net.steps]
+    with warnings.catch_warnings(), preserve_node_meta():
         warnings.simplefilter("ignore")  # of torch about itself
         return torch.export.export(net, example_of(graph, net.inputs), strict=False)
+
+
+def _named(step: Step) -> Step:
+    """The same call; what torch makes of it while it is traced carries the node's name."""
+
+    def run(*values: Tensor | None) -> Tensor | tuple[Tensor, ...]:
+        with annotate({NODE_KEY: step.node}):
+            return step.run(*values)
+
+    return replace(step, run=run)

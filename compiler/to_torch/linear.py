@@ -35,6 +35,7 @@ def as_linears(part: ir.Model) -> ir.Model:
         bias, last = (_gemm_bias(node), node) if gemm else _added_bias(node)
         made = _linear(build, node.inputs[0], w, bias)
         build.take_over(last.outputs[0], made, [last] if last is node else [last, node])
+        made.producer().name = node.name  # of the product, as recipes and reports name layers
     for value in turned:
         maker = value.producer()
         if maker is not None and not value.uses() and not value.is_graph_output():

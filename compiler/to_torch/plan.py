@@ -7,7 +7,7 @@ is computed here, once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 from torch import Tensor
@@ -28,6 +28,7 @@ TABLES = {"": OPS, "ai.onnx": OPS, DOMAIN: OWN}
 class Step:
     """One call. `inputs`: names of values, None for one that is absent or was read already."""
 
+    node: str  # that it is of, by its name in the graph
     run: Run
     inputs: tuple[str | None, ...]
     outputs: tuple[str, ...]
@@ -126,7 +127,8 @@ def _step(node: ir.Node, stored: _Stored) -> Step | None:
     for value in values:
         if value is not None:
             stored.find(value)  # refuses a format that torch has not
-    return Step(run, tuple(None if v is None else str(v.name) for v in values), outputs)
+    inputs = tuple(None if v is None else str(v.name) for v in values)
+    return Step(who(node), run, inputs, outputs)
 
 
 def _kept(node: ir.Node, dialect: Dialect) -> bool:
@@ -151,5 +153,5 @@ def _freeing(steps: list[Step], outputs: set[str]) -> list[Step]:
     for step in reversed(steps):
         last = {name for name in (*step.inputs, *step.outputs) if name} - later
         later |= last
-        found.append(Step(step.run, step.inputs, step.outputs, tuple(sorted(last))))
+        found.append(replace(step, last=tuple(sorted(last))))
     return found[::-1]

@@ -8,6 +8,8 @@
     job.py         one program there, detached from the link: start, follow, result, removal
     clock.py       its clock against ours
     python.py      its Python, and what that lacks
+    mirror.py      small files of its kernel, brought here as a tree
+    look.py        what it is, where it has no Python that says so
 
 Nothing of ours is installed there. It takes a POSIX shell, sha256sum, tail, tar and setsid.
 """

@@ -1,43 +1,45 @@
-"""What a compiler on the host made of each part: its preflight, kernels expected against found."""
+"""What a compiler on the host made of each part: the table of a preflight, whichever runtime's.
+
+Headings and cells are the runtime's own texts, which the terminal shows as well. Here only the
+columns of figures are found.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from edgevlm.devices.report.recorded import PreflightPart
+from edgevlm.devices.report.recorded import PreflightTable
 from edgevlm.devices.report.subject import Subject
-from edgevlm.devices.report.words import figure
 
 __all__ = ["kernels_view"]
 
+#: 47; 5.11; 1,465 -> 47; 3 of 4; 97.5 %
+FIGURE = re.compile(r"[\d.,]+( (->|of) [\d.,]+)?( ?%)?")
+
 
 def kernels_view(subject: Subject) -> dict[str, Any] | None:
-    """For the template; None where there was no preflight."""
+    """For the template; None where there was no preflight. Older records have no table."""
     told = subject.record.preflight
     if told is None or not told.done:
         return None
     return {
         "label": told.label or told.done,
-        "rows": [_row(part) for part in told.parts],
+        "note": told.note,
+        "table": told.table and _table(told.table),
         "odd": list(told.odd),
     }
 
 
-def _row(part: PreflightPart) -> dict[str, str]:
-    """Products of the graph by what they multiply, kernels of attention against those expected."""
-    found = part.summary
-    narrow = [
-        f"{found[f'{kind}_gemm']} {kind}"
-        for kind in ("int8", "fp8", "int4")
-        if found.get(f"{kind}_gemm")
-    ]
-    wanted = next((e.wanted for e in part.expects if e.what == "mha"), 0)
+def _table(told: PreflightTable) -> dict[str, Any]:
+    columns = list(zip(*told.rows, strict=True)) or [() for _ in told.headings]
+    numbers = [all(FIGURE.fullmatch(cell) for cell in column) for column in columns]
+    kinds = ["num" if i and number else "" for i, number in enumerate(numbers)]
     return {
-        "role": part.role,
-        "layers": f"{part.network_layers:,} → {found.get('layers', 0):,}",
-        "products": str(found.get("gemm", 0)),
-        "narrow": ", ".join(narrow) or "none",
-        "attention": f"{found.get('mha', 0)} of {wanted}",
-        "mb": figure(part.engine_bytes / 1e6),
-        "seconds": figure((part.parse_s or 0) + (part.build_s or 0)),
+        "headings": list(zip(map(_arrow, told.headings), kinds, strict=True)),
+        "rows": [list(zip(map(_arrow, row), kinds, strict=True)) for row in told.rows],
     }
+
+
+def _arrow(text: str) -> str:
+    return text.replace(" -> ", " → ")

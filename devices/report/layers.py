@@ -18,13 +18,18 @@ __all__ = ["FAMILIES", "family", "layer_view"]
 #: letter, what it is, ops; the first that fits. Letters tell pieces apart where colours do not
 FAMILIES = (
     ("A", "attention", r".*attention"),
-    ("Q", "quantise", r".*quantizelinear|fakequantize|convert$"),
-    ("P", "products", r".*(matmul|gemm|conv)|fullyconnected|deconvolution|einsum"),
+    ("Q", "quantise",
+     r".*quantizelinear|(de)?quantize_|choose_qparams|fakequantize|convert$"),
+    ("P", "products",
+     r".*(matmul|gemm|conv)|(fully|inner|dense).*connected|inner_?product|deconvolution|einsum|"
+     r"_?(quantized_)?linear|(add|badd)?b?mm$|addmv$|mv$|dot$"),
     ("N", "norms and activations",
-     r".*(norm|gelu|softmax|relu|sigmoid|silu)|erf$|tanh$|mvn$|rms|swish"),
+     r".*(norm|gelu|softmax|relu|sigmoid|silu)|erf$|tanh$|mvn$|rms|swish|reciprocal|r?sqrt|square"),
     ("M", "moving data",
      r"reshape|transpose|concat|slice|gather|split|(un)?squeeze|reorder|expand|cast|identity|pad$|"
-     r"shape$|scatter|stridedslice|broadcast|flatten|tile$|permute|memcpy"),
+     r"shape$|scatter|stridedslice|broadcast|flatten|tile$|permute|memcpy|.*copy_?$|_?clone|cat$|"
+     r"embedding|index_|(index)?select|.*_view|view|.*dim_order|constant"),
+    ("R", "round the kernels of a delegate", r".*backend$"),
     ("E", "everything else", r".*"),
 )  # fmt: skip
 PIECES = 240  # of a strip

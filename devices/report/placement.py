@@ -22,6 +22,7 @@ UNITS = {
     "nvtensorrtrtxexecutionprovider": "gpu",
     "dla": "dla", "npu": "npu", "ane": "npu", "neuralengine": "npu", "ethos-u": "npu",
     "qnnexecutionprovider": "npu", "aie": "aie", "fabric": "fabric",
+    "xnnpack": "cpu", "executorch": "cpu", "vulkan": "gpu", "htp": "npu",
 }  # fmt: skip
 VERDICTS = ("no", "cannot be told", "yes")  # what is amiss comes first
 SHOWN = 40  # ops that ran elsewhere

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from edgevlm.devices.report.loose import Amount, Count, How, Loose, Measure, Name, Text
 from edgevlm.devices.report.measured import Host
 
-__all__ = ["Drift", "PassRecord", "PreflightPart", "Ratio", "Record", "Turns"]
+__all__ = ["Drift", "PassRecord", "PreflightTable", "Ratio", "Record", "Turns"]
 
 
 class Drift(Loose):
@@ -127,37 +127,28 @@ class Memory(Loose):
     how: How | None = None
 
 
-class Expected(Loose):
-    what: Name
-    wanted: Count
-    found: Count | None = None
-    ok: bool | None = None
+class PreflightTable(Loose):
+    """A row a part, which comes first in it."""
 
+    headings: Annotated[tuple[Name, ...], Field(min_length=1, max_length=20)]
+    rows: Annotated[tuple[tuple[Name, ...], ...], Field(max_length=32)]
 
-class PreflightPart(Loose):
-    role: Name
-    network_layers: Count = 0
-    engine_bytes: Count = 0
-    parse_s: Amount | None = None
-    build_s: Amount | None = None
-    summary: dict[Name, Any] = {}
-    expects: Annotated[tuple[Expected, ...], Field(max_length=100)] = ()
-
-    @field_validator("summary")
-    @classmethod
-    def _counts(cls, told: dict[str, Any]) -> dict[str, int]:
-        """Of what is no count nothing is shown."""
-        return {k: v for k, v in told.items() if type(v) is int and 0 <= v <= 10**9}
+    @model_validator(mode="after")
+    def _square(self) -> PreflightTable:
+        if any(len(row) != len(self.headings) for row in self.rows):
+            raise ValueError("a row has more or fewer cells than there are headings")
+        return self
 
 
 class PreflightRecord(Loose):
-    """What a compiler on the host said of the artifacts."""
+    """What a compiler on the host said of the artifacts. Records of before have no table."""
 
     done: Text | None = None
     missing: Text | None = None
     label: Name = ""
+    note: Text = ""
+    table: PreflightTable | None = None
     odd: Annotated[tuple[Text, ...], Field(max_length=500)] = ()
-    parts: Annotated[tuple[PreflightPart, ...], Field(max_length=32)] = ()
 
 
 class Record(Loose):

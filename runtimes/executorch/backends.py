@@ -35,10 +35,13 @@ def _vulkan(program: ExportedProgram) -> list[Any]:
 
 @dataclass(frozen=True)
 class Backend:
+    """`unit`: the kind of what computes, as device files have it."""
+
     name: str
     dialect: Dialect
     partitioners: Callable[[ExportedProgram], list[Any]]
     runs_here: bool = False
+    unit: str = "npu"
 
 
 #: what XNNPACK has kernels for: products and elementwise ops, and no means or normalisations
@@ -54,8 +57,8 @@ XNNPACK = Dialect(
 VULKAN = Dialect(linear=True, quantised="decomposed", attention="plain", index="natural", fold=True)
 
 BACKENDS: dict[str, Backend] = {
-    "xnnpack": Backend("xnnpack", XNNPACK, _xnnpack, runs_here=True),
-    "vulkan": Backend("vulkan", VULKAN, _vulkan),
+    "xnnpack": Backend("xnnpack", XNNPACK, _xnnpack, runs_here=True, unit="cpu"),
+    "vulkan": Backend("vulkan", VULKAN, _vulkan, unit="gpu"),
 }
 
 

@@ -35,6 +35,9 @@ WORDS = {
     "Batch Matrix Multiply": "MatMul",
     "Convolution": "Conv",
     "Static Reshape": "Reshape",
+    "Constant Pad": "Pad",
+    "Square Root": "Sqrt",
+    "Reciprocal Square Root": "Rsqrt",
     "Scaled Dot-Product Attention": "Attention",
 }
 
@@ -56,7 +59,8 @@ def layer_times(
         for row in _calls(method):
             if row.kind == "operator":
                 node = ", ".join(row.nodes) or f"instruction {row.at[1]}"
-                found.append(LayerTime(role, node, row.event, OWN, row.spread.mean, how))
+                op = row.event.partition(".")[0]  # without its overload
+                found.append(LayerTime(role, node, op, OWN, row.spread.mean, how))
             else:
                 found += _delegated(role, row, inside[row.at], how)
     return found

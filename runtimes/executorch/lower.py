@@ -24,6 +24,7 @@ from edgevlm.compiler.kv_ports import cache_names
 from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.exported import exported_program
 from edgevlm.runtimes.executorch.backends import Backend
+from edgevlm.runtimes.executorch.nodes import Nodes, nodes_of, trace
 from edgevlm.runtimes.executorch.package import quietly
 from edgevlm.runtimes.executorch.parts import READ, WRITE
 from edgevlm.runtimes.executorch.placed import placed
@@ -34,10 +35,11 @@ __all__ = ["Lowered", "constants_of", "lower"]
 
 @dataclass(frozen=True)
 class Lowered:
-    """`data`: the file. `placed`: of every method, its ops and who runs them."""
+    """`data`: the file. Of every part, `placed`: who runs its ops; `nodes`: whose they are."""
 
     data: bytes
     placed: dict[str, dict[str, Any]]
+    nodes: Nodes
 
 
 def lower(model: ExportedModel, backend: Backend) -> Lowered:
@@ -64,6 +66,7 @@ def lower(model: ExportedModel, backend: Backend) -> Lowered:
             constant_methods=constants_of(contract),
         )
         found = {role: placed(edge.exported_program(role)) for role in model.parts}
+        traced = {name: each for name, each in trace(edge).items() if name in model.parts}
         program = edge.to_executorch(
             config=ExecutorchBackendConfig(
                 extract_delegate_segments=True,
@@ -71,7 +74,7 @@ def lower(model: ExportedModel, backend: Backend) -> Lowered:
                 memory_planning_pass=MemoryPlanningPass(share_mutable_buffers=True),
             )
         )
-    return Lowered(bytes(program.buffer), found)
+    return Lowered(bytes(program.buffer), found, nodes_of(traced, program))
 
 
 def constants_of(contract: Contract) -> dict[str, int]:

@@ -27,19 +27,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.node_key import NODE_KEY
 
 __all__ = [
-    "NODE_KEY",
+    "NODES",
     "Node",
     "Nodes",
     "Traced",
     "nodes_as_json",
     "nodes_of",
+    "nodes_text",
     "read_nodes",
     "trace",
 ]
 
-NODE_KEY = "edgevlm_node"
+NODES = "nodes.json"  # the file beside a .pte
 MOST_BYTES = 64 * 2**20
 DELEGATE_CALL = "executorch_call_delegate"
 
@@ -119,9 +121,11 @@ def _calls(module: Any) -> Iterator[Call]:
 
 
 def _named(node: Any) -> Node:
-    """aten.linear.default is linear."""
+    """aten.linear.default is linear; x * x is a square, as it is to kernels."""
     words = getattr(node.target, "__name__", str(node.target)).split(".")
     op = words[1] if len(words) > 2 else words[0]
+    if op == "mul" and node.args[0] is node.args[1]:
+        op = "square"
     custom = node.meta.get("custom") or {}
     return Node(op, str(custom.get(NODE_KEY) or _first_name(node)))
 
@@ -142,6 +146,11 @@ def nodes_as_json(nodes: Nodes) -> dict[str, Any]:
             for method, instructions in nodes.items()
         },
     }
+
+
+def nodes_text(nodes: Nodes) -> str:
+    """What lies beside a .pte."""
+    return json.dumps(nodes_as_json(nodes), separators=(",", ":")) + "\n"
 
 
 def read_nodes(path: Path) -> Nodes:

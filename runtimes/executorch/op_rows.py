@@ -99,16 +99,18 @@ def _profile(
     _tell_nodes(found, nodes)
     rows = tuple(_row(name, key, tally, made) for key, tally in found.items())
     ends = (next(e for e in run.events if e.kind == "execute") for run in runs)
+    each_ms = tuple(e.ticks / NS_A_MS for e in ends)
     operators, delegates = ([r for r in rows if r.kind == k] for k in ("operator", "delegate"))
     return MethodProfile(
         name,
         len(runs),
-        Spread.of(e.ticks / NS_A_MS for e in ends),
+        Spread.of(each_ms),
         sum(r.spread.mean for r in operators),
         sum(r.spread.mean for r in delegates),
         len(operators),
         len(delegates),
         rows,
+        each_ms,
     )
 
 

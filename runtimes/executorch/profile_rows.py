@@ -51,7 +51,10 @@ class Row:
 
 @dataclass(frozen=True)
 class MethodProfile:
-    """Milliseconds a run, means where they are one figure. operators, delegates: calls a run."""
+    """Milliseconds a run, means where they are one figure. operators, delegates: calls a run.
+
+    each_ms: what `execute` is of, in the order in which they ran.
+    """
 
     name: str
     runs: int
@@ -61,6 +64,7 @@ class MethodProfile:
     operators: int
     delegates: int
     rows: tuple[Row, ...]
+    each_ms: tuple[float, ...] = ()
 
     @property
     def delegated(self) -> float:

@@ -10,14 +10,14 @@ the caches, which no caller carries about.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevlm.compiler.contract import Contract
-from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Runtime
+from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Preflight, Runtime
 from edgevlm.runtimes.executorch.package import installed
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from edgevlm.compiler.exported_model import ExportedModel
     from edgevlm.compiler.recipe import Recipe
     from edgevlm.devices import Device
+    from edgevlm.devices.connect import session as connect
+    from edgevlm.runtimes.bench import Asked, Run
     from edgevlm.runtimes.executorch.parts import ProgramParts
 
 __all__ = ["ExecutorchRuntime"]
@@ -37,9 +39,12 @@ class ExecutorchRuntime(Runtime):
     name = "executorch"
     extra = "executorch"
     architectures = ("aarch64", "x86_64", "arm64")
-    runs_with = ("executorch", "numpy", "pillow", "pydantic", "tokenizers")
+    runs_with = ("executorch", "numpy", "pillow", "pydantic", "tokenizers", "torch")
     onnx_artifacts = False
     sample = "edgevlm.runtimes.executorch"
+    carried = ("edgevlm.runtimes.executorch.parts", "edgevlm.runtimes.executorch.bundle_layers")
+    has_preflight = True
+    has_runner = True
 
     backend: str = "xnnpack"
 
@@ -58,6 +63,13 @@ class ExecutorchRuntime(Runtime):
     def sdk(self) -> dict[str, str]:
         return {"backend": self.backend}
 
+    def unit_of(self, sdk: Mapping[str, str]) -> str | None:
+        """Of its backend, whichever units the device has."""
+        from edgevlm.runtimes.executorch.backends import BACKENDS
+
+        backend = BACKENDS.get(sdk.get("backend", ""))
+        return backend and backend.unit
+
     @property
     def capabilities(self) -> Capabilities:
         from edgevlm.runtimes.executorch.capabilities import CAPABILITIES
@@ -71,19 +83,35 @@ class ExecutorchRuntime(Runtime):
         """Raises EV303 naming part and node, EV309 with the backend's words."""
         from edgevlm.compiler.legalise import legalise
         from edgevlm.runtimes.executorch.backends import find_backend
+        from edgevlm.runtimes.executorch.expects import expected_kernels
         from edgevlm.runtimes.executorch.lower import lower
+        from edgevlm.runtimes.executorch.nodes import NODES, nodes_text
 
         legalise(model, self.name, self.capabilities)
         lowered = lower(model, find_backend(self.backend))
         file = f"{self.name}/model.pte"
         (folder / self.name).mkdir()
         (folder / file).write_bytes(lowered.data)
+        (folder / self.name / NODES).write_text(nodes_text(lowered.nodes))
         return [
             Artifact(
-                role=role, file=file, settings={"method": role, "placed": lowered.placed[role]}
+                role=role,
+                file=file,
+                settings={
+                    "method": role,
+                    "placed": lowered.placed[role],
+                    "expects": expected_kernels(part),
+                },
             )
-            for role in model.parts
+            for role, part in model.parts.items()
         ]
+
+    def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
+        """Raises EV309 for integers that became floats."""
+        from edgevlm.runtimes.executorch.backends import find_backend
+        from edgevlm.runtimes.executorch.preflight import preflight
+
+        return preflight(folder, artifacts, find_backend(self.backend))
 
     def open_artifacts(
         self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
@@ -98,4 +126,20 @@ class ExecutorchRuntime(Runtime):
         self.open_artifacts(bundle.folder, bundle.manifest.artifacts, bundle.manifest.contract)
 
     def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:
-        raise JobFault("EV501", "profile of executorch", "not yet", "leave out --ops")
+        """Every method on zeros. Raises EV307, EV360."""
+        from edgevlm.runtimes.executorch.bundle_layers import bundle_layers
+
+        return bundle_layers(bundle, runs)
+
+    def bench_there(
+        self,
+        bundle: Bundle,
+        device: connect.Device,
+        asked: Asked,
+        progress: Callable[[int, int], None],
+        keep: bool,
+    ) -> AbstractContextManager[Run]:
+        """By executor_runner, which is there or is brought. Raises EV360, EV361 too."""
+        from edgevlm.runtimes.executorch.android.bench import bench_there
+
+        return bench_there(bundle, device, asked, progress, keep)

@@ -19,7 +19,7 @@ from typing import Any
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.workshop.child import run_child
-from edgevlm.runtimes.base import Preflight
+from edgevlm.runtimes.base import Preflight, Table
 from edgevlm.runtimes.tensorrt.aim import Aim
 
 __all__ = ["LIBRARY", "installed", "preflight", "refuse_failed"]
@@ -27,6 +27,9 @@ __all__ = ["LIBRARY", "installed", "preflight", "refuse_failed"]
 PACKAGE, LIBRARY = "tensorrt-rtx-cu12-bindings", "tensorrt_rtx_bindings"
 INSTALL = "pip install 'edgevlm[tensorrt]'"
 MAIN = "edgevlm.runtimes.tensorrt.on_device.build_main"
+NOTE = "engine: not built; on the device it may come out otherwise"
+NARROW = ("int8", "fp8", "int4")
+HEADINGS = ("part", "nodes -> layers", "products", *NARROW, "attention", "engine MB", "build s")
 #: seconds for a part, and more for its weights
 PART_S, SECONDS_A_GB = 120.0, 120.0
 
@@ -49,8 +52,24 @@ def preflight(folder: Path, artifacts: Sequence[Artifact], aim: Aim) -> Prefligh
         if row["ok"] is False
     ]
     done = f"{label}: {len(report['parts'])} parts parsed and built"
-    report |= {"label": label, "odd": odd}
-    return Preflight(done, None, report)
+    table = Table(HEADINGS, [_row(part) for part in report["parts"]])
+    return Preflight(done, None, label, NOTE, table, odd, report)
+
+
+def _row(part: Mapping[str, Any]) -> list[str]:
+    """Products are those of the graph, by what they multiply; attention is kernels, of those that
+    were expected."""
+    counts = part["summary"]
+    wanted = next((row["wanted"] for row in part["expects"] if row["what"] == "mha"), 0)
+    return [
+        part["role"],
+        f"{part['network_layers']:,} -> {counts['layers']:,}",
+        str(counts["gemm"]),
+        *(str(counts[f"{kind}_gemm"]) for kind in NARROW),
+        f"{counts['mha']} of {wanted}",
+        f"{part['engine_bytes'] / 1e6:.2f}",
+        f"{part['parse_s'] + part['build_s']:.2f}",
+    ]
 
 
 def installed() -> str | None:

@@ -77,7 +77,7 @@ def _block() -> Any:
     from torch import nn
     from torch.fx.traceback import annotate
 
-    from edgevlm.runtimes.executorch.nodes import NODE_KEY
+    from edgevlm.compiler.node_key import NODE_KEY
 
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -109,7 +109,7 @@ def _pair() -> Any:
     from torch import nn
     from torch.fx.traceback import annotate
 
-    from edgevlm.runtimes.executorch.nodes import NODE_KEY
+    from edgevlm.compiler.node_key import NODE_KEY
 
     class Pair(nn.Module):
         def __init__(self) -> None:

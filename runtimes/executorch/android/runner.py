@@ -51,6 +51,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "inputs": ("inputs",),
     "input_list": ("input_list_path",),
     "data": ("data_path",),
+    "output_file": ("output_file",),
     "output_folder": ("output_folder_path",),
     "print": ("print_output",),
 }
@@ -70,6 +71,15 @@ class Runner:
     def spelling(self, wanted: str) -> str | None:
         """None for what it does not take."""
         return next((flag for flag in FLAGS[wanted] if flag in self.flags), None)
+
+    @property
+    def reads_inputs(self) -> bool:
+        return bool(self.spelling("inputs") or self.spelling("input_list"))
+
+    @property
+    def hands_over(self) -> bool:
+        """Outputs, as one file each."""
+        return self.spelling("output_file") is not None
 
 
 def brought(named: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -154,9 +164,13 @@ def arguments(
     inputs: Sequence[str] = (),
     input_list: str = "",
     data: str | None = None,
+    output_file: str = "",
     output_folder: str = "",
 ) -> list[str]:
-    """Of its command line. methods: of the program, in order. Raises EV361."""
+    """Of its command line. methods: of the program, in order; output_file: "": it writes none.
+
+    Raises EV361.
+    """
     made = [f"--{_must(runner, 'model')}={model}", f"--{_must(runner, 'etdump')}={etdump}"]
     made += [f"--{_must(runner, 'runs')}={runs}"]
     if name := runner.spelling("method"):
@@ -173,6 +187,8 @@ def arguments(
         raise _cannot(runner, "read inputs from files")
     if data is not None:
         made.append(f"--{_must(runner, 'data')}={data}")
+    if output_file and (name := runner.spelling("output_file")):
+        made.append(f"--{name}={output_file}")
     if name := runner.spelling("output_folder"):
         made.append(f"--{name}={output_folder}")
     if name := runner.spelling("print"):

@@ -1,6 +1,6 @@
-"""One program on a device with its files, and the files that it wrote.
+"""One program on a device with its files, run once or more, and the files that it wrote.
 
-What is big is copied by digest and stays for the next call until it is removed; the program runs
+What is big is copied by digest and stays for the next run until it is removed; the program runs
 detached from the link, one at a time (devices/connect/job.py). In the end all of it goes.
 """
 
@@ -45,6 +45,7 @@ class There:
         self.folder = f"pte-{hashlib.sha256(digests.encode()).hexdigest()[:16]}"
         self._items, self._programs, self._progress = items, programs, progress
         self.job = Job(device, self.folder)
+        self._ran = False
 
     def __enter__(self) -> There:
         try:
@@ -73,9 +74,15 @@ class There:
         return f"../{self.folder}/{name}"
 
     def run(self, command: Sequence[str], files: Mapping[str, bytes] | None = None) -> None:
-        """To its end, in a folder of its own with `files`. Raises EV437 with its last words."""
-        if files:
-            self.job.put(files)
+        """To its end, in a folder of its own with `files`. Raises EV437 with its last words.
+
+        What the run before it wrote is gone then.
+        """
+        if self._ran:
+            self.job.remove(keep=True)
+            self.job = Job(self.device, self.folder)
+        self._ran = True
+        self.job.put(files or {})
         self.job.start(command)
         for _ in self.job.follow():
             pass

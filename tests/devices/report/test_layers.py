@@ -26,7 +26,15 @@ def view(rows):
      ("SkipLayerNormalization", "N"), ("BiasGelu", "N"), ("Softmax", "N"),
      ("DynamicQuantizeLinear", "Q"), ("DequantizeLinear", "Q"), ("Reshape", "M"),
      ("Unsqueeze", "M"), ("ReorderOutput", "M"), ("Add", "E"), ("TopK", "E"), ("", "E"),
-     ("Subgraph jit_avx512_f32", "E")],
+     ("Subgraph jit_avx512_f32", "E"),
+     ("bmm", "P"), ("mm", "P"), ("addmm", "P"), ("baddbmm", "P"), ("linear", "P"),
+     ("FullyConnected (QS8, QC8W)", "P"), ("InnerProduct", "P"), ("convolution", "P"),
+     ("Convert (F32, QD8)", "Q"), ("quantize_per_tensor", "Q"), ("choose_qparams", "Q"),
+     ("dequantize_affine", "Q"), ("native_layer_norm", "N"), ("_softmax", "N"), ("rsqrt", "N"),
+     ("Square", "N"), ("view_copy", "M"), ("permute_copy", "M"), ("index_put", "M"),
+     ("_to_dim_order_copy", "M"), ("_clone_dim_order", "M"), ("embedding", "M"), ("copy_", "M"),
+     ("constant_pad_nd", "M"), ("cat", "M"), ("Pad (X32)", "M"), ("XnnpackBackend call", "R"),
+     ("QnnBackend call", "R"), ("where", "E"), ("add", "E"), ("Multiply", "E"), ("comm", "E")],
 )  # fmt: skip
 def test_kinds_of_ops(op, letter):
     assert FAMILIES[family(op)][0] == letter

@@ -34,7 +34,7 @@ def contrast(a, b):
 TEXT = [
     *(("ink", ground) for ground in (
         "paper", "raised", "problem-soft", "caution-soft", "bar-soft", "line",
-        "op-a", "op-p", "op-n", "op-q", "op-m", "op-e",
+        "op-a", "op-p", "op-n", "op-q", "op-m", "op-e", "op-r",
     )),
     ("quiet", "paper"), ("quiet", "raised"), ("accent", "paper"), ("problem", "problem-soft"),
     ("caution", "caution-soft"), ("caution", "paper"),

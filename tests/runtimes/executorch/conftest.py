@@ -1,12 +1,22 @@
-"""Programs lowered once a session: lowering one takes as long as a hundred other tests."""
+"""Programs lowered once a session: lowering one takes as long as a hundred other tests.
+
+lowered(scheme)     a miniature's program; its model, folder, artifacts, open parts
+bundle_of(scheme)   the same as a bundle for this machine, with goldens; shared, not to be edited
+"""
 
 from __future__ import annotations
 
+import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 
+from edgevlm.commands.writing import Proof, goldens_of, write_manifest, write_processor
+from edgevlm.compiler.bundle import RECORD, open_bundle, write_sums
+from edgevlm.compiler.manifest import Target
 from edgevlm.compiler.pass_manager import apply_unchecked
+from edgevlm.compiler.reference import observe
 from edgevlm.models.answer import inputs_of
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
@@ -38,3 +48,29 @@ def lowered(make_micro, tmp_path_factory):
         return made[scheme]
 
     return lower
+
+
+@pytest.fixture(scope="session")
+def bundle_of(lowered, tmp_path_factory):
+    made: dict[str, object] = {}
+
+    def bundle(scheme: str = "none"):
+        if scheme not in made:
+            it, folder = lowered(scheme), tmp_path_factory.mktemp("bundles") / f"{scheme}.edgevlm"
+            shutil.copytree(it.folder, folder)
+            write_processor(it.model, folder)
+            seen = observe(it.model, it.probes, it.parts)
+            versions = it.runtime.toolchain()
+            target = Target(
+                device="host-cpu", runtime="executorch", toolchain=versions, sdk=it.runtime.sdk
+            )
+            goldens = goldens_of(it.model, seen)
+            write_manifest(
+                it.model, target, it.artifacts, Proof([], seen), folder, it.runtime, goldens
+            )
+            (folder / RECORD).write_text(json.dumps({"schema": 1}))
+            write_sums(folder)
+            made[scheme] = open_bundle(folder)
+        return made[scheme]
+
+    return bundle

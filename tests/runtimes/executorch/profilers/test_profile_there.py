@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from micro.executor_runner import Served
 from micro.links import Here
 
 from edgevlm.compiler.errors import JobFault, UsageFault
@@ -164,36 +164,19 @@ def test_what_is_asked_wrongly(device, asked, recorded):
         profile_there(device, Asked(recorded("fp32.etdp")))
 
 
-REAL = '''#!{python}
-"""Runs a .pte with the pybindings of the wheel, called as executor_runner is; inputs are ones."""
-import sys
-FLAGS = ("model_path", "etdump_path", "num_executions", "method_name", "print_output")
-if "--help" in sys.argv:
-    print("\\n".join(f"    -{{flag}} (what it is) type: string" for flag in FLAGS))
-    sys.exit(1)
-given = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:])
-assert set(given) <= set(FLAGS), given
-import torch
-from executorch.extension.pybindings import portable_lib
-opened = portable_lib._load_for_executorch(given["model_path"], enable_etdump=True)
-name = given["method_name"]
-about = opened.method_meta(name)
-shapes = [about.input_tensor_meta(i).sizes() for i in range(about.num_inputs())]
-for _ in range(int(given["num_executions"])):
-    opened.run_method(name, tuple(torch.ones(shape) for shape in shapes))
-opened.write_etdump_result_to_file(given["etdump_path"])
-'''
-
-
 def test_a_pte_that_really_runs_on_a_phone_that_is_not(phone, block, monkeypatch, tmp_path):
     """The real adb, a .pte of XNNPACK that runs, the ETDump of that run; the phone is this host."""
     there = phone.folder / "executor_runner"
-    there.write_text(REAL.format(python=sys.executable))
-    there.chmod(0o755)
+    (tmp_path / "served").mkdir()
     monkeypatch.setattr(runners, "PLACES", (str(phone.folder),))
     monkeypatch.delenv(runners.RUNNER_VARIABLE, raising=False)
     device = reach(connection_to("adb:FAKE01"))
-    timed = profile_there(device, Asked(block.path, runs=4, warm_up=2), block.nodes)
+    with Served(tmp_path / "served") as served:
+        there.write_text(served.script())
+        there.chmod(0o755)
+        asked = Asked(block.path, runs=4, warm_up=2, outputs=1)
+        timed = profile_there(device, asked, block.nodes)
+    assert [len(data) for data in timed.outputs] == [4 * 16 * 32]
     (method,) = timed.profile.methods
     assert method.runs == 4 and kernel_counts(method.rows) == {"fp32": 8}
     assert 0 < method.delegated < 1 and timed.profile.loads_ms[0] > 0
