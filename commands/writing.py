@@ -71,7 +71,7 @@ def write_manifest(
 ) -> Manifest:
     """manifest.json over every file that is in the draft by now; deterministic."""
     roles = [a.role for a in artifacts]
-    by = target.runtime if runtime.runs_here else "ONNX Runtime on the host"
+    by = target.runtime if runtime.runs_here else runtime.proved_by
     verified = {
         "passes": f"every pass ran on {len(goldens)} probes in ONNX Runtime, optimiser off",
         "artifacts": f"every part and {len(goldens)} whole answers, run by {by}",

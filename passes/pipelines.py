@@ -82,6 +82,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
 # the same machine, and the same graphs: only the kernels are others
 PIPELINES["openvino"] = PIPELINES["ort"]
 PIPELINES["executorch"] = PIPELINES["ort"]
+PIPELINES["coreai"] = PIPELINES["ort"]
 PIPELINES["tensorrt"] = (
     *PIPELINES["ort"],
     Group(

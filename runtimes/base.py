@@ -125,6 +125,8 @@ class Runtime(ABC):
     folds_weights: ClassVar[bool] = False
     #: this host runs its artifacts as the device does; else times taken here say nothing of it
     runs_here: ClassVar[bool] = True
+    #: what runs artifacts on this host, where it is not as the device does
+    proved_by: ClassVar[str] = "ONNX Runtime on the host"
     has_preflight: ClassVar[bool] = False
     engine: ClassVar[str] = "not needed"  # of the manifest: what the device still has to build
 

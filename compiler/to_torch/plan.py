@@ -131,7 +131,7 @@ def _step(node: ir.Node, stored: _Stored) -> Step | None:
 
 def _kept(node: ir.Node, dialect: Dialect) -> bool:
     """Stored codes stay codes, for who multiplies with them."""
-    return dialect.quantised == "decomposed" and node.op_type == "DequantizeLinear"
+    return dialect.quantised != "spelled" and node.op_type == "DequantizeLinear"
 
 
 def _freeing(steps: list[Step], outputs: set[str]) -> list[Step]:

@@ -42,6 +42,10 @@ FORMS: dict[str, Form] = {
     "coreml": Form(
         "coreml", "ramp", 0, 0, why="chains of arg-max and gather do not run on the Neural Engine"
     ),
+    # its TopK is a stable sort on the CPU; nobody promises that of the Neural Engine
+    "coreai": Form(
+        "coreai", "ramp", 0, 0, why="chains of arg-max and gather do not run on the Neural Engine"
+    ),
     "executorch": Form(
         "executorch", "ramp", 0, 0, why="mobile and micro NPUs take no chain of arg-max and gather"
     ),

@@ -16,31 +16,16 @@ from edgevlm.compiler.artifact_checks import unusable
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.held_state import StateParts
-from edgevlm.compiler.kv_names import CACHE_POSITION, PAST
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.ports import Port
+from edgevlm.compiler.state_ports import cache_names, state_ports
 from edgevlm.runtimes.executorch.package import installed, quietly
 
-__all__ = ["READ", "WRITE", "ProgramParts", "cache_names", "method_ports"]
+__all__ = ["READ", "WRITE", "ProgramParts"]
 
 READ, WRITE = "read_caches", "write_caches"
 #: larger files are not opened
 MOST_BYTES = 16 * 2**30
-
-
-def cache_names(contract: Contract) -> list[str]:
-    """key_0, value_0, key_1, ...: the order in which both methods have them."""
-    return [f"{kind}_{layer}" for layer in range(contract.layers) for kind in ("key", "value")]
-
-
-def method_ports(contract: Contract, role: Role) -> tuple[list[Port], list[Port]]:
-    """Inputs and outputs of a method: the contract's, but for what is state."""
-    masks = set(contract.masks.values()) if role == "decode" else set()
-    ins = [p for p in contract.inputs(role) if not p.name.startswith(PAST) and p.name not in masks]
-    if role == "decode":
-        ins.append(Port(name=CACHE_POSITION, dtype="INT64", shape=(1,), axes=(None,)))
-    outs = [p for p in contract.outputs(role) if not p.name.startswith(("key_", "value_"))]
-    return ins, outs
 
 
 class ProgramParts(StateParts):
@@ -50,7 +35,7 @@ class ProgramParts(StateParts):
         super().__init__(contract)
         installed()
         self.path = folder / artifacts[0].file
-        self.ports = {a.role: method_ports(contract, a.role) for a in artifacts}
+        self.ports = {a.role: state_ports(contract, a.role) for a in artifacts}
         with quietly():
             from executorch.runtime import Runtime, Verification
 

@@ -56,7 +56,7 @@ def softmax(fold: Run) -> Maker:
 
 def _mean(node: OpNode) -> Run:
     """Over the last axis, which is kept; as a product where the dialect says so."""
-    if node.dialect.norms == "op":
+    if node.dialect.norms != "product":
         return lambda x: x.mean(-1, keepdim=True)
     width = node.shape(0)[-1]
     ones = torch.full((1, width), 1 / width)
@@ -94,7 +94,10 @@ def layer_norm_by_products(node: OpNode, epsilon: float) -> Run:
 def rms_norm(node: OpNode) -> Run:
     node.refuse(stash_type=1)
     axis, epsilon = node.get("axis", -1), node.get("epsilon", 1e-5)
-    if axis in (-1, len(node.shape(0)) - 1):
+    last = axis in (-1, len(node.shape(0)) - 1)
+    if node.dialect.norms == "named" and last and node.shape(1) == node.shape(0)[-1:]:
+        return lambda x, gain: F.rms_norm(x, gain.shape, gain, epsilon)
+    if last:
         mean = _mean(node)
         return lambda x, gain: x * torch.rsqrt(mean(x * x) + epsilon) * gain
 
