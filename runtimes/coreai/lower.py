@@ -12,24 +12,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import torch
 
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.legalise import refused
+from edgevlm.compiler.legalise import LIST_OPS, refused
 from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.state_ports import state_ports
 from edgevlm.compiler.to_torch.dialect import Dialect
 from edgevlm.compiler.to_torch.exported import exported_program
 from edgevlm.runtimes.coreai.asset import HASH, METADATA, PROGRAM
-from edgevlm.runtimes.coreai.lowerings import KEPT, register
+from edgevlm.runtimes.coreai.lowerings import decompositions, register
 from edgevlm.runtimes.coreai.steady import name_steadily
 
-__all__ = ["COREAI", "lower"]
+__all__ = ["COREAI", "Function", "lower", "write_asset"]
 
 #: products as linear layers; attention and norms by the names that have composites; no torch.sort
 COREAI = Dialect(
@@ -41,67 +44,78 @@ COREAI = Dialect(
     top_k="topk",
     fold=True,
 )
+#: what the converter raises for what it does not take
+REFUSALS = (AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Function:
+    """One of an asset: a program with the names of what goes in and comes out."""
+
+    program: torch.export.ExportedProgram
+    inputs: Sequence[str]
+    outputs: Sequence[str]
 
 
 def lower(model: ExportedModel, path: Path) -> None:
     """Writes the folder `path`. Raises EV303 naming the part, and the node or the op of torch."""
     with quietly():
-        from coreai_torch import TorchConverter
-
-        converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
-        register(converter)
-        for role, part in model.parts.items():
-            _add(converter, role, _exported(role, part, model.contract), model.contract)
-        try:
-            asset = converter.to_coreai().save_asset(path)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise _unconverted("the model", error) from error
+        functions = {role: _function(role, part, model) for role, part in model.parts.items()}
+        asset = write_asset(functions, path)
         asset.update_metadata(lambda told: _describe(told, model.contract))
     _make_steady(path)
 
 
-def _exported(role: Role, part: Any, contract: Contract) -> torch.export.ExportedProgram:
-    from coreai_torch import get_decomp_table
+def write_asset(functions: Mapping[str, Function], path: Path) -> Any:
+    """A `coreai.authoring.asset.AIModelAsset`. Raises EV303 with coreai-torch's reason."""
+    from coreai_torch import TorchConverter, get_decomp_table
 
+    converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
+    register(converter)
+    table, name = decompositions(get_decomp_table()), ""
     try:
-        program = exported_program(role, part, contract, COREAI)
+        for entry, function in functions.items():
+            name = f"part {entry}"
+            program = function.program.run_decompositions(table)
+            converter.add_exported_program(
+                program,
+                entrypoint_name=entry,
+                input_names=function.inputs,
+                output_names=function.outputs,
+                state_names=_states(program),
+            )
+        name = "the model"
+        return converter.to_coreai().save_asset(path)
+    except REFUSALS as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise JobFault(
+            "EV303", f"{name} cannot be lowered by coreai-torch", reason, LIST_OPS
+        ) from error
+
+
+def _states(program: torch.export.ExportedProgram) -> list[str]:
+    """Buffers that the program writes, by their own names, in its order."""
+    told = program.graph_signature
+    held, written = told.inputs_to_buffers, set(told.buffers_to_mutate.values())
+    places = [str(node.name) for node in program.graph.nodes if node.op == "placeholder"]
+    return [held[name] for name in places if held.get(name) in written]
+
+
+def _function(role: Role, part: ir.Model, model: ExportedModel) -> Function:
+    try:
+        program = exported_program(role, part, model.contract, COREAI)
     except JobFault as error:
         if error.code != "EV212":
             raise
-        raise refused(role, error.what, error.why) from error
-    table = get_decomp_table()
-    kept = [op for op in table if op.name().split("::")[-1].split(".")[0] in KEPT]
-    return program.run_decompositions({op: how for op, how in table.items() if op not in kept})
-
-
-def _add(
-    converter: Any, role: Role, program: torch.export.ExportedProgram, contract: Contract
-) -> None:
-    ins, outs = state_ports(contract, role)
-    signature = program.graph_signature
-    held = signature.inputs_to_buffers
-    states = [
-        held[node.name]
-        for node in program.graph.nodes
-        if node.op == "placeholder" and held.get(node.name) in signature.buffers_to_mutate.values()
-    ]
-    try:
-        converter.add_exported_program(
-            program,
-            entrypoint_name=role,
-            input_names=[p.name for p in ins],
-            output_names=[p.name for p in outs],
-            state_names=states,
-        )
-    except ValueError as error:
-        raise _unconverted(f"part {role}", error) from error
+        raise refused(role, error.what.split(":")[0], error.why) from error
+    ins, outs = state_ports(model.contract, role)
+    return Function(program, [p.name for p in ins], [p.name for p in outs])
 
 
 def _describe(told: Any, contract: Contract) -> None:
-    """What an app asks for (Swift: AIModelAsset.metadata); nothing that differs from run to run."""
+    """For who looks at the file; nothing that differs from run to run."""
     told.creation_date = None
     told.model_description = f"{contract.kind} with static shapes, a function for each part"
-    told.set_custom("edgevlm", _constants(contract))
 
 
 def _make_steady(path: Path) -> None:
@@ -112,25 +126,3 @@ def _make_steady(path: Path) -> None:
     metadata = path / METADATA
     told = json.loads(metadata.read_text())
     metadata.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
-
-
-def _constants(contract: Contract) -> dict[str, int]:
-    sizes = {"image_height": contract.image_height, "image_width": contract.image_width}
-    if contract.kind == "vlm":
-        sizes |= {
-            "image_tokens": contract.kept_image_tokens,
-            "kv_capacity": contract.kv_capacity,
-            "prompt_capacity": contract.prompt_capacity,
-            "vocabulary": contract.vocabulary,
-        }
-    return sizes
-
-
-def _unconverted(what: str, error: Exception) -> JobFault:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-    return JobFault(
-        "EV303",
-        f"{what} cannot be lowered by coreai-torch",
-        reason,
-        "edgevlm inspect MODEL --ops  lists the ops of every part",
-    )

@@ -1,4 +1,4 @@
-"""What coreai-torch would spell out, and Core AI has one op for.
+"""What coreai-torch would spell out, and Core AI has one op for; and what it has not.
 
     index_copy    a row put into a cache    gather, scatter    ->  coreai.slice_update, in place
     rms_norm                                eight ops          ->  composite "rms_norm"
@@ -7,20 +7,45 @@ Apple's own exporter does both (https://github.com/apple/coreai-models, export/m
 export/macos.py). A composite is a function that the compiler on the device knows by name and has a
 kernel for; who does not know it runs what is inside. LayerNorm and attention are composites already
 (https://apple.github.io/coreai-torch/, Composite ops).
+
+    isnan(x)   ->  not x == x
+    argmin(x)  ->  argmax(-x)         the first of equals, as there
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-__all__ = ["KEPT", "register"]
+__all__ = ["decompositions", "register"]
 
 #: ops of torch that must not be decomposed before these lowerings see them
 KEPT = ("index_copy", "rms_norm")
 #: of Apple's declaration of the composite
 RMS_NORM = "rms_norm"
+
+
+def decompositions(default: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Of ops of torch before they are lowered; default: coreai-torch's own."""
+    aten = torch.ops.aten
+    kept = {op: how for op, how in default.items() if _name(op) not in KEPT}
+    return kept | {aten.isnan.default: _is_nan, aten.argmin.default: _arg_min}
+
+
+def _name(op: Any) -> str:
+    return op.name().split("::")[-1].split(".")[0]
+
+
+def _is_nan(x: Tensor) -> Tensor:
+    return torch.logical_not(torch.eq(x, x))
+
+
+def _arg_min(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    return torch.argmax(-x, dim, keepdim)
 
 
 def register(converter: Any) -> None:

@@ -38,7 +38,7 @@ def attention(node: OpNode) -> Run:
         batch, heads, rows, width = q.shape
         by_keys = (batch, k.shape[1], -1)
         factor = width**-0.5 if scale is None else scale
-        if fused:
+        if fused and width == v.shape[3]:  # tools have it for these alone
             bias = _bias(mask, causal, (rows, k.shape[2]), q.dtype)
             y = F.scaled_dot_product_attention(
                 q, k, v, bias, scale=factor, enable_gqa=heads != k.shape[1]

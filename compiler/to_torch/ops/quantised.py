@@ -42,6 +42,8 @@ def quantize(node: OpNode) -> Run:
 
 
 def dequantize(node: OpNode) -> Run:
+    if node.peek(1) is None:  # rows of a table with their scales: looked up, and multiplied
+        return dequantize_spelled(node)
     return DEQUANTIZE[node.dialect.quantised](node)
 
 
