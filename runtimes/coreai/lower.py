@@ -32,7 +32,7 @@ from edgevlm.runtimes.coreai.asset import HASH, METADATA, PROGRAM
 from edgevlm.runtimes.coreai.lowerings import decompositions, register
 from edgevlm.runtimes.coreai.steady import name_steadily
 
-__all__ = ["COREAI", "Function", "lower", "write_asset"]
+__all__ = ["COREAI", "Function", "lower", "make_steady", "write_asset"]
 
 #: products as linear layers; attention and norms by the names that have composites; no torch.sort
 COREAI = Dialect(
@@ -63,7 +63,7 @@ def lower(model: ExportedModel, path: Path) -> None:
         functions = {role: _function(role, part, model) for role, part in model.parts.items()}
         asset = write_asset(functions, path)
         asset.update_metadata(lambda told: _describe(told, model.contract))
-    _make_steady(path)
+    make_steady(path)
 
 
 def write_asset(functions: Mapping[str, Function], path: Path) -> Any:
@@ -118,7 +118,7 @@ def _describe(told: Any, contract: Contract) -> None:
     told.model_description = f"{contract.kind} with static shapes, a function for each part"
 
 
-def _make_steady(path: Path) -> None:
+def make_steady(path: Path) -> None:
     """The same model gives the same bytes; Core AI draws names, and the order of keys."""
     name_steadily(path / PROGRAM)
     with (path / PROGRAM).open("rb") as file:

@@ -78,8 +78,10 @@ class CoreAiRuntime(Runtime):
         return AssetParts(folder, artifacts, contract)
 
     def check(self, bundle: Bundle) -> None:
-        """Opening it reads all of it. Raises as `open_artifacts`."""
-        self.open_artifacts(bundle.folder, bundle.manifest.artifacts, bundle.manifest.contract)
+        """Opens it, elsewhere. Raises as `open_artifacts`."""
+        from edgevlm.runtimes.coreai.trial import try_opening
+
+        try_opening(bundle.folder, bundle.manifest.artifacts, bundle.manifest.contract)
 
     def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:
         raise _elsewhere(bundle)

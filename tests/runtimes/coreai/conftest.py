@@ -3,7 +3,7 @@
 apple                        a device whose runtime is coreai: the file of an iPhone, under a name
                              of its own; no file that ships names this runtime yet
 compile_for_apple(out, ...)  `edgevlm compile` for it
-plain, small                 such bundles: float, all tokens; 16 image tokens, int8 products
+plain                        such a bundle: float, all tokens
 run_coreai({name: part})     one function of all of them: feeds by name__input -> name__output
 """
 
@@ -66,12 +66,6 @@ def compile_for_apple(apple, compile_tiny):
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory, compile_for_apple) -> Bundle:
     return compile_for_apple(tmp_path_factory.mktemp("coreai") / "plain")
-
-
-@pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory, compile_for_apple) -> Bundle:
-    out = tmp_path_factory.mktemp("coreai") / "small"
-    return compile_for_apple(out, tokens="16", quant="w8a8")
 
 
 class SideBySide(torch.nn.Module):
