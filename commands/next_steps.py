@@ -18,7 +18,7 @@ def next_steps(
 ) -> list[str]:
     """Commands that work as they stand, for who has just made a first bundle."""
     bundle = shlex.quote(str(out))
-    if runtime.engine != "not needed":
+    if runtime.engine == "not built":
         there = shlex.quote(out.name)
         return [
             f"edgevlm profile {bundle} --device ssh://USER@HOST",
@@ -32,7 +32,5 @@ def next_steps(
     if model.contract.kind != "vlm":
         return [f"edgevlm run {bundle} --image {picture}", f"edgevlm verify {bundle}"]
     question = shlex.quote(model.probes[0].question)
-    return [
-        f"edgevlm run {bundle} --image {picture} --prompt {question}",
-        f"edgevlm profile {bundle}",
-    ]
+    timed = [f"edgevlm profile {bundle}"] if runtime.runs_here else [f"edgevlm verify {bundle}"]
+    return [f"edgevlm run {bundle} --image {picture} --prompt {question}", *timed]

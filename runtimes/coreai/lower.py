@@ -113,16 +113,16 @@ def _function(role: Role, part: ir.Model, model: ExportedModel) -> Function:
 
 
 def _describe(told: Any, contract: Contract) -> None:
-    """For who looks at the file; nothing that differs from run to run."""
-    told.creation_date = None
+    """For who looks at the file."""
     told.model_description = f"{contract.kind} with static shapes, a function for each part"
 
 
 def make_steady(path: Path) -> None:
-    """The same model gives the same bytes; Core AI draws names, and the order of keys."""
+    """The same model gives the same bytes; Core AI draws names and the order of keys, and dates."""
     name_steadily(path / PROGRAM)
     with (path / PROGRAM).open("rb") as file:
         (path / HASH).write_bytes(hashlib.file_digest(file, "sha256").digest())
     metadata = path / METADATA
     told = json.loads(metadata.read_text())
+    told.pop("creationDate", None)
     metadata.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")

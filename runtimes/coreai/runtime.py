@@ -97,5 +97,5 @@ def _elsewhere(bundle: Bundle) -> UsageFault:
         f"the time of {bundle.folder.name} on this machine",
         f"{device} makes kernels of its own of the asset; here its parts run on the CPU, for their "
         "numbers alone",
-        f"edgevlm profile {shlex.quote(str(bundle.folder))} --device {device}, which predicts",
+        f"edgevlm run {shlex.quote(str(bundle.folder))} ...  to ask it; docs/phones.md for the device",
     )

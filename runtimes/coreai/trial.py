@@ -41,7 +41,9 @@ def try_opening(folder: Path, artifacts: Sequence[Artifact], contract: Contract)
     told = done.stdout.strip().splitlines()
     if done.returncode == 1 and told and told[-1].startswith("{"):
         fault = json.loads(told[-1])
-        raise JobFault(fault["code"], fault["what"], fault["why"], fault["next"])
+        if fault["code"] == "EV304":
+            raise unusable(path, fault["why"])
+        raise JobFault.relayed(fault, path.name)
     raise unusable(path, f"Core AI's reader broke down on it (status {done.returncode})")
 
 
