@@ -18,7 +18,7 @@ def next_steps(
 ) -> list[str]:
     """Commands that work as they stand, for who has just made a first bundle."""
     bundle = shlex.quote(str(out))
-    if runtime.engine != "not needed":
+    if runtime.engine == "not built":
         there = shlex.quote(out.name)
         return [
             f"edgevlm profile {bundle} --device ssh://USER@HOST",

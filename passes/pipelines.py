@@ -91,6 +91,7 @@ PHONES = (
     *PIPELINES["ort"][1:],
 )
 PIPELINES["coreml"] = PHONES
+PIPELINES["coreai"] = PHONES
 PIPELINES["executorch"] = PHONES
 PIPELINES["tensorrt"] = (
     *PIPELINES["ort"],

@@ -16,6 +16,7 @@ __all__ = ["RUNTIMES", "find_runtime"]
 RUNTIMES: dict[str, tuple[str, str]] = {
     "ort": ("edgevlm.runtimes.ort.runtime", "OrtRuntime"),
     "tensorrt": ("edgevlm.runtimes.tensorrt.runtime", "TensorRtRuntime"),
+    "coreai": ("edgevlm.runtimes.coreai.runtime", "CoreAiRuntime"),
     "coreml": ("edgevlm.runtimes.coreml.runtime", "CoremlRuntime"),
     "executorch": ("edgevlm.runtimes.executorch.runtime", "ExecutorchRuntime"),
     "openvino": ("edgevlm.runtimes.openvino.runtime", "OpenVinoRuntime"),

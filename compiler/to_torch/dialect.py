@@ -16,19 +16,22 @@ __all__ = ["GRADIENTS", "Dialect"]
 class Dialect:
     #: MatMul and Gemm with stored weights, and their bias, as aten.linear with weights [N,K]
     linear: bool = False
-    #: Q/DQ as arithmetic, or as ops of quantized_decomposed and torchao that tools know for it
-    quantised: Literal["spelled", "decomposed"] = "spelled"
+    #: Q/DQ as arithmetic, or as ops that tools know for it: of quantized_decomposed and torchao, or
+    #: of Apple's coreai-torch
+    quantised: Literal["spelled", "decomposed", "coreai"] = "spelled"
     #: stored codes stay codes for products with rounded inputs, or wherever they are; else floats
     codes: Literal["integer", "all"] = "integer"
     #: TensorScatter: rows put in place (index_copy), or added as one-hot products (no scatter)
     cache: Literal["index", "mask"] = "index"
-    #: of rows that may look at nothing: zeros, as ONNX has it, or whatever comes of it
-    attention: Literal["safe", "plain"] = "safe"
+    #: of rows that may look at nothing: zeros, as ONNX has it, or whatever comes of it; the last
+    #: not written out, but as scaled_dot_product_attention
+    attention: Literal["safe", "plain", "sdpa"] = "safe"
     #: products of 4-D values as torch has them, or of 3-D ones, which no tool copies first
     batched: Literal["matmul", "bmm"] = "matmul"
     #: means of normalisations as ops of torch, or as products with ones/n, where those are kernels;
-    #: or squares within a LayerNormalization, which sums them in float32 where numbers are float16
-    norms: Literal["op", "product", "layer"] = "op"
+    #: or squares within a LayerNormalization, which sums them in float32 where numbers are float16;
+    #: or normalisations as one op each, rms_norm too
+    norms: Literal["op", "product", "layer", "named"] = "op"
     #: Gelu by a hyperbolic tangent as torch's op, or spelled out, for who reads it as the exact one
     tanh_gelu: Literal["op", "spelled"] = "op"
     #: computed indices may count from the end, as in ONNX, or never do, as those of parts

@@ -1,6 +1,6 @@
 """A part as a torch.export.ExportedProgram, its caches held as state of the program.
 
-    part -> attention written out -> caches as state -> linear layers -> torch -> ExportedProgram
+    part -> attention written out (or not) -> caches as state -> linear layers -> ExportedProgram
 
 Inputs are those of the contract without masks and caches, in its order: decode has `cache_position`
 in their place (compiler/kv_state.py). Outputs are those without caches. The caches are buffers
@@ -26,7 +26,7 @@ from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.kv_names import PAST, PRESENT
 from edgevlm.compiler.kv_state import decode_with_state, prefill_with_state
 from edgevlm.compiler.node_key import NODE_KEY
-from edgevlm.compiler.to_torch.dialect import Dialect
+from edgevlm.compiler.to_torch.dialect import GRADIENTS, Dialect
 from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.part import TorchPart
 from edgevlm.compiler.to_torch.plan import Step
@@ -34,9 +34,12 @@ from edgevlm.compiler.to_torch.plan import Step
 __all__ = ["PartWithState", "example_of", "exported_program", "written_for"]
 
 
-def written_for(role: Role, part: ir.Model, contract: Contract) -> ir.Model:
+def written_for(
+    role: Role, part: ir.Model, contract: Contract, dialect: Dialect = GRADIENTS
+) -> ir.Model:
     """The part as it goes to torch, in ONNX still; ONNX Runtime runs it, if it knows opset 24."""
-    part = plain_attention(part)
+    if dialect.attention != "sdpa":
+        part = plain_attention(part)
     if role == "prefill":
         return prefill_with_state(part, contract)
     return decode_with_state(part, contract) if role == "decode" else part
@@ -78,7 +81,7 @@ def exported_program(
     role: Role, part: ir.Model, contract: Contract, dialect: Dialect
 ) -> torch.export.ExportedProgram:
     """Raises EV212 for a node that torch, or this dialect, has not; EV501 as kv_state.py."""
-    graph = written_for(role, part, contract)
+    graph = written_for(role, part, contract, dialect)
     net = PartWithState(graph, dialect).eval().requires_grad_(False)
     net.net.steps = [_named(step) for step in net.net.steps]
     with warnings.catch_warnings(), preserve_node_meta():

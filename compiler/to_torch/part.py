@@ -41,8 +41,10 @@ class TorchPart(nn.Module):
         for name, tensor in made.weights.items():
             self.register_parameter(self._own_name(name), nn.Parameter(tensor, False))
         self._trained = tuple(made.weights)
+        # coreai-torch looks for four-bit codes among what a program stores
+        stored = dialect.quantised == "coreai"
         for name, tensor in made.constants.items():
-            self.register_buffer(self._own_name(name), tensor, persistent=False)
+            self.register_buffer(self._own_name(name), tensor, persistent=stored)
         computed = {name for step in self.steps for name in step.outputs if name}
         self._values = computed | set(self.inputs) | set(self._names)
 

@@ -133,7 +133,7 @@ def _step(node: ir.Node, stored: _Stored) -> Step | None:
 
 def _kept(node: ir.Node, dialect: Dialect) -> bool:
     """Stored codes stay codes for products of integers; a float one has no kernel for them."""
-    if dialect.quantised != "decomposed" or node.op_type != "DequantizeLinear":
+    if dialect.quantised == "spelled" or node.op_type != "DequantizeLinear":
         return False
     if dialect.codes == "all":
         return True

@@ -39,6 +39,7 @@ INTEGER_FORMS: dict[str, IntegerForm] = {
     # NVIDIA's own stack for Jetson takes int4 in groups of 128 alone (TensorRT Edge-LLM 0.11)
     "tensorrt": IntegerForm(ALL, attention="both", block=128),
     "coreml": IntegerForm(ALL),
+    "coreai": IntegerForm(ALL),
     "executorch": IntegerForm(ALL, outputs=True, rows=True),
     "fpga": IntegerForm(ALL, attention="both", residual_bits=16),
 }

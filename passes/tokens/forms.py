@@ -42,6 +42,9 @@ FORMS: dict[str, Form] = {
     "coreml": Form(
         "coreml", "ramp", 0, 0, why="chains of arg-max and gather do not run on the Neural Engine"
     ),
+    # what the Neural Engine has no kernels for runs on the GPU or CPU, of the same asset; TopK is a
+    # stable sort on the CPU, and nobody promises that of the others
+    "coreai": Form("coreai", "ramp", 256, 0),
     "executorch": Form(
         "executorch", "ramp", 0, 0, why="mobile and micro NPUs take no chain of arg-max and gather"
     ),

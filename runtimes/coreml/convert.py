@@ -22,8 +22,8 @@ import numpy as np
 
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.kv_ports import method_ports
 from edgevlm.compiler.ports import Port
+from edgevlm.compiler.state_ports import state_ports
 from edgevlm.compiler.to_torch.dialect import Dialect
 from edgevlm.runtimes.coreml.package import coremltools, quietly
 
@@ -71,7 +71,7 @@ def _converted(ct: Any, role: Role, part: ir.Model, contract: Contract, target: 
     from edgevlm.compiler.to_torch.exported import exported_program
 
     program = exported_program(role, part, contract, DIALECT).run_decompositions({})
-    ins, outs = method_ports(contract, role)
+    ins, outs = state_ports(contract, role)
     try:
         return ct.convert(
             program,

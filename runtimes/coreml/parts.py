@@ -10,9 +10,9 @@ import numpy as np
 from edgevlm.compiler.artifact_checks import check_ports
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.held_state import StateParts
-from edgevlm.compiler.kv_ports import method_ports
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.ports import Port
+from edgevlm.compiler.state_ports import state_ports
 from edgevlm.runtimes.coreml.mil_evaluator import MilProgram
 from edgevlm.runtimes.coreml.mil_functions import Function
 from edgevlm.runtimes.coreml.mil_types import TensorType
@@ -34,7 +34,7 @@ class PackageParts(StateParts):
         self.program.check()
         self.outputs = {}
         for artifact in artifacts:
-            ins, outs = method_ports(contract, artifact.role)
+            ins, outs = state_ports(contract, artifact.role)
             function = self.program.functions.get(artifact.role)
             check_ports(path, "input", _found(function, "inputs", ins), _held(ins))
             check_ports(path, "output", _found(function, "outputs", outs), _held(outs))

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.kv_names import PAST
-from edgevlm.compiler.kv_ports import cache_names
+from edgevlm.compiler.state_ports import cache_ports
 from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.exported import exported_program
 from edgevlm.runtimes.executorch.backends import Backend
@@ -101,10 +100,9 @@ class _Caches(nn.Module):
 
     def __init__(self, contract: Contract) -> None:
         super().__init__()
-        self.names = cache_names(contract)
-        ports = {port.name: port for port in contract.inputs("decode")}
-        for name in self.names:
-            port = ports[f"{PAST}{name}"]
+        ports = cache_ports(contract)
+        self.names = tuple(ports)
+        for name, port in ports.items():
             kind = DTYPES[ir.DataType[port.dtype]]
             self.register_buffer(name, torch.zeros(port.shape, dtype=kind))
 

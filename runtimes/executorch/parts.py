@@ -16,9 +16,9 @@ from edgevlm.compiler.artifact_checks import unusable
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.held_state import StateParts
-from edgevlm.compiler.kv_ports import cache_names, method_ports
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.ports import Port
+from edgevlm.compiler.state_ports import cache_names, state_ports
 from edgevlm.runtimes.executorch.package import installed, quietly
 
 __all__ = ["READ", "WRITE", "ProgramParts"]
@@ -35,7 +35,7 @@ class ProgramParts(StateParts):
         super().__init__(contract)
         installed()
         self.path = folder / artifacts[0].file
-        self.ports = {a.role: method_ports(contract, a.role) for a in artifacts}
+        self.ports = {a.role: state_ports(contract, a.role) for a in artifacts}
         with quietly():
             from executorch.runtime import Runtime, Verification
 

@@ -1,13 +1,17 @@
 """Attention and rotary positions, written out: two products and a softmax.
 
-scaled_dot_product_attention is not used: what it becomes in torch.export is not what the mobile
-backends take. Heads that share keys are rows of one product, so that keys are not repeated.
+scaled_dot_product_attention is used where a dialect asks for it: what it becomes in torch.export is
+not what most mobile backends take. Else heads that share keys are rows of one product, so that keys
+are not repeated.
 https://onnx.ai/onnx/operators/onnx__Attention.html
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from edgevlm.compiler.masked_attention import NEVER
@@ -26,6 +30,7 @@ def attention(node: OpNode) -> Run:
     flat = len(node.shape(0)) == 3
     q_heads, kv_heads = node.get("q_num_heads"), node.get("kv_num_heads")
     softmax = _softmax if node.dialect.attention == "safe" else _plain_softmax
+    fused = node.dialect.attention == "sdpa"
 
     def run(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *_: None) -> Tensor:
         if flat:
@@ -33,6 +38,12 @@ def attention(node: OpNode) -> Run:
         batch, heads, rows, width = q.shape
         by_keys = (batch, k.shape[1], -1)
         factor = width**-0.5 if scale is None else scale
+        if fused and width == v.shape[3]:  # tools have it for these alone
+            bias = _bias(mask, causal, (rows, k.shape[2]), q.dtype)
+            y = F.scaled_dot_product_attention(
+                q, k, v, bias, scale=factor, enable_gqa=heads != k.shape[1]
+            )
+            return y.transpose(1, 2).reshape(batch, rows, -1) if flat else y
         scores = (q * factor).reshape(*by_keys, width) @ k.transpose(2, 3)
         scores = scores.reshape(batch, heads, rows, k.shape[2])
         weights = softmax(scores, mask, causal)
@@ -66,13 +77,22 @@ def _plain_softmax(scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
 
     What is added is made once where it hangs on no input, so that backends see a constant.
     """
-    if mask is not None:
-        boolean = mask.dtype == torch.bool
-        scores = scores + (torch.where(mask, 0.0, NEVER) if boolean else mask)
+    bias = _bias(mask, causal, scores.shape[2:], scores.dtype)
+    return torch.softmax(scores if bias is None else scores + bias, -1)
+
+
+def _bias(
+    mask: Tensor | None, causal: bool, shape: Sequence[int], dtype: torch.dtype
+) -> Tensor | None:
+    """What is added to scores [..,S,T], whose last axes are `shape`; None for nothing."""
+    bias = mask
+    if mask is not None and mask.dtype == torch.bool:
+        bias = torch.where(mask, 0.0, NEVER).to(dtype)
     if causal:
-        seen = torch.ones(scores.shape[2:], dtype=torch.bool).tril()
-        scores = scores + torch.where(seen, 0.0, NEVER)
-    return torch.softmax(scores, -1)
+        seen = torch.ones(shape, dtype=torch.bool).tril()
+        never = torch.where(seen, 0.0, NEVER).to(dtype)
+        bias = never if bias is None else bias + never
+    return bias
 
 
 def _heads(x: Tensor, count: int) -> Tensor:

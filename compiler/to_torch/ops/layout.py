@@ -66,7 +66,8 @@ def expand(node: OpNode) -> Run:
 
 def squeeze(node: OpNode) -> Run:
     axes = tuple(node.ints(1)) if node.has(1) else None
-    return lambda x, *_: x.squeeze() if axes is None else x.squeeze(axes)
+    ones = tuple(i for i, n in enumerate(node.shape(0)) if n == 1)
+    return lambda x, *_: x.squeeze(ones if axes is None else axes)
 
 
 def unsqueeze(node: OpNode) -> Run:

@@ -2,7 +2,8 @@
 
 Spelled out it is arithmetic. Tools that have integer kernels look for ops by name instead:
 quantized_decomposed (torch's, of PT2E) for a scale a tensor or a channel, torchao's affine ones for
-blocks. Both compute the same numbers.
+blocks; or those of coreai-torch, one for what is stored and two for what is computed. All compute
+the same numbers.
 """
 
 from __future__ import annotations
@@ -37,16 +38,13 @@ def _spread(scale: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
 
 
 def quantize(node: OpNode) -> Run:
-    return quantize_decomposed(node) if _by_name(node) else quantize_spelled(node)
+    return QUANTIZE[node.dialect.quantised](node)
 
 
 def dequantize(node: OpNode) -> Run:
-    return dequantize_decomposed(node) if _by_name(node) else dequantize_spelled(node)
-
-
-def _by_name(node: OpNode) -> bool:
-    """A scale that is computed (of rows that were looked up) no tool has an op for."""
-    return node.dialect.quantised == "decomposed" and node.peek(1) is not None
+    if node.peek(1) is None:  # rows of a table with their scales: looked up, and multiplied
+        return dequantize_spelled(node)
+    return DEQUANTIZE[node.dialect.quantised](node)
 
 
 def quantize_spelled(node: OpNode) -> Run:
@@ -79,13 +77,27 @@ def dequantize_spelled(node: OpNode) -> Run:
     return run
 
 
-def quantize_decomposed(node: OpNode) -> Run:
+def _rounded_to(node: OpNode) -> ir.DataType:
     """What is computed is rounded by one static scale, or one a channel, and to int8 or int16."""
     node.refuse(precision=0, block_size=0)
     to, zero = ir.DataType(node.get("output_dtype", 0) or ir.DataType.UINT8), node.has(2)
     to = node.dtype(2) or to
     if to not in RANGES or to.bitwidth < 8 or zero:
         raise Refused(f"rounding to {to.name}{' with a zero point' if zero else ''}")
+    return to
+
+
+def _codes_of(node: OpNode) -> ir.DataType:
+    """Of what is made numbers again; there is no zero point."""
+    node.refuse(output_dtype=0)
+    of = node.dtype(0)
+    if node.has(2) or of not in RANGES:
+        raise Refused(f"numbers of {of.name}{' with a zero point' if node.has(2) else ''}")
+    return of
+
+
+def quantize_decomposed(node: OpNode) -> Run:
+    to = _rounded_to(node)
     limits = (*RANGES[to], DTYPES[to])
     scale = node.constant(1)
     if scale.numel() == 1:
@@ -96,10 +108,7 @@ def quantize_decomposed(node: OpNode) -> Run:
 
 
 def dequantize_decomposed(node: OpNode) -> Run:
-    node.refuse(output_dtype=0)
-    of = node.dtype(0)
-    if node.has(2) or of not in RANGES:
-        raise Refused(f"numbers of {of.name}{' with a zero point' if node.has(2) else ''}")
+    of = _codes_of(node)
     limits = (*RANGES[of], DTYPES[of])
     scale, shape = node.constant(1), node.shape(0)
     if scale.numel() == 1:
@@ -125,6 +134,53 @@ def round_rows(node: OpNode) -> Run:
         return ops.dequantize_affine(codes, block, scale, zero, *limits)
 
     return run
+
+
+def quantize_coreai(node: OpNode) -> Run:
+    to = _rounded_to(node)
+    scale, axis = node.constant(1), node.get("axis", 1)
+    if to not in COREAI:
+        raise Refused(f"rounding to {to.name}")
+    scale = scale.reshape(()) if scale.numel() == 1 else scale
+    return lambda x, _: coreai_ops().quantize(x, scale, COREAI[to], axis=axis)
+
+
+def dequantize_coreai(node: OpNode) -> Run:
+    """Stored codes have a scale of their own rank; blocks are whole ones."""
+    of, stored = _codes_of(node), node.peek(0) is not None
+    scale, shape, axis = node.constant(1), node.shape(0), node.get("axis", 1)
+    if of not in COREAI:
+        raise Refused(f"numbers of {of.name}")
+    kind = COREAI[of]
+    if not stored:
+        node.refuse(block_size=0)
+        scale = scale.reshape(()) if scale.numel() == 1 else scale
+        return lambda x, _: coreai_ops().dequantize(x, scale, axis=axis, input_dtype=kind)
+    if not node.get("block_size", 0):
+        scale = _spread(scale, torch.empty(shape, device="meta"), axis, 0)
+        scale = scale.reshape([1] * len(shape)) if scale.dim() == 0 else scale
+    elif any(whole % parts for whole, parts in zip(shape, scale.shape, strict=True)):
+        raise Refused(f"blocks of {shape} by {list(scale.shape)} scales: the last one is shorter")
+    ops = coreai_ops()
+    return lambda x, _: ops.constexpr_blockwise_shift_scale(x, scale, input_dtype=kind)
+
+
+#: what coreai-torch knows codes of
+COREAI = {
+    ir.DataType.INT4: torch.int4,
+    ir.DataType.INT8: torch.int8,
+    ir.DataType.UINT8: torch.uint8,
+}
+
+
+def coreai_ops() -> Any:
+    """The ops that coreai-opt writes and coreai-torch reads, which are there once this is imported.
+
+    https://github.com/apple/coreai-optimization  (src/coreai_opt/quantization)
+    """
+    import coreai_torch._compression.custom_layers  # noqa: F401
+
+    return torch.ops.coreai
 
 
 def decomposed_ops() -> Any:
@@ -154,6 +210,16 @@ def quantize_dynamically(node: OpNode) -> Run:
     return run
 
 
+QUANTIZE: dict[str, Maker] = {
+    "spelled": quantize_spelled,
+    "decomposed": quantize_decomposed,
+    "coreai": quantize_coreai,
+}
+DEQUANTIZE: dict[str, Maker] = {
+    "spelled": dequantize_spelled,
+    "decomposed": dequantize_decomposed,
+    "coreai": dequantize_coreai,
+}
 OPS: dict[str, Maker] = {
     "DequantizeLinear": dequantize,
     "DynamicQuantizeLinear": quantize_dynamically,

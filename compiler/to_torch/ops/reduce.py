@@ -109,7 +109,10 @@ def rms_norm_as_layer_norm(node: OpNode, epsilon: float) -> Run:
 def rms_norm(node: OpNode) -> Run:
     node.refuse(stash_type=1)
     axis, epsilon = node.get("axis", -1), node.get("epsilon", 1e-5)
-    if axis in (-1, len(node.shape(0)) - 1):
+    last = axis in (-1, len(node.shape(0)) - 1)
+    if node.dialect.norms == "named" and last and node.shape(1) == node.shape(0)[-1:]:
+        return lambda x, gain: F.rms_norm(x, gain.shape, gain, epsilon)
+    if last:
         if node.dialect.norms == "layer":
             return rms_norm_as_layer_norm(node, epsilon)
         mean = _mean(node)

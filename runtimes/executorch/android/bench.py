@@ -25,7 +25,7 @@ from edgevlm.runtimes.bench import Asked, Benched, Progress, Run
 from edgevlm.runtimes.executorch.android.opened import OpenedThere, Timed, opened_there
 from edgevlm.runtimes.executorch.bundle_layers import methods_of, nodes_beside
 from edgevlm.runtimes.executorch.layer_times import layer_times
-from edgevlm.runtimes.executorch.parts import method_ports
+from edgevlm.runtimes.executorch.parts import state_ports
 
 if TYPE_CHECKING:
     from edgevlm.compiler.bundle import Bundle
@@ -56,7 +56,7 @@ def _benched(bundle: Bundle, opened: OpenedThere, asked: Asked, tell: Progress) 
     feeds = asked.feeds if opened.runner.reads_inputs else {}
     timed: dict[Role, Timed] = {}
     for done, (method, role) in enumerate(roles.items()):
-        _, outs = method_ports(contract, role)
+        _, outs = state_ports(contract, role)
         timed[role] = opened.time(
             method,
             runs=asked.runs,
@@ -101,7 +101,7 @@ def _inputs(contract: Contract, role: Role, feeds: Mapping[str, np.ndarray]) -> 
         return []
     if role == "decode":
         feeds = {**feeds, CACHE_POSITION: np.array([place_of(contract, feeds)])}
-    ins, _ = method_ports(contract, role)
+    ins, _ = state_ports(contract, role)
     return [_bytes(feeds[port.name], port) for port in ins]
 
 
@@ -113,7 +113,7 @@ def _outputs(contract: Contract, timed: Mapping[Role, Timed]) -> dict[Role, dict
     """Those that came back in the size that they must have."""
     found = {}
     for role, one in timed.items():
-        _, outs = method_ports(contract, role)
+        _, outs = state_ports(contract, role)
         if one.outputs is not None and _fit(one.outputs, outs):
             found[role] = {
                 port.name: np.frombuffer(data, NUMBERS[port.dtype]).reshape(port.shape)

@@ -38,6 +38,38 @@ def may_look_at_nothing(part: ir.Model) -> bool:
     return bool((rows <= -np.inf if rows.dtype != bool else ~rows).all(-1).any())
 
 
+NAMED = dataclasses.replace(PHONE, attention="sdpa", norms="named", top_k="topk")
+
+
+@pytest.mark.parametrize("op", ["Attention", "LayerNormalization", "RMSNormalization"])
+def test_attention_and_normalisations_by_the_names_that_tools_know(
+    op, table, graph_of, draw, equal
+):
+    for row in table[op]:
+        part = graph_of(*row)
+        if op == "Attention" and may_look_at_nothing(part):
+            continue  # undefined
+        for seed in range(3):
+            equal(part, draw(part, seed), dialect=NAMED, rtol=3e-5)
+
+
+def test_what_has_a_name_is_one_op(graph_of):
+    ones = np.ones(4, np.float32)
+    part = graph_of(
+        "float[1,2,3,4] x",
+        "t = RMSNormalization(x, g); y = Attention<is_causal = 1>(t, t, t)",
+        {"g": ones},
+    )
+    names = called(to_torch(part, NAMED), torch.ones(1, 2, 3, 4))
+    assert names.count("aten.scaled_dot_product_attention.default") == 1
+    assert names.count("aten.rms_norm.default") == 1
+    assert not [n for n in names if "softmax" in n or "mean" in n]
+    # values of another width than queries have no such op
+    part = graph_of("float[1,2,3,4] x, float[1,2,3,5] v", "y = Attention(x, x, v)", {})
+    values = torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 5)
+    assert "aten.softmax.int" in called(to_torch(part, NAMED), *values)
+
+
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 #: what may be the matter with a form that is refused
 REASONS = ("zero point", "UINT", "run time", "block_size", "to INT4", "output_dtype")
