@@ -181,6 +181,7 @@ def finish(
         report = compile_report(model, bundle, proof) | {"memory": memory}
         report["notes"] += calibration.notes if calibration else ()
         report["also"] = told
+        report["notes"] += runtime.notes
         report["preflight"] = preflight and preflight.as_json()
         if not runtime.runs_here and options.payoff != "none":
             report["notes"].append(f"nothing was timed: this machine is no {device.name}")

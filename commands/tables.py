@@ -46,11 +46,25 @@ def compile_table(speaker: Speaker, report: dict[str, Any]) -> None:
         f"{agree if answers['probes'] else ''}{report['seconds']:.1f} s, "
         f"peak {report['peak_rss_mb']:.0f} MB"
     )
+    for other in report["also"]:
+        speaker.say(_also(other))
     speaker.say(f"memory: {report['memory']['text']}")
     for note in report["notes"]:
         speaker.say(f"note: {note}")
     for i, command in enumerate(report["next"]):
         speaker.say(f"{'      ' if i else 'next: '}{command}")
+
+
+def _also(other: dict[str, Any]) -> str:
+    """The same model for a second runtime of the device."""
+    where = ", ".join(f"{name} {version}" for name, version in other["sdk"].items())
+    worst = min(drift["sqnr_db"] for drift in other["drift"].values())
+    same = other["answers"]
+    return (
+        f"also {other['runtime']} ({where}): {other['bytes'] / 1e6:.2f} MB, at least "
+        f"{_decibel(worst)} dB against its own graphs, {same['agree']} of {same['probes']} answers "
+        "the same"
+    )
 
 
 def run_line(speaker: Speaker, report: dict[str, Any]) -> None:

@@ -179,6 +179,11 @@ class Runtime(ABC):
         return []
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What who compiles must know of this runtime as it is aimed."""
+        return ()
+
+    @property
     def also(self) -> tuple[Runtime, ...]:
         """Others whose artifacts go into the same bundle, for systems that this one is not for."""
         return ()

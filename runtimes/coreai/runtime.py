@@ -35,6 +35,8 @@ class CoreAiRuntime(Runtime):
     architectures = ("arm64", "aarch64", "x86_64")
     runs_with = ("coreai-torch", "numpy", "pillow", "pydantic", "tokenizers")
     runs_here = False
+    onnx_artifacts = False
+    sample = "edgevlm.runtimes.coreai"
     proved_by = "Core AI's CPU runtime on the host"
     engine = "made on the device when it first loads the asset"
 

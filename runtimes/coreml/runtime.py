@@ -1,5 +1,8 @@
 """Core ML: one package for iPhones and Macs of iOS 18 (macOS 15) and later.
 
+From iOS 27 on there is Core AI as well: `--os 27` asks for that alone, `--os 18` to `26` for this
+alone, and without it a bundle has both, each proved by itself.
+
 On this host the package runs in our evaluator (mil_evaluator.py), for what it computes: Core ML's
 own runtime is on Apple's systems alone. What an iPhone takes for it is measured there.
 """
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.manifest import Artifact
+from edgevlm.runtimes import find_runtime
 from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Runtime
 from edgevlm.runtimes.coreml.package import installed
 
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CoremlRuntime"]
 
-OLDEST, NEWEST = 18, 26
+OLDEST, NEWEST, CORE_AI = 18, 26, 27
 OS = re.compile(r"(?:ios-?)?([0-9]{1,2})(?:\.[0-9]{1,2})?", re.IGNORECASE)
 
 
@@ -47,18 +51,21 @@ class CoremlRuntime(Runtime):
     sample = "edgevlm.runtimes.coreml"
 
     ios: int = OLDEST
+    both: bool = False  # Core AI, too
 
-    def aimed_at(self, device: Device, toolchain: str | None = None) -> CoremlRuntime:
-        """toolchain: `ios-18` to `ios-26`. Raises UsageFault EV308 for another."""
+    def aimed_at(self, device: Device, toolchain: str | None = None) -> Runtime:
+        """toolchain: `ios-18` to `ios-27`; from 27 on it is Core AI. Raises UsageFault EV308."""
         if toolchain is None:
-            return self
+            return dataclasses.replace(self, both=True)
         found = OS.fullmatch(toolchain.strip())
+        if found is not None and int(found[1]) == CORE_AI:
+            return find_runtime("coreai")
         if found is None or not OLDEST <= int(found[1]) <= NEWEST:
             raise UsageFault(
                 "EV308",
                 f"{toolchain[:40]!r} for Core ML on {device.id}",
                 f"states and blocks of four-bit weights came with iOS {OLDEST}; coremltools knows "
-                f"up to {NEWEST}",
+                f"up to {NEWEST}, and {CORE_AI} is Core AI",
                 f"--os {OLDEST}, which every later one runs as well",
             )
         # what iOS 26 adds to the format is nothing that our programs use
@@ -77,6 +84,22 @@ class CoremlRuntime(Runtime):
                     "its quantize takes scales that are constants",
                     "--quant w8a8, or w4a16 (four-bit weights, float inputs)",
                 )
+
+    @property
+    def also(self) -> tuple[Runtime, ...]:
+        return (find_runtime("coreai"),) if self.both and self._core_ai_missing() is None else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        missing = self._core_ai_missing() if self.both else None
+        return (f"left out, for iOS {CORE_AI}: {missing}",) if missing else ()
+
+    def _core_ai_missing(self) -> str | None:
+        try:
+            find_runtime("coreai").toolchain()
+        except JobFault as fault:
+            return f"{fault.what}: {fault.fix}"
+        return None
 
     @property
     def sdk(self) -> dict[str, str]:
