@@ -38,8 +38,8 @@ from edgevlm.runtimes.bench import Asked, Benched
 __all__ = ["bench_there", "takes_runner"]
 
 APART = (
-    "parts were timed apart on the numbers of one request: no picture was prepared, no token "
-    "chosen; rates are of the parts' medians"
+    "Parts were timed apart on the numbers of one request: no picture was prepared, no token "
+    "chosen; rates are of the parts' medians."
 )
 HOW = "measured-device"
 

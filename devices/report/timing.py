@@ -16,7 +16,7 @@ from edgevlm.devices.report.words import call, count, figure, label, of_how, of_
 
 __all__ = ["energy_command", "no_energy", "profile_view", "turns_view"]
 
-FIRST_TOKEN = ("preprocess", "vision", "connector", "prefill")
+FIRST_TOKEN = ("preprocess", "vision", "connector", "embed", "prefill")
 NAMES = {"end_to_end": "end to end"}
 
 

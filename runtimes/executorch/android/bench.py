@@ -37,8 +37,8 @@ NUMBERS = {"FLOAT": "<f4", "FLOAT16": "<f2", "INT64": "<i8", "INT8": "i1", "BOOL
 #: least dB of outputs against the same program here: other kernels add in another order, and a
 #: number on the edge between two codes falls to either side
 FLOAT_DB, INTEGER_DB = 40.0, 10.0
-TRACED = "timed with the event tracer on, which takes some time of its own"
-ONES = "the runner reads no inputs from files: every number was one"
+TRACED = "The event tracer was on, which takes some time of its own."
+ONES = "The runner reads no inputs from files: every number was one."
 
 
 @contextlib.contextmanager

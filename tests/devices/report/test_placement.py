@@ -16,6 +16,7 @@ def layer(unit, ms=1.0, op="Conv", node="n", role="vision"):
     ("unit", "kind"),
     [("CPUExecutionProvider", "cpu"), ("CPU", "cpu"), ("GPU.0", "gpu"), ("ANE", "npu"),
      ("Neural Engine", "npu"), ("TensorrtExecutionProvider", "gpu"), ("DLA:1", "dla"),
+     ("XNNPACK", "cpu"), ("ExecuTorch", "cpu"), ("Vulkan", "gpu"), ("HTP", "npu"),
      (None, None), ("", None), ("warp drive", None)],
 )  # fmt: skip
 def test_words_of_runtimes(unit, kind):

@@ -101,7 +101,7 @@ def test_a_report_shows_it(bundle_of, profiled, tmp_path):
     call = ("report", folder, "--profile", tmp_path / "phone.json", "-o", page)
     assert call_here(*call).status == 0
     text = page.read_text()
-    assert "reached over adb" in text and "parts were timed apart" in text
+    assert "reached over adb" in text and "Parts were timed apart" in text
     assert "as expected" in text and "FullyConnected (QS8, QC8W)" in text
 
 

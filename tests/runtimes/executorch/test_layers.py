@@ -51,6 +51,10 @@ def test_layers_of_all_parts(bundle_of):
     assert {row.node for row in products if row.role == "decode"} == {
         "n4", "n7", "n10", "n24", "n27", "n30",
     }  # fmt: skip
+    # x * x of a norm is a square to XNNPACK, and its other products are told apart from it
+    assert {row.node for row in layers if row.op == "Square" and row.role == "decode"} == {
+        "n3", "n26", "n32",
+    }  # fmt: skip
     by_op = {row.op: FAMILIES[family(row.op)][0] for row in layers}
     assert by_op["FullyConnected (QS8, QC8W)"] == "P" and by_op["MatMul (F32)"] == "P"
     assert by_op["embedding"] == by_op["index_put"] == by_op["copy_"] == "M"

@@ -7,6 +7,7 @@ from micro.etdump import dump, inside, span, whole
 
 from edgevlm.devices.report.layers import FAMILIES, family
 from edgevlm.devices.report.measured import Layer
+from edgevlm.runtimes.base import by_part
 from edgevlm.runtimes.executorch.etdump import parse_etdump
 from edgevlm.runtimes.executorch.layer_times import layer_times
 from edgevlm.runtimes.executorch.op_rows import rows_of
@@ -72,6 +73,8 @@ def test_cycles_share_out_the_call_and_say_so():
         CycleLayer("vision", "act:23", "qnn op", "HTP", 1.0, "estimated-qnn", 1000),
     ]
     assert Layer.model_validate(vars(layers[0])).how == "estimated-qnn"
+    (op,) = by_part(layers)  # a sum is known as surely as the least sure of it
+    assert (op.how, op.nodes, op.ms) == ("estimated-qnn", 2, 4.0)
 
 
 def test_a_delegate_that_tells_nothing_of_its_inside():
