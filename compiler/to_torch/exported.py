@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.fx.traceback import preserve_node_meta
 
 from edgevlm.compiler.attention import grouped_attention
 from edgevlm.compiler.contract import Contract, Role
@@ -22,9 +23,9 @@ from edgevlm.compiler.kv_names import PAST, PRESENT
 from edgevlm.compiler.kv_state import decode_with_state, prefill_with_state
 from edgevlm.compiler.to_torch.dialect import GRADIENTS, Dialect
 from edgevlm.compiler.to_torch.dtypes import DTYPES
-from edgevlm.compiler.to_torch.part import TorchPart
+from edgevlm.compiler.to_torch.part import NODE, TorchPart
 
-__all__ = ["PartWithState", "example_of", "exported_program", "written_for"]
+__all__ = ["PartWithState", "example_of", "exported_program", "origin", "written_for"]
 
 
 def written_for(
@@ -73,9 +74,17 @@ def example_of(part: ir.Model, names: Sequence[str]) -> tuple[Tensor, ...]:
 def exported_program(
     role: Role, part: ir.Model, contract: Contract, dialect: Dialect
 ) -> torch.export.ExportedProgram:
-    """Raises EV212 for a node that torch, or this dialect, has not; EV501 as kv_state.py."""
+    """Its nodes say which of the graph they came from (`origin`).
+
+    Raises EV212 for a node that torch, or this dialect, has not; EV501 as kv_state.py.
+    """
     graph = written_for(role, part, contract, dialect)
     net = PartWithState(graph, dialect).eval().requires_grad_(False)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), preserve_node_meta():
         warnings.simplefilter("ignore")  # of torch about itself
         return torch.export.export(net, example_of(graph, net.inputs), strict=False)
+
+
+def origin(node: torch.fx.Node) -> str:
+    """Of a node of such a program: "node NAME (OP)" of the graph, or nothing."""
+    return str(node.meta.get("custom", {}).get(NODE, ""))

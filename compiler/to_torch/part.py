@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 
 import numpy as np
 import onnx_ir as ir
 from torch import Tensor, nn
+from torch.compiler import is_exporting
+from torch.fx.traceback import annotate
 
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.to_torch.dialect import GRADIENTS, Dialect
@@ -15,7 +18,10 @@ from edgevlm.compiler.to_torch.dtypes import as_tensor
 from edgevlm.compiler.to_torch.linear import as_linears
 from edgevlm.compiler.to_torch.plan import Plan, plan
 
-__all__ = ["Tap", "TorchPart"]
+__all__ = ["NODE", "Tap", "TorchPart"]
+
+#: where an exported program says of each of its nodes which one of the graph it came from
+NODE = "edgevlm_node"
 
 #: what is put in the place of a value; of the same shape
 Tap = Callable[[Tensor], Tensor]
@@ -65,10 +71,11 @@ class TorchPart(nn.Module):
         seen = {name: feeds[name] for name in self.inputs}
         seen |= {name: self._stored(name) for name in taps if name in self._names}
         seen |= {name: taps[name](value) for name, value in seen.items() if name in taps}
-        asked = {*wanted, *self.outputs}
+        asked, exporting = {*wanted, *self.outputs}, is_exporting()
         for step in self.steps:
             inputs = [None if n is None else self._value(n, seen) for n in step.inputs]
-            made = step.run(*inputs)
+            with annotate({NODE: step.node}) if exporting else nullcontext():
+                made = step.run(*inputs)
             for name, value in zip(
                 step.outputs, made if isinstance(made, tuple) else (made,), strict=False
             ):

@@ -7,7 +7,7 @@ is computed here, once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 from torch import Tensor
@@ -33,6 +33,8 @@ class Step:
     outputs: tuple[str, ...]
     #: values that nobody reads after it
     last: tuple[str, ...] = ()
+    #: what messages call it
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def _step(node: ir.Node, stored: _Stored) -> Step | None:
     for value in values:
         if value is not None:
             stored.find(value)  # refuses a format that torch has not
-    return Step(run, tuple(None if v is None else str(v.name) for v in values), outputs)
+    inputs = tuple(None if v is None else str(v.name) for v in values)
+    return Step(run, inputs, outputs, node=f"node {who(node)} ({node.op_type})")
 
 
 def _kept(node: ir.Node, dialect: Dialect) -> bool:
@@ -140,5 +143,5 @@ def _freeing(steps: list[Step], outputs: set[str]) -> list[Step]:
     for step in reversed(steps):
         last = {name for name in (*step.inputs, *step.outputs) if name} - later
         later |= last
-        found.append(Step(step.run, step.inputs, step.outputs, tuple(sorted(last))))
+        found.append(replace(step, last=tuple(sorted(last))))
     return found[::-1]
