@@ -31,7 +31,7 @@ from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.part import TorchPart
 from edgevlm.compiler.to_torch.plan import Step
 
-__all__ = ["PartWithState", "example_of", "exported_program", "written_for"]
+__all__ = ["PartWithState", "example_of", "exported_program", "origin", "written_for"]
 
 
 def written_for(
@@ -80,7 +80,10 @@ def example_of(part: ir.Model, names: Sequence[str]) -> tuple[Tensor, ...]:
 def exported_program(
     role: Role, part: ir.Model, contract: Contract, dialect: Dialect
 ) -> torch.export.ExportedProgram:
-    """Raises EV212 for a node that torch, or this dialect, has not; EV501 as kv_state.py."""
+    """Its nodes say which of the graph they came from (`origin`).
+
+    Raises EV212 for a node that torch, or this dialect, has not; EV501 as kv_state.py.
+    """
     graph = written_for(role, part, contract, dialect)
     net = PartWithState(graph, dialect).eval().requires_grad_(False)
     net.net.steps = [_named(step) for step in net.net.steps]
@@ -97,3 +100,9 @@ def _named(step: Step) -> Step:
             return step.run(*values)
 
     return replace(step, run=run)
+
+
+def origin(node: torch.fx.Node) -> str:
+    """Of a node of such a program: "node NAME" of the graph, or nothing."""
+    name = node.meta.get("custom", {}).get(NODE_KEY)
+    return f"node {name}" if name else ""

@@ -19,6 +19,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from torch.fx.traceback import preserve_node_meta
 
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
@@ -27,7 +28,7 @@ from edgevlm.compiler.legalise import LIST_OPS, refused
 from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.state_ports import state_ports
 from edgevlm.compiler.to_torch.dialect import Dialect
-from edgevlm.compiler.to_torch.exported import exported_program
+from edgevlm.compiler.to_torch.exported import exported_program, origin
 from edgevlm.runtimes.coreai.asset import HASH, METADATA, PROGRAM
 from edgevlm.runtimes.coreai.lowerings import decompositions, register
 from edgevlm.runtimes.coreai.steady import name_steadily
@@ -74,10 +75,12 @@ def write_asset(functions: Mapping[str, Function], path: Path) -> Any:
     converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
     register(converter)
     table, name = decompositions(get_decomp_table()), ""
+    program: torch.export.ExportedProgram | None = None
     try:
         for entry, function in functions.items():
             name = f"part {entry}"
-            program = function.program.run_decompositions(table)
+            with preserve_node_meta():
+                program = function.program.run_decompositions(table)
             converter.add_exported_program(
                 program,
                 entrypoint_name=entry,
@@ -88,10 +91,28 @@ def write_asset(functions: Mapping[str, Function], path: Path) -> Any:
         name = "the model"
         return converter.to_coreai().save_asset(path)
     except REFUSALS as error:
+        at = _named_in(error, program) or _met_by(error)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise JobFault(
-            "EV303", f"{name} cannot be lowered by coreai-torch", reason, LIST_OPS
-        ) from error
+        what = f"{name}: {at} cannot be lowered" if at else f"{name} cannot be lowered"
+        raise JobFault("EV303", what, f"coreai-torch: {reason}", LIST_OPS) from error
+
+
+def _named_in(error: Exception, program: torch.export.ExportedProgram | None) -> str:
+    """The first node whose op the converter lists as one that it does not have."""
+    for node in program.graph.nodes if program else ():
+        if node.op == "call_function" and f"{node.target}" in str(error):
+            return origin(node)
+    return ""
+
+
+def _met_by(error: Exception) -> str:
+    """The node that the converter was at; it keeps it in a variable of that name, and tells not."""
+    at, found = error.__traceback__, ""
+    while at is not None:
+        node = at.tb_frame.f_locals.get("node")
+        found = origin(node) if isinstance(node, torch.fx.Node) else found
+        at = at.tb_next
+    return found
 
 
 def _states(program: torch.export.ExportedProgram) -> list[str]:

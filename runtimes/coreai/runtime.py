@@ -99,5 +99,5 @@ def _elsewhere(bundle: Bundle) -> UsageFault:
         f"the time of {bundle.folder.name} on this machine",
         f"{device} makes kernels of its own of the asset; here its parts run on the CPU, for their "
         "numbers alone",
-        f"edgevlm run {shlex.quote(str(bundle.folder))} ... ; docs/phones.md for the device",
+        f"edgevlm run {shlex.quote(str(bundle.folder))} ...; docs/phones.md has what to do there",
     )

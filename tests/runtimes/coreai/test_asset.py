@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -214,3 +216,25 @@ def test_ctrl_c_ends_the_waiting_and_not_the_runtime(parts):
     assert time.monotonic() - start < 30
     ids = np.zeros((1, parts.contract.prompt_capacity), np.int64)
     assert parts.call("embed", {"input_ids": ids})["text_embeds"].shape[0] == 1
+
+
+ENDING = """
+import sys, json
+from pathlib import Path
+import numpy as np
+from edgevlm.compiler.bundle import open_bundle
+from edgevlm.runtimes import find_runtime
+
+bundle = open_bundle(Path(sys.argv[1]))
+runtime, manifest = find_runtime("coreai"), bundle.manifest
+parts = runtime.open_artifacts(bundle.folder, manifest.artifacts, manifest.contract)
+ids = np.zeros((1, manifest.contract.prompt_capacity), np.int64)
+parts.call("embed", {"input_ids": ids})
+"""
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_a_process_ends_well_right_behind_a_call(plain, _):
+    """Threads of Core AI that Python's end meets abort it: 1 of 20, where nobody waits for them."""
+    done = subprocess.run([sys.executable, "-c", ENDING, str(plain.folder)], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
