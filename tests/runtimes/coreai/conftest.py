@@ -12,27 +12,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-pytest.importorskip("coreai_torch", reason="Core AI needs: pip install 'edgevlm[coreai]'")
-
-import torch
-
 from edgevlm import devices
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.quiet import quietly
-from edgevlm.compiler.to_torch.exported import PartWithState, example_of
 from edgevlm.devices import read_devices
 from edgevlm.runtimes.coreai import asset
 from edgevlm.runtimes.coreai.calling import wait_for
-from edgevlm.runtimes.coreai.lower import COREAI, Function, write_asset
 
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 #: an asset has no wider numbers
 NARROW = {np.dtype("i8"): np.int32, np.dtype("f8"): np.float32}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def coreai_is_here():
+    pytest.importorskip("coreai_torch", reason="Core AI needs: pip install 'edgevlm[coreai]'")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,40 +68,44 @@ def plain(tmp_path_factory: pytest.TempPathFactory, compile_for_apple) -> Bundle
     return compile_for_apple(tmp_path_factory.mktemp("coreai") / "plain")
 
 
-class SideBySide(torch.nn.Module):
-    """Parts that have nothing to do with each other, as one program: exporting takes long."""
+def side_by_side(parts: Mapping[str, ir.Model]) -> Any:
+    """Parts that have nothing to do with each other as one function: exporting takes long."""
+    import torch
 
-    def __init__(self, parts: Mapping[str, ir.Model]) -> None:
-        super().__init__()
-        self.nets = torch.nn.ModuleList(PartWithState(part, COREAI) for part in parts.values())
-        self.inputs = [
-            f"{n}__{i}" for n, net in zip(parts, self.nets, strict=True) for i in net.inputs
-        ]
-        self.outputs = [
-            f"{n}__{o}" for n, net in zip(parts, self.nets, strict=True) for o in net.outputs
-        ]
+    from edgevlm.compiler.to_torch.exported import PartWithState, example_of
+    from edgevlm.runtimes.coreai.lower import COREAI, Function
 
-    def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        left, made = list(values), []
-        for net in self.nets:
-            made += net(*(left.pop(0) for _ in net.inputs))
-        return tuple(made)
+    nets = {name: PartWithState(part, COREAI) for name, part in parts.items()}
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.nets = torch.nn.ModuleList(nets.values())
+
+        def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            left, made = list(values), []
+            for net in self.nets:
+                made += net(*(left.pop(0) for _ in net.inputs))
+            return tuple(made)
+
+    example = [v for n, net in nets.items() for v in example_of(parts[n], net.inputs)]
+    net = Net().eval().requires_grad_(False)
+    return Function(
+        torch.export.export(net, tuple(example), strict=False),
+        [f"{name}__{port}" for name, net in nets.items() for port in net.inputs],
+        [f"{name}__{port}" for name, net in nets.items() for port in net.outputs],
+    )
 
 
 @pytest.fixture(scope="session")
 def run_coreai(tmp_path_factory: pytest.TempPathFactory):
     def make(parts: Mapping[str, ir.Model]) -> Run:
         """Of feeds by PART__INPUT; outputs by PART__OUTPUT."""
+        from edgevlm.runtimes.coreai.lower import write_asset
+
         path = tmp_path_factory.mktemp("graphs") / "graphs.aimodel"
         with quietly():
-            nets = SideBySide(parts).eval().requires_grad_(False)
-            example = [
-                value
-                for part, net in zip(parts.values(), nets.nets, strict=True)
-                for value in example_of(part, net.inputs)
-            ]
-            program = torch.export.export(nets, tuple(example), strict=False)
-            write_asset({"all": Function(program, nets.inputs, nets.outputs)}, path)
+            write_asset({"all": side_by_side(parts)}, path)
             function = wait_for(asset._functions(path, {"all": "all"}))["all"]
 
         def run(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
