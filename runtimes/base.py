@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgevlm.compiler.bundle import Bundle
-from edgevlm.compiler.contract import Contract, Role
+from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.manifest import Artifact, Golden
 from edgevlm.runtimes.times import LayerTime, NodeTime, OpTime, by_op, by_part
