@@ -34,6 +34,7 @@ class CoreAiRuntime(Runtime):
     extra = "coreai"
     architectures = ("arm64", "aarch64", "x86_64")
     runs_with = ("coreai-torch", "numpy", "pillow", "pydantic", "tokenizers")
+    carried = ("edgevlm.runtimes.coreai.asset",)
     runs_here = False
     onnx_artifacts = False
     sample = "edgevlm.runtimes.coreai"

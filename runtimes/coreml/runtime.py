@@ -44,7 +44,7 @@ class CoremlRuntime(Runtime):
     name = "coreml"
     extra = "coreml"
     architectures = ("arm64", "aarch64")
-    runs_with = ("coremltools", "numpy", "pillow", "pydantic", "tokenizers", "torch")
+    runs_with = ("coremltools", "numpy", "packaging", "pillow", "pydantic", "tokenizers")
     runs_here = False
     proved_by = "our evaluator of Core ML programs, on the host"
     onnx_artifacts = False

@@ -113,7 +113,7 @@ def test_packages_that_are_asked_for_are_those_that_it_imports(runtime, run_ther
     """Named as pip knows them; what is imported and not named would fail on the device."""
     import ast
 
-    pip_names = {"PIL": "pillow"}
+    pip_names = {"PIL": "pillow", "coreai": "coreai-torch"}  # that brings the coreai-core it wants
     imported = set()
     for path in modules(runtime).values():
         for node in ast.walk(ast.parse(path.read_text())):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgevlm.devices.connect import python as module
-from edgevlm.runtimes.executorch.runtime import ExecutorchRuntime
+from edgevlm.runtimes import RUNTIMES, find_runtime
 from edgevlm.runtimes.openvino.runtime import OpenVinoRuntime
-from edgevlm.runtimes.ort.runtime import OrtRuntime
 
 
 def lines(report):
@@ -27,8 +26,8 @@ def test_a_device_that_can_run_bundles(edgevlm, sshd):
 
 
 def test_packages_that_are_missing_come_with_the_call_that_brings_them(edgevlm, sshd, monkeypatch):
-    for runtime in (OrtRuntime, OpenVinoRuntime, ExecutorchRuntime):
-        monkeypatch.setattr(runtime, "runs_with", ("numpy", "no-such-package"))
+    for name in RUNTIMES:
+        monkeypatch.setattr(type(find_runtime(name)), "runs_with", ("numpy", "no-such-package"))
     ended = edgevlm("doctor", "--device", sshd.address, "--json")
     found = lines(ended.json)
     assert ended.status == 1 and not ended.json["ok"]

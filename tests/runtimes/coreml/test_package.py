@@ -92,5 +92,5 @@ def test_the_extra_brings_what_is_asked_for():
     config.read(Path(edgevlm.__file__).parent / "setup.cfg")
     wanted = config["options.extras_require"]["coreml"].split()
     coreml = next(r for r in map(Requirement, wanted) if r.name == "coremltools")
-    assert coreml.specifier == SpecifierSet(f">={package.OLDEST}")
+    assert coreml.specifier == SpecifierSet(f"=={package.OLDEST}")
     assert any(Requirement(r).name == "torch" for r in wanted)
