@@ -37,8 +37,7 @@ def lower_beside(
     for other in runtime.also:
         progress(f"lower to {other.name}")
         artifacts = other.lower(written_parts(options, model), draft)
-        if model.contract.kind == "vlm":
-            other.write_sample(draft)
+        other.write_sample(draft, model.contract.kind)
         progress(f"check {other.name}")
         parts = other.open_artifacts(draft, artifacts, model.contract)
         parts = Completed(parts, model, others) if others else parts

@@ -63,8 +63,11 @@ def compile_model(
     for step in passes:
         if step.name in DERIVE_STEPS:
             step.requires(original)
-    calibration = calibration_inputs(options.calib, original, passes, asked_for)
-    check_limit(options.max_drop, rounds=first_of(passes, QUANT_STEPS) < len(passes))
+    calibration = calibration_inputs(
+        options.calib, original, passes, asked_for, rounds=runtime.rounds
+    )
+    rounds = runtime.rounds or first_of(passes, QUANT_STEPS) < len(passes)
+    check_limit(options.max_drop, rounds=rounds)
     original = with_probes_of(original, asked_for)
     progress("probe source")
     first = observe(original, inputs_of(original))

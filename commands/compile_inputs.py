@@ -38,8 +38,10 @@ def calibration_inputs(
     passes: Sequence[Pass],
     derived: Derived | None = None,
     found: CalibrationSet | None = None,
+    rounds: bool = False,
 ) -> CalibrationInputs | None:
     """What `--calib` gives; None without it. found: the pictures, where they were read before.
+    rounds: the runtime fits ranges to them, whether or not a pass does.
 
     Raises EV13x, and EV220 where no pass would look at them or one cannot do without.
     """
@@ -55,7 +57,7 @@ def calibration_inputs(
     if derived and derived.domain:
         found = domain_set(derived.domain, original)
         return CalibrationInputs(split_rows(found.probes), (_for_domain(derived), *found.notes))
-    if not any(step.calibrated for step in passes):
+    if not rounds and not any(step.calibrated for step in passes):
         raise UsageFault(
             "EV220",
             f"--calib {asked[:80]}",

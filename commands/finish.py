@@ -22,7 +22,7 @@ from edgevlm.commands.memory_check import check_memory
 from edgevlm.commands.narrow_latency import budget_step, settle_latency
 from edgevlm.commands.next_steps import next_steps
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
-from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge
+from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge, judge_lowered
 from edgevlm.commands.quant_latency import within_budget
 from edgevlm.commands.some_parts import Completed, elsewhere, written_parts
 from edgevlm.commands.writing import (
@@ -122,6 +122,7 @@ def finish(
     if shown is not original:
         first = observe(shown, probes)
     proof = Proof(applied, seen, agree_source=_agree(first, seen))
+    runtime = runtime.fitted_to(lambda: observe(model, calibration(model)) if calibration else seen)
     memory = check_memory(model, device, runtime, force=options.force)
     with atomic_folder(options.out, options.force) as draft:
         progress(f"lower to {runtime.name}")
@@ -136,13 +137,14 @@ def finish(
         write_processor(model, draft)
         if not runtime.onnx_artifacts:
             write_graphs(model, draft)
-        if model.contract.kind == "vlm":
-            runtime.write_sample(draft)
+        runtime.write_sample(draft, model.contract.kind)
         (draft / "recipe.toml").write_text(recipe.to_toml())
         progress("check artifacts")
         parts = runtime.open_artifacts(draft, artifacts, model.contract)
         parts = Completed(parts, model, others) if others else parts
         check_artifacts(model, runtime, parts, proof, asked)
+        if runtime.rounds:
+            proof.agree_source = _agree(first, proof.seen)
         also, told = lower_beside(model, runtime, draft, options, graphs_proof, asked, progress)
         goldens = goldens_of(model, proof.seen)
         shown_here = Shown(goldens, asked, proof.seen, parts)
@@ -176,6 +178,17 @@ def finish(
                 calib=options.calib,
                 max_drop=options.max_drop,
                 timed=timed,
+                force=options.force,
+            )
+        elif runtime.rounds:
+            progress("judge rounding")
+            quant = judge_lowered(
+                model,
+                parts,
+                asked,
+                scheme=f"int8 of {runtime.name}",
+                calib=options.calib,
+                max_drop=options.max_drop,
                 force=options.force,
             )
         report = compile_report(model, bundle, proof) | {"memory": memory}

@@ -54,7 +54,7 @@ def predict_bundle(bundle: Bundle, device: str, *, ops: bool = False) -> dict[st
             "that is this machine, where nothing needs to be predicted",
             f"edgevlm profile {shlex.quote(str(bundle.folder))} --device local",
         )
-    contract, parts = bundle.manifest.contract, graphs_of(bundle)
+    contract, target, parts = bundle.manifest.contract, bundle.manifest.target, graphs_of(bundle)
     folds = runtime_folds(found)
     rates = rates_of(found, products(parts))
     times = time_layers(parts, lambda _: rates, folds=folds)
@@ -87,6 +87,9 @@ def predict_bundle(bundle: Bundle, device: str, *, ops: bool = False) -> dict[st
         "memory": memory_verdict(found, need),
         "tools": tool_versions(["edgevlm", "onnxruntime", "numpy"]),
     }
+    report["estimated"] = None
+    if target.device == found.id:
+        report["estimated"] = find_runtime(target.runtime).estimate(bundle, ops)
     if ops:
         report["layers"] = [each.as_json() for each in times]
     return report

@@ -50,8 +50,27 @@ def predict_table(speaker: Speaker, report: dict[str, Any]) -> None:
         speaker.say(f"not checked on this machine: {report['this_machine_note']}")
     for note in report["notes"]:
         speaker.say(f"note: {note}")
+    if report["estimated"]:
+        _estimated(speaker, report["estimated"])
     if "layers" in report:
         _layers(speaker, report["layers"])
+
+
+def _estimated(speaker: Speaker, told: dict[str, Any]) -> None:
+    """What the device's own compiler says: another kind of figure, in a table of its own."""
+    title = "; ".join(filter(None, (told["label"], told["note"])))
+    if "table" in told:
+        speaker.table(title, **told["table"])
+    if rows := told.get("layers"):
+        slowest = sorted(rows, key=lambda row: -row["ms"])[:SHOWN]
+        speaker.table(
+            f"{len(slowest)} of {len(rows)} steps of its schedule, the slowest",
+            ["part", "step", "op", "on", "ms", "how"],
+            [
+                [r["role"], r["node"], r["op"], r["unit"] or "-", f"{r['ms']:.4f}", r["how"]]
+                for r in slowest
+            ],
+        )
 
 
 def _layers(speaker: Speaker, layers: list[dict[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from edgevlm.commands.sweep_timing import Times, turn_about
 from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.executor import PartCaller
+from edgevlm.compiler.executor import PartCaller, ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.reference import Reference
@@ -29,7 +29,7 @@ from edgevlm.devices.stats import Ratio
 from edgevlm.passes.quantize.grids import grid_of
 from edgevlm.runtimes.base import Runtime
 
-__all__ = ["QUANT_STEPS", "Judged", "check_speed", "judge", "measure_speed"]
+__all__ = ["QUANT_STEPS", "Judged", "check_speed", "judge", "judge_lowered", "measure_speed"]
 
 #: passes that round numbers; what stands in front of the first of them is "float"
 QUANT_STEPS = (
@@ -105,6 +105,29 @@ def judge(
             )
             check_speed(report["speed"], scheme, force)
     return report
+
+
+def judge_lowered(
+    model: ExportedModel,
+    parts: PartCaller,
+    probes: Sequence[ProbeInput],
+    *,
+    scheme: str,
+    calib: str | None,
+    max_drop: float | None,
+    force: bool,
+) -> dict[str, Any]:
+    """The same for a runtime that rounds float graphs while it lowers them, all in eight bits.
+
+    Float is what ONNX Runtime makes of the graphs. Raises EV234 unless `force`.
+    """
+    drop = None
+    if max_drop is not None:
+        sides = (model, ReferenceParts(model.parts)), (model, parts)
+        drop = measure_drop(*sides, calib, probes)
+        if not force:
+            check_drop(drop, max_drop, ["not told: every op is rounded"])
+    return {"scheme": scheme, "bits": 8.0, "layers": [], "speed": None, "drop": drop}
 
 
 def measure_speed(

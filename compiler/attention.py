@@ -34,30 +34,33 @@ BLOCK_ROWS = 256
 MASK = 3
 
 
-def grouped_attention(part: ir.Model, block_rows: int | None = BLOCK_ROWS) -> ir.Model:
+def grouped_attention(
+    part: ir.Model, block_rows: int | None = BLOCK_ROWS, never: float = NEVER
+) -> ir.Model:
     """A copy of the part with no Attention but those that are left as they are.
 
-    block_rows: of causal attention; None cuts nothing.
+    block_rows: of causal attention; None cuts nothing. never: what is added to the score of a key
+    that must not be looked at.
     """
     part = part.clone()
     build, biases = GraphBuilder(part, "attention"), {}
     for node in list(part.graph):
         if node.op_type == "Attention" and _plain(node):
-            new = _written_out(build, node, biases, block_rows)
+            new = _written_out(build, node, biases, block_rows, never)
             build.take_over(node.outputs[0], new, [node])
     build.finish()
     return part
 
 
-def plain_attention(part: ir.Model) -> ir.Model:
+def plain_attention(part: ir.Model, never: float = NEVER) -> ir.Model:
     """A copy of the part with no Attention but those with caches inside, or whose scores are read.
 
     No rows are cut into blocks: that is for processors with caches of their own.
     """
-    part = grouped_attention(part, None)
+    part = grouped_attention(part, None, never)
     build = GraphBuilder(part, "masked")
     for node in [n for n in part.graph if n.op_type == "Attention"]:
-        if (new := masked_attention(build, node)) is not None:
+        if (new := masked_attention(build, node, never)) is not None:
             build.take_over(node.outputs[0], new, [node])
     build.finish()
     return part
@@ -94,6 +97,7 @@ def _written_out(
     node: ir.Node,
     biases: dict[object, ir.Value | None],
     block_rows: int | None,
+    never: float,
 ) -> ir.Value:
     q, k, v = node.inputs[:MASK]
     rows, keys, mask = int(q.shape[2]), int(k.shape[2]), _mask(node)
@@ -107,7 +111,7 @@ def _written_out(
         kind = node.inputs[0].dtype
         key = (kind, mask or (_causal(node), low, high, seen, _group(node)))
         if key not in biases:  # layers of one size share it
-            biases[key] = _bias(build, node, low, high, seen)
+            biases[key] = _bias(build, node, low, high, seen, never)
         some = [
             _cut(build, value, axis, *ends)
             for value, axis, ends in (
@@ -147,8 +151,10 @@ def _group(node: ir.Node) -> int:
     return int(node.inputs[0].shape[1]) // int(node.inputs[1].shape[1])
 
 
-def _bias(build: GraphBuilder, node: ir.Node, low: int, high: int, seen: int) -> ir.Value | None:
-    """0 where a row may look, NEVER elsewhere; [g x rows,T], or of the mask's shape."""
+def _bias(
+    build: GraphBuilder, node: ir.Node, low: int, high: int, seen: int, never: float
+) -> ir.Value | None:
+    """0 where a row may look, `never` elsewhere; [g x rows,T], or of the mask's shape."""
     looks = _mask(node)
     if _causal(node):  # row r looks at keys 0 to r
         row = build.const(np.tile(np.arange(low, high), _group(node))[:, None])
@@ -156,7 +162,7 @@ def _bias(build: GraphBuilder, node: ir.Node, low: int, high: int, seen: int) ->
     if looks is None:
         return None
     kind = node.inputs[0].dtype
-    ends = (build.const(number, kind.numpy()) for number in (0, NEVER))
+    ends = (build.const(number, kind.numpy()) for number in (0, never))
     return build("Where", looks, *ends)
 
 

@@ -14,7 +14,9 @@ method that needs the network in between (tokens that come back behind a layer) 
 in order. What the caller's numbers index, as the rows of an image that begins at `image_start`, is
 no choice: pass one-hot-tokens makes a product of it.
 
-`split_patches` cuts where a picture has been unfolded, so that patches are the input of the part.
+`split_front` takes what stands in front of the network: a picture unfolded into patches, angles of
+positions and masks, rows of an embedding. These are the host's: an NPU has no whole numbers of 64
+bits, and angles of some hundred radians are nothing in eight.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ import onnx_ir as ir
 from edgevlm.compiler.axes.rules.common import is_stored
 from edgevlm.compiler.pieces import Piece, Where, piece_of
 
-__all__ = ["split_at_choice", "split_patches"]
+__all__ = ["split_at_choice", "split_front"]
 
-CHOOSE = frozenset({"ArgMax", "ArgMin", "TopK"})
+#: IsNaN: selectors ask it of what they score, and integers have no answer to it
+CHOOSE = frozenset({"ArgMax", "ArgMin", "IsNaN", "TopK"})
 #: op -> which input says where
 INDEXED = {
     "Gather": 1,
@@ -62,24 +65,31 @@ def split_at_choice(part: ir.Model, name: str) -> list[Piece]:
     ]
 
 
-def split_patches(part: ir.Model) -> tuple[ir.Model, ir.Model] | None:
-    """(pixels -> patches, patches -> the rest) of a part whose picture is unfolded in the graph.
+def split_front(part: ir.Model, name: str) -> list[Piece]:
+    """[what the host does first, the rest]: NAME_front and NAME; one where there is one kind only.
 
-    None where no product reads an unfolded input. Codes of a rounded picture are unfolded as codes,
-    and then are the port.
+    In front are the patches that a product reads of a picture (as codes, where it is rounded),
+    whatever follows from whole numbers of the caller alone, and whole numbers that are known when
+    compiling and go to the caller.
     """
-    patches = next(filter(None, map(_patches, part.graph)), None)
-    if patches is None:
-        return None
-    before = _in_front({patches.producer()})
-    stages = {node: 0 if node in before else 2 for node in part.graph}
-    return piece_of(part, stages, 0), piece_of(part, stages, 2)
+    graph = part.graph
+    patches = next(filter(None, map(_patches, graph)), None)
+    front = _in_front({patches.producer()}) if patches is not None else set()
+    told = _from_whole_numbers(graph)
+    known = {v.producer() for v in graph.outputs if not v.dtype.is_floating_point()} & told
+    front |= _behind_an_input(told) | _in_front(known)
+    stages = {node: 1 - (node in front) for node in _needed(graph)}
+    if len(set(stages.values())) < 2:
+        return [Piece(name, "device" if 1 in stages.values() else "host", part)]
+    return [
+        Piece(f"{name}_front", "host", piece_of(part, stages, 0)),
+        Piece(name, "device", piece_of(part, stages, 1)),
+    ]
 
 
 def _stages(graph: ir.Graph) -> dict[ir.Node, int]:
     """Even on the device, odd on the host; no node needs a later one, and one nobody needs none."""
-    needed = _in_front({v.producer() for v in graph.outputs if v.producer() is not None})
-    hosts, nodes = _chosen_by(graph), [node for node in graph if node in needed]
+    hosts, nodes = _chosen_by(graph), _needed(graph)
     stages: dict[ir.Node, int] = {}
     for node in nodes:
         stage = max((stages[n] for n in _makers(node)), default=0)
@@ -100,6 +110,11 @@ def _stages(graph: ir.Graph) -> dict[ir.Node, int]:
         if node in movable and behind:
             stages[node] = min(behind)  # no port for what the caller's numbers tell
     return stages
+
+
+def _needed(graph: ir.Graph) -> list[ir.Node]:
+    found = _in_front({v.producer() for v in graph.outputs if v.producer() is not None})
+    return [node for node in graph if node in found]
 
 
 def _behind(node: ir.Node, stages: Mapping[ir.Node, int]) -> list[int]:
@@ -140,6 +155,18 @@ def _from_whole_numbers(graph: ir.Graph) -> set[ir.Node]:
             for v in inputs
         ):
             found.add(node)
+    return found
+
+
+def _behind_an_input(nodes: set[ir.Node]) -> set[ir.Node]:
+    """Those of them that follow from something, not from constants alone."""
+    given = {n for n in nodes if any(v is not None and v.is_graph_input() for v in n.inputs)}
+    found, waiting = set(given), list(given)
+    while waiting:
+        node = waiting.pop()
+        more = {user for value in node.outputs for user, _ in value.uses()} & nodes - found
+        found |= more
+        waiting.extend(more)
     return found
 
 

@@ -22,7 +22,7 @@ NEVER = -32768.0
 MASK = 3
 
 
-def masked_attention(build: GraphBuilder, node: ir.Node) -> ir.Value | None:
+def masked_attention(build: GraphBuilder, node: ir.Node, never: float = NEVER) -> ir.Value | None:
     """None for caches inside and for outputs beside the first, which parts do not have."""
     more_in = any(v is not None for v in node.inputs[MASK + 1 :])
     more_out = any(v.uses() or v.is_graph_output() for v in node.outputs[1:])
@@ -52,7 +52,7 @@ def masked_attention(build: GraphBuilder, node: ir.Node) -> ir.Value | None:
         earlier = build.const(np.arange(rows)[:, None] >= np.arange(seen)[None], np.bool_)
         looks = earlier if looks is None else build("And", looks, earlier)
     if looks is not None:
-        scores = build("Where", looks, scores, build.const(NEVER, kind))
+        scores = build("Where", looks, scores, build.const(never, kind))
     if mask is not None and mask.dtype != ir.DataType.BOOL:
         if mask.dtype != q.dtype:
             mask = build("Cast", mask, to=int(node.inputs[0].dtype))

@@ -18,10 +18,13 @@ def quietly() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.ExitStack() as quiet:
+            quiet.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            with _no_native_words():
-                yield
+            quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            quiet.enter_context(_no_native_words())
+            yield
     finally:
         logging.disable(level)
 

@@ -156,7 +156,9 @@ class Device(Strict):
     name: Text
     aliases: tuple[Kebab, ...] = ()
     family: Kebab
-    runtime: Literal["ort", "openvino", "tensorrt", "coreml", "coreai", "executorch", "fpga"]
+    runtime: Literal[
+        "ort", "openvino", "tensorrt", "coreml", "coreai", "executorch", "ethos", "fpga"
+    ]
     architecture: Literal["x86_64", "aarch64", "armv7l"] | None = None  # of its Linux: `uname -m`
     host: bool = False
     sources: dict[Kebab, Source] = {}  # what facts cite by a short name

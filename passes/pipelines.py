@@ -93,6 +93,19 @@ PHONES = (
 PIPELINES["coreml"] = PHONES
 PIPELINES["coreai"] = PHONES
 PIPELINES["executorch"] = PHONES
+# micro NPUs neither gather nor look into pictures by windows; what is left on five axes goes last
+PIPELINES["ethos"] = (
+    PIPELINES["ort"][0],
+    Group(
+        "products of their own for queries, keys and values: no tensors of five axes between",
+        ("separate-qkv",),
+    ),
+    *PIPELINES["ort"][1:],
+    Group(
+        "the graph is final: what the NPU cannot do becomes products, or goes in front of it",
+        ("unfold-patches", "one-hot-tokens", "four-axes"),
+    ),
+)
 PIPELINES["tensorrt"] = (
     *PIPELINES["ort"],
     Group(
@@ -130,6 +143,10 @@ def compose(
         "quantize-dynamically": [],
         "quantize-kv": [],
     }
+    if runtime == "ethos":
+        # choosing is the host's there, as scores in eight bits have too many equals to be ranked;
+        # and so are tables
+        asked["one-hot-tokens"] = [{"topk": False, "table_rows": 0}]
     block = find_integer_form(runtime).block
     kind = model.contract.kind if model else "classifier"
     for step in (*quant_steps(flags.quant, block), *kv_steps(flags.kv)):

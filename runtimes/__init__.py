@@ -18,6 +18,7 @@ RUNTIMES: dict[str, tuple[str, str]] = {
     "tensorrt": ("edgevlm.runtimes.tensorrt.runtime", "TensorRtRuntime"),
     "coreai": ("edgevlm.runtimes.coreai.runtime", "CoreAiRuntime"),
     "coreml": ("edgevlm.runtimes.coreml.runtime", "CoremlRuntime"),
+    "ethos": ("edgevlm.runtimes.executorch.ethos.runtime", "EthosRuntime"),
     "executorch": ("edgevlm.runtimes.executorch.runtime", "ExecutorchRuntime"),
     "openvino": ("edgevlm.runtimes.openvino.runtime", "OpenVinoRuntime"),
 }

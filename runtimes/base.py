@@ -115,9 +115,12 @@ class Runtime(ABC):
     folds_weights: ClassVar[bool] = False
     #: this host runs its artifacts as the device does; else times taken here say nothing of it
     runs_here: ClassVar[bool] = True
+    #: it rounds what it lowers: artifacts are held to what rounding leaves of their float graphs
+    rounds: ClassVar[bool] = False
     #: what runs its artifacts on this host in place of the device
     proved_by: ClassVar[str] = "ONNX Runtime on the host"
     sample: ClassVar[str | None] = None  # the package whose folder sample/ bundles carry
+    sample_of: ClassVar[tuple[str, ...]] = ("vlm",)  # kinds of bundles that it runs
     #: artifacts are ONNX files, a part each; else a bundle has graphs without weights beside them
     onnx_artifacts: ClassVar[bool] = True
     has_preflight: ClassVar[bool] = False
@@ -136,6 +139,10 @@ class Runtime(ABC):
                 f"runtime {self.name} makes its artifacts with what is installed here",
                 "leave it out",
             )
+        return self
+
+    def fitted_to(self, seen: Callable[[], Reference]) -> Runtime:
+        """This runtime with what the parts are fed, for one that fits ranges while it lowers."""
         return self
 
     def check_recipe(self, recipe: Recipe) -> None:  # noqa: B027  (most learn it when they lower)
@@ -186,9 +193,12 @@ class Runtime(ABC):
     ) -> None:
         """More files of a bundle, for who builds and runs it on the device."""
 
-    def write_sample(self, folder: Path) -> None:
-        """app/<runtime>/: the least code that runs a bundle in an app, where there is any."""
-        if self.sample is None:
+    def write_sample(self, folder: Path, kind: str = "vlm") -> None:
+        """app/<runtime>/: the least code that runs a bundle in an app, where there is any.
+
+        kind: of the bundle's contract.
+        """
+        if self.sample is None or kind not in self.sample_of:
             return
         from importlib import resources
 
@@ -234,6 +244,10 @@ class Runtime(ABC):
         layers = self.profile_layers(bundle)
         rows = {"ops": by_part(layers), "layers": layers}
         return {name: [{**vars(row), "how": how} for row in of] for name, of in rows.items()}
+
+    def estimate(self, bundle: Bundle, ops: bool = False) -> dict[str, Any] | None:
+        """What the device's own compiler estimated, as a preflight's JSON; ops: `layers` too."""
+        return None
 
     def bench_there(
         self,

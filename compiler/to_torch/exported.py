@@ -31,7 +31,14 @@ from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.part import TorchPart
 from edgevlm.compiler.to_torch.plan import Step
 
-__all__ = ["PartWithState", "example_of", "exported_program", "origin", "written_for"]
+__all__ = [
+    "PartWithState",
+    "example_of",
+    "exported_graph",
+    "exported_program",
+    "origin",
+    "written_for",
+]
 
 
 def written_for(
@@ -59,7 +66,8 @@ class PartWithState(nn.Module):
                 shape = [int(d) for d in value.shape]
                 self.register_buffer(own, torch.zeros(shape, dtype=DTYPES[value.dtype]))
                 self.states[own] = name
-        self.inputs = tuple(n for n in self.net.inputs if not n.startswith(PAST))
+        held = {PAST + name for name in self.states}
+        self.inputs = tuple(n for n in self.net.inputs if n not in held)
         self.outputs = tuple(n for n in self.net.outputs if not n.startswith(PRESENT))
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
@@ -84,7 +92,11 @@ def exported_program(
 
     Raises EV212 for a node that torch, or this dialect, has not; EV501 as kv_state.py.
     """
-    graph = written_for(role, part, contract, dialect)
+    return exported_graph(written_for(role, part, contract, dialect), dialect)
+
+
+def exported_graph(graph: ir.Model, dialect: Dialect) -> torch.export.ExportedProgram:
+    """The same of a graph as it is: it holds what it calls `present_...`, and nothing else."""
     net = PartWithState(graph, dialect).eval().requires_grad_(False)
     net.net.steps = [_named(step) for step in net.net.steps]
     with warnings.catch_warnings(), preserve_node_meta():

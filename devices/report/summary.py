@@ -13,7 +13,8 @@ from edgevlm.devices.report.words import call, figure, label, of_how, percent, p
 __all__ = ["cards", "sentences"]
 
 THROUGH = {"ort": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT",
-           "coreml": "Core ML", "coreai": "Core AI", "executorch": "ExecuTorch"}  # fmt: skip
+           "coreml": "Core ML", "coreai": "Core AI", "executorch": "ExecuTorch",
+           "ethos": "Arm's Vela"}  # fmt: skip
 
 
 def sentences(subject: Subject) -> list[str]:

@@ -9,7 +9,7 @@ turned [1,D,h,w] into tokens goes, since the product gives tokens. Stored intege
 and a picture that is rounded is unfolded as codes. An Ethos-U85 runs a convolution of 16 x 16 in
 dozens of tiles at 0.88 % of its rate: 4.30 of 5.54 million cycles of a block, and 0.167 unfolded. A
 runtime that wants the patches at the input of its part cuts there (compiler/boundary.py,
-`split_patches`). Refused, with a note: padding, dilation, groups, windows that overlap or leave a
+`split_front`). Refused, with a note: padding, dilation, groups, windows that overlap or leave a
 border, weights that are computed or rounded in blocks, what reads no input of the part.
 Expected effect: exact to rounding, the same sums in another order.
 """

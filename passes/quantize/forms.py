@@ -7,7 +7,8 @@ int8 attention is one kernel only where the inputs of both of its products are r
 `executorch`: XNNPACK's static int8 products give int8, so what comes out is rounded as well;
 products of two computed values are float. Those whose output leaves the part (logits), and those
 with blocks, take rows of int8 whose scale is found at run time. `fpga`: the residual stream is kept
-in 16 bits between blocks, as nothing there is float.
+in 16 bits between blocks, as nothing there is float. `ethos`: all of it is int8, but its own
+quantiser rounds it, and takes no graph that is rounded already.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ INTEGER_FORMS: dict[str, IntegerForm] = {
     "coreml": IntegerForm(ALL),
     "coreai": IntegerForm(ALL),
     "executorch": IntegerForm(ALL, outputs=True, rows=True),
+    "ethos": IntegerForm(ALL, attention="both"),
     "fpga": IntegerForm(ALL, attention="both", residual_bits=16),
 }
 

@@ -46,8 +46,10 @@ FORMS: dict[str, Form] = {
     # stable sort on the CPU, and nobody promises that of the others
     "coreai": Form("coreai", "ramp", 256, 0),
     "executorch": Form(
-        "executorch", "ramp", 0, 0, why="mobile and micro NPUs take no chain of arg-max and gather"
+        "executorch", "ramp", 0, 0, why="mobile NPUs take no chain of arg-max and gather"
     ),
+    # TopK and Gather are the host's, between two programs of the NPU
+    "ethos": Form("ethos", "ramp", 0, 0, why="micro NPUs take no chain of arg-max and gather"),
     "fpga": Form(
         "fpga",
         "integer",

@@ -23,9 +23,10 @@ import numpy as np
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.ports import Port
+from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.state_ports import state_ports
 from edgevlm.compiler.to_torch.dialect import Dialect
-from edgevlm.runtimes.coreml.package import coremltools, quietly
+from edgevlm.runtimes.coreml.package import coremltools
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -7,18 +7,14 @@ GPU). None of it is about the user's model.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.quiet import quietly
 
-__all__ = ["coremltools", "installed", "quietly"]
+__all__ = ["coremltools", "installed"]
 
 #: the first with iOS 26 and the blockwise compression ops as inputs; converted and read here
 OLDEST = "9.0"
@@ -34,19 +30,6 @@ def coremltools() -> ModuleType:
     except ImportError as error:
         raise _missing(f"it cannot be imported: {error}") from error
     return coremltools
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Around its import and its converter, which draws progress bars of passes on stderr."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def installed() -> str:

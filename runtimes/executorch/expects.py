@@ -1,11 +1,10 @@
-"""Which products of a part must become kernels of integers: counted on the graph, before lowering.
+"""Which products of a part must become kernels of integers: counted on the graph, as written.py
+hands it on.
 
     MatMul(Deq(Quant(x, s)), Deq(int8))    s fixed: int8-static; found for each row: int8-dynamic
     MatMul(Deq(Quant(x, s)), Deq(int4))    int4, whichever way its input is rounded
 
 A product whose input is not rounded multiplies floats, whatever its weights are stored as.
-ExecuTorch hands XNNPACK four bits by the block alone ("Not expecting QC4W per channel tensor", its
-quant_params.py): codes of four bits with one scale a channel (K below the block) count as int8.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def expected_kernels(part: ir.Model) -> dict[str, int]:
         maker = weights_of(node)
         if maker is None or not is_rounded(node.inputs[0]):
             continue
-        if maker.inputs[0].dtype in INT4 and maker.attributes.get_int("block_size", 0):
+        if maker.inputs[0].dtype in INT4:
             found["int4"] += 1
         else:
             fixed = node.inputs[0].producer().inputs[1].const_value is not None

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.quiet import quietly
 from edgevlm.runtimes.executorch.etdump import parse_etdump
 from edgevlm.runtimes.executorch.nodes import Nodes
 from edgevlm.runtimes.executorch.op_rows import rows_of
-from edgevlm.runtimes.executorch.package import quietly
 from edgevlm.runtimes.executorch.profile_rows import EtProfile
 from edgevlm.runtimes.executorch.program import read_program
 

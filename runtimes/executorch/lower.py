@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.state_ports import cache_ports
 from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.exported import exported_program
 from edgevlm.runtimes.executorch.backends import Backend
 from edgevlm.runtimes.executorch.nodes import Nodes, nodes_of, trace
-from edgevlm.runtimes.executorch.package import quietly
 from edgevlm.runtimes.executorch.parts import READ, WRITE
 from edgevlm.runtimes.executorch.placed import placed
 from edgevlm.runtimes.executorch.written import written

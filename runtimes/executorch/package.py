@@ -1,13 +1,12 @@
-"""The package `executorch`: found, of the version that was tried; imported under `quietly`."""
+"""The package `executorch`: found, of the version that was tried; imported quietly."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.quiet import quietly
 
-__all__ = ["installed", "quietly"]
+__all__ = ["installed"]
 
 #: programs change with every release; what is said of kernels here was seen on this one
 WANTED = "1.5"

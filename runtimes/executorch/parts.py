@@ -18,8 +18,9 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.held_state import StateParts
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.ports import Port
+from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.state_ports import cache_names, state_ports
-from edgevlm.runtimes.executorch.package import installed, quietly
+from edgevlm.runtimes.executorch.package import installed
 
 __all__ = ["READ", "WRITE", "ProgramParts"]
 

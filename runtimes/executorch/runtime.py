@@ -86,6 +86,7 @@ class ExecutorchRuntime(Runtime):
         from edgevlm.runtimes.executorch.expects import expected_kernels
         from edgevlm.runtimes.executorch.lower import lower
         from edgevlm.runtimes.executorch.nodes import NODES, nodes_text
+        from edgevlm.runtimes.executorch.written import written
 
         legalise(model, self.name, self.capabilities)
         lowered = lower(model, find_backend(self.backend))
@@ -100,7 +101,7 @@ class ExecutorchRuntime(Runtime):
                 settings={
                     "method": role,
                     "placed": lowered.placed[role],
-                    "expects": expected_kernels(part),
+                    "expects": expected_kernels(written(role, part)),
                 },
             )
             for role, part in model.parts.items()

@@ -135,6 +135,6 @@ def test_a_record_of_any_kind_does_no_harm(edgevlm, own_bundle, text):
 
 
 def test_an_unknown_runtime_is_refused_before_anything_is_opened(edgevlm, own_bundle, resign):
-    resign(own_bundle, put("coreml", "target", "runtime"))
+    resign(own_bundle, put("tvm", "target", "runtime"))
     ended = edgevlm("verify", own_bundle)
     assert (ended.status, ended.code) == (2, "EV302") and "this edgevlm lowers to " in ended.err

@@ -53,7 +53,7 @@ def test_the_card_of_every_method(edgevlm, name):
 
 def test_a_card_says_what_it_runs_on_and_what_stands_in(edgevlm):
     told = edgevlm("passes", "show", "divprune").err
-    assert "ort, openvino, tensorrt, fpga" in told and "not for coreml" in told
+    assert "ort, openvino, tensorrt, coreai, fpga" in told and "not for coreml" in told
     assert "stands in for it" in told and "dart" in told
     assert "stands in" not in edgevlm("passes", "show", "dart").err
 

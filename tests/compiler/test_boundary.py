@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgevlm.compiler.boundary import split_at_choice, split_patches
+from edgevlm.compiler.boundary import split_at_choice, split_front
 from edgevlm.compiler.executor import open_session
 from edgevlm.compiler.pieces import call_pieces
 from edgevlm.passes.mobile.unfold_patches import UnfoldPatches
@@ -175,9 +175,11 @@ def test_patches_become_the_input(rounded, graph, solo, ort):
                  "u": np.full(5, 0.1, np.float32), "t": np.float32(0.05), **WEIGHTS}  # fmt: skip
     words = first + VIT.format("r" if rounded else "x")
     part = graph(f"(float[1,3,8,12] x) => (float[1,6,2] y) {{ {words} }}", **known)
-    assert split_patches(part) is None  # not unfolded yet
+    assert len(split_front(part, "vision")) == 1  # not unfolded yet
     part = UnfoldPatches()(solo(part)).model.parts["vision"]
-    unfold, rest = split_patches(part)
+    pieces = split_front(part, "vision")
+    assert [(p.name, p.runs) for p in pieces] == [("vision_front", "host"), ("vision", "device")]
+    unfold, rest = (piece.part for piece in pieces)
     (patches,) = rest.graph.inputs
     assert patches.name == unfold.graph.outputs[0].name
     assert list(patches.shape) == [1, 6, 48]
@@ -199,4 +201,43 @@ def test_a_part_without_a_picture_has_no_patches(graph):
         " t = Transpose<perm=[0,2,1,3]>(r) u = Reshape(t, b) y = MatMul(u, w) }",
         w=real(8, 8), s=i64(1, 6, 2, 4), b=i64(1, 6, 8),
     )  # fmt: skip
-    assert split_patches(part) is None
+    (piece,) = split_front(part, "vision")
+    assert piece.part is part and (piece.name, piece.runs) == ("vision", "device")
+
+
+def test_what_whole_numbers_tell_is_the_hosts(graph, ort):
+    """Angles of positions, masks and one-hot rows; what is computed of constants alone is not."""
+    part = graph(
+        """(float[1,3,4] x, int64[1,3] at, int64[1] last) => (float[1,1,4] y, int64[1] out) {
+          f = Cast<to=1>(at)
+          u = Unsqueeze(f, ax)
+          a = Mul(u, rates)
+          c = Cos(a)
+          t = Mul(x, c)
+          w = DequantizeLinear(codes, step)
+          p = MatMul(t, w)
+          b = Add(p, x)
+          hot = Equal(last, rows)
+          h = Cast<to=1>(hot)
+          y = MatMul(h, b)
+          out = Identity(last)
+        }""",
+        ax=i64(2), rates=real(1, 1, 4), codes=np.ones((4, 4), np.int8), step=np.float32(0.1),
+        rows=np.arange(3)[None, None],
+    )  # fmt: skip
+    feeds = {"x": real(1, 3, 4), "at": i64(7, 8, 9)[None], "last": i64(1)}
+    front, rest = split_front(part, "prefill")
+    assert kinds(front) == ["Cast", "Unsqueeze", "Mul", "Cos", "Equal", "Cast", "Identity"]
+    assert ports(front) == (["at", "last"], ["c", "h", "out"])
+    assert kinds(rest) == ["Mul", "DequantizeLinear", "MatMul", "Add", "MatMul"]
+    assert sorted(ports(rest)[0]) == ["c", "h", "x"] and ports(rest)[1] == ["y"]
+    found = call_pieces([front, rest], run, feeds)
+    for name, value in ort(part, **feeds).items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_a_table_that_is_looked_up_is_the_hosts(graph):
+    part = graph("(int64[1,6] ids) => (float[1,6,4] y) { y = Gather(table, ids) }",
+                 table=real(9, 4))  # fmt: skip
+    (piece,) = split_front(part, "embed")
+    assert piece.part is part and (piece.name, piece.runs) == ("embed", "host")

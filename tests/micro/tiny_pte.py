@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import sys
 import warnings
 from pathlib import Path
@@ -40,7 +39,6 @@ def lower(kind: str) -> Lowered:
     from edgevlm.runtimes.executorch.nodes import nodes_of, trace
 
     warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
     programs, inputs = _programs(kind)
     partitioners = {method: _partitioners(kind) for method in programs}
     edge = to_edge_transform_and_lower(

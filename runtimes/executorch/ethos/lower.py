@@ -35,6 +35,7 @@ def run(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     request: {"parts": [...]}, for each
         name            stem of the files that are written
+        runs            "device", or "host": by portable kernels, float, no more is asked then
         program         .pt2 of torch.export.save, static shapes
         target          as Vela names it: ethos-u55-128, ethos-u65-512, ethos-u85-256
         system_config, memory_mode   sections of Vela's Arm/vela.ini; null: ExecuTorch's choice
@@ -43,6 +44,7 @@ def run(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         checks          .npz of the same kind: what is run; null
 
     reply: {"parts": [...], "versions": {package: version}}, for each
+        name
         pte, bytes      NAME.pte and its size
         quantised       whether it was done here
         delegates       [{"tosa", "summary", "layers": files, "nodes"}]; vela.py reads the tables
@@ -73,6 +75,11 @@ def _lowered(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     name = request["name"]
     # by now executorch has registered quantized_decomposed: no such program is read without
     program = torch.export.load(folder / request["program"])
+    if request.get("runs") == "host":
+        made = to_edge_transform_and_lower(program).to_executorch().buffer
+        (folder / f"{name}.pte").write_bytes(made)
+        return {"name": name, "pte": f"{name}.pte", "bytes": len(made), "quantised": False,
+                "delegates": [], "outside": {}, "signature": None, "checks": None}  # fmt: skip
     spec = EthosUCompileSpec(
         request["target"],
         system_config=request.get("system_config"),
@@ -96,6 +103,7 @@ def _lowered(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     graphs = [path for path in Path(_INTERMEDIATE).glob("*.tosa") if path.name != "out.tosa"]
     found = delegates_of(lowered, spec, graphs)
     reply = {
+        "name": name,
         "pte": f"{name}.pte",
         "quantised": ours,
         "delegates": [_kept(each, folder, f"{name}.{i}") for i, each in enumerate(found)],

@@ -1,9 +1,9 @@
 """TOSA graphs, run in Arm's reference model: the integers that the NPU's graph computes.
 
 `LoweredProgram` runs a whole lowered part, its delegates in the reference model and what stayed
-outside them in torch; it lives inside the job that lowers. `signature` and `open_graph` are for
+outside them in torch; it lives inside the job that lowers. `signature` and `open_pieces` are for
 later: where nothing but quantize and dequantize is outside a single delegate, the .tosa file and a
-few numbers are enough, without torch.
+few numbers are enough, without torch. What the host computes is a program of portable kernels.
 
 This proves the graph that Vela was given, not the command stream that Vela made of it.
 https://www.mlplatform.org/tosa
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-__all__ = ["dequantise", "lowered_program", "open_graph", "quantise", "run_graph", "signature"]
+__all__ = ["dequantise", "lowered_program", "open_pieces", "quantise", "run_graph", "signature"]
+
+
+_Call = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 
 def run_graph(tosa: bytes, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -53,30 +56,55 @@ def dequantise(values: np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
     return (values.astype(np.float32) - np.float32(how["zero_point"])) * np.float32(how["scale"])
 
 
-def open_graph(
+def open_pieces(
     request: Mapping[str, Any], folder: Path
 ) -> Callable[[str, Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
-    """For open_worker: {"tosa": file, "signature": ...} -> answers float inputs by "0", "1", ...
+    """For open_worker: {"pieces": {name: {"tosa": file, "signature"} or {"program": file}}}.
 
-    Outputs go by the same kind of names.
+    Answers a piece's name and its inputs, by "0", "1", ...; outputs go by the same kind of names.
     """
-    tosa, told = (folder / request["tosa"]).read_bytes(), request["signature"]
+    pieces = {
+        name: _portable(folder / told["program"]) if "program" in told
+        else _graph((folder / told["tosa"]).read_bytes(), told["signature"])
+        for name, told in request["pieces"].items()
+    }  # fmt: skip
 
-    def answer(_: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def answer(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        made = pieces[name]([arrays[str(i)] for i in range(len(arrays))])
+        return {str(i): array for i, array in enumerate(made)}
+
+    return answer
+
+
+def _graph(tosa: bytes, told: Mapping[str, Any]) -> _Call:
+    def call(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         feeds = [
-            arrays[str(row["position"])] if row["scale"] is None
-            else quantise(arrays[str(row["position"])], row)
+            arrays[row["position"]] if row["scale"] is None
+            else quantise(arrays[row["position"]], row)
             for row in told["inputs"]
         ]  # fmt: skip
         found = run_graph(tosa, feeds)
-        made = [
+        return [
             found[row["delegate_output"]] if row["scale"] is None
             else dequantise(found[row["delegate_output"]], row)
             for row in told["outputs"]
         ]  # fmt: skip
-        return {str(i): array for i, array in enumerate(made)}
 
-    return answer
+    return call
+
+
+def _portable(file: Path) -> _Call:
+    import torch
+    from executorch.runtime import Runtime, Verification
+
+    program = Runtime.get().load_program(file, verification=Verification.InternalConsistency)
+    method = program.load_method("forward")
+
+    def call(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        given = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+        return [np.array(made.numpy()) for made in method.execute(given)]
+
+    return call
 
 
 def signature(program: ExportedProgram) -> dict[str, Any] | None:

@@ -1,0 +1,110 @@
+"""The whole way to an Ethos-U, with the real Vela: a classifier of one product."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from edgevlm.commands.compile import compile_model
+from edgevlm.commands.compile_options import options_of
+from edgevlm.compiler.bundle import open_bundle
+from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.workshop.interpreter import interpreter_for
+from edgevlm.runtimes import find_runtime
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """Compiled once for all processes."""
+    from micro.shades import shade_classifier
+
+    pytest.importorskip("torch", reason="programs need: pip install 'edgevlm[torch]'")
+    try:
+        interpreter_for("ethos")
+    except JobFault as fault:
+        pytest.skip(f"Vela and the TOSA reference model need: {fault.fix}")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "ethos-shades"
+    out = folder / "shades.edgevlm"
+    with FileLock(shared / "ethos-shades.lock"):
+        if not out.exists():
+            folder.mkdir(exist_ok=True)
+            source = shade_classifier(folder, [])
+            report = compile_model(str(source), options_of("ethos-u55-128", out))
+            (folder / "report.json").write_text(json.dumps(report))
+    return out
+
+
+@pytest.fixture
+def report(bundle):
+    return json.loads((bundle.parent / "report.json").read_text())
+
+
+def test_it_says_what_was_estimated_and_what_was_not_timed(bundle, report):
+    told = report["preflight"]
+    assert told["done"].startswith("estimated-vela: ethos-u-vela 5.1.0, Ethos_U55_128 at ")
+    assert "nothing ran on the NPU" in told["note"] and told["odd"] == []
+    (row,) = told["table"]["rows"]
+    assert row[0] == "vision" and told["parts"][0]["how"] == "estimated-vela"
+    assert told["parts"][0]["cycles"] > 0 and report["payoff"] is None
+    assert any("integers throughout" in note for note in report["notes"])
+    assert report["quant"]["scheme"] == "int8 of ethos"
+
+
+def test_the_bundle_holds_program_graph_tables_and_sample(bundle):
+    names = {str(p.relative_to(bundle)) for p in bundle.rglob("*") if p.is_file()}
+    ends = ("pte", "0.tosa", "0.summary.csv", "0.layers.csv")
+    assert {f"ethos/vision.{end}" for end in ends} <= names
+    assert "app/ethos/piece.h" in names
+    target = open_bundle(bundle).manifest.target
+    assert target.runtime == "ethos" and target.sdk == {"accelerator": "ethos-u55-128"}
+    assert target.toolchain["ethos-u-vela"] == "5.1.0"
+
+
+def test_it_runs_here_as_the_npu_would(bundle, report):
+    """By the reference model, within rounding of the graph; and what runs is the file."""
+    opened = open_bundle(bundle)
+    parts = find_runtime("ethos").open(opened)
+    x = np.random.default_rng(0).random((1, 3, 28, 28)).astype(np.float32)
+    (logits,) = parts.call("vision", {"pixel_values": x}).values()
+    assert logits.shape == (1, 10) and len(np.unique(logits)) > 3
+    drift = next(p["drift"] for p in report["parts"] if p["role"] == "vision")
+    assert drift["artifact"]["sqnr_db"] > 20
+
+
+def test_every_verb_knows_it(edgevlm, bundle):
+    assert edgevlm("verify", bundle).status == 0
+    assert edgevlm("inspect", bundle).status == 0
+    ended = edgevlm("profile", bundle)
+    assert (ended.status, ended.code) == (2, "EV434") and "--device ethos-u55-128" in ended.err
+    ended = edgevlm("profile", bundle, "--device", "ethos-u55-128", "--ops", "--json")
+    told = ended.json["estimated"]
+    assert ended.status == 0 and told["label"].startswith("estimated-vela")
+    assert {row["how"] for row in told["layers"]} == {"estimated-vela"}
+    assert sum(r["ms"] for r in told["layers"]) == pytest.approx(told["parts"][0]["ms"])
+    shown = edgevlm("profile", bundle, "--device", "ethos-u55-128", "--ops").err
+    assert "estimated-vela" in shown and "steps of its schedule" in shown
+    other = edgevlm("profile", bundle, "--device", "ethos-u85-256", "--json").json
+    assert other["estimated"] is None  # it was not compiled for that
+
+
+@pytest.mark.parametrize("end", ["pte", "0.tosa", "0.summary.csv"])
+def test_a_file_that_is_gone_is_told(edgevlm, bundle, tmp_path, end):
+    own = shutil.copytree(bundle, tmp_path / "own.edgevlm")
+    (own / f"ethos/vision.{end}").unlink()
+    ended = edgevlm("verify", own)
+    assert ended.status == 1 and f"vision.{end}" in ended.err
+
+
+def test_numbers_that_are_rounded_already_are_refused(edgevlm, micro_folder, tmp_path):
+    ended = edgevlm("compile", micro_folder, "--target", "ethos-u85-256", "--quant", "w8a8",
+                    "-o", tmp_path / "b.edgevlm")  # fmt: skip
+    assert (ended.status, ended.code) == (1, "EV303") and "leave --quant" in ended.err
+    assert list(tmp_path.iterdir()) == []
