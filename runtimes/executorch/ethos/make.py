@@ -27,7 +27,7 @@ from edgevlm.compiler.workshop.job import run_job
 from edgevlm.runtimes.executorch.ethos.cut import DIALECT, Runs, cut, runs_of, without_padding
 from edgevlm.runtimes.executorch.ethos.told import FOLDER, Told
 
-__all__ = ["LEAST_DB", "make"]
+__all__ = ["LEAST_DB", "asked_of", "make", "run_lowering", "sqnr_db"]
 
 CHECKS = 8  # runs that the reference model repeats
 #: dB; of the graph that Vela is given to what was quantised: the same integers, but for ties
@@ -53,8 +53,8 @@ def make(model: ExportedModel, seen: Reference, target: str, folder: Path) -> li
         for role, some in pieces.items():
             fitted |= runs_of(some, [without_padding(each) for each in seen.fed(role)])
             checks |= runs_of(some, seen.fed(role)[:CHECKS])
-        asked = [_asked(p, fitted[p.name], checks[p.name], target, work) for p in _all(pieces)]
-        made = _job(asked, target, work)
+        asked = [asked_of(p, fitted[p.name], checks[p.name], target, work) for p in _all(pieces)]
+        made = run_lowering(asked, target, work)
         sqnr = {
             p.name: _judged(p, made[p.name], checks[p.name], target, work) for p in _all(pieces)
         }
@@ -64,8 +64,8 @@ def make(model: ExportedModel, seen: Reference, target: str, folder: Path) -> li
             if not worst >= LEAST_DB:
                 left[role] = round(worst, 1)
                 pieces[role] = [Piece(role, "host", model.parts[role])]
-        again = [_asked(pieces[role][0], Runs(), Runs(), target, work) for role in left]
-        made |= _job(again, target, work) if again else {}
+        again = [asked_of(pieces[role][0], Runs(), Runs(), target, work) for role in left]
+        made |= run_lowering(again, target, work) if again else {}
         return [
             _artifact(role, [_kept(p, made[p.name], sqnr, work, folder) for p in some],
                       {"int8_db": left[role]} if role in left else {}, made)
@@ -77,7 +77,7 @@ def _all(pieces: Mapping[Role, Sequence[Piece]]) -> list[Piece]:
     return [piece for some in pieces.values() for piece in some]
 
 
-def _job(asked: Sequence[Mapping[str, Any]], target: str, work: Path) -> dict[str, Any]:
+def run_lowering(asked: Sequence[Mapping[str, Any]], target: str, work: Path) -> dict[str, Any]:
     """Its replies by the name of the piece; each knows the versions."""
     reply = run_job(
         "edgevlm.runtimes.executorch.ethos.lower:run",
@@ -90,7 +90,7 @@ def _job(asked: Sequence[Mapping[str, Any]], target: str, work: Path) -> dict[st
     return {row["name"]: row | {"versions": reply["versions"]} for row in reply["parts"]}
 
 
-def _asked(piece: Piece, fitted: Runs, checks: Runs, target: str, work: Path) -> dict[str, Any]:
+def asked_of(piece: Piece, fitted: Runs, checks: Runs, target: str, work: Path) -> dict[str, Any]:
     """One line of the job's request; its files are written."""
     program = exported_graph(piece.part, DIALECT)
     torch.export.save(program, work / f"{piece.name}.pt2")
@@ -116,7 +116,7 @@ def _judged(
     found = []
     for at in range(len(piece.outputs)):
         tosa, qdq = ([rows[f"{side}.{i}.{at}"] for i in checked] for side in ("tosa", "qdq"))
-        same = _sqnr_db(qdq, tosa)
+        same = sqnr_db(qdq, tosa)
         if not same >= SAME_DB:
             raise JobFault(
                 "EV305",
@@ -124,11 +124,11 @@ def _judged(
                 f"SQNR {same:.1f} dB at output {at}, under {SAME_DB:.0f} dB",
                 "please report this, with the model and edgevlm doctor",
             )
-        found.append(_sqnr_db([checks.outputs[i][at] for i in checked], tosa))
+        found.append(sqnr_db([checks.outputs[i][at] for i in checked], tosa))
     return min(found)
 
 
-def _sqnr_db(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+def sqnr_db(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
     pairs = [(a.astype(np.float64), b) for a, b in zip(wanted, found, strict=True)]
     error = sum(float(np.square(a - b).sum()) for a, b in pairs)
     signal = sum(float(np.square(a).sum()) for a, _ in pairs)

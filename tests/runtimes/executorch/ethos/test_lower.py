@@ -138,13 +138,11 @@ def test_a_graph_that_is_opened_again_computes_the_same(lowered, reopened):
 
 
 def test_its_signature_is_that_of_integers(lowered):
-    """Patches of eight bits; the sum at the end, as every sum, of sixteen."""
     told = lowered.parts["block"]["signature"]
     (source,), (result,) = told["inputs"], told["outputs"]
     assert (source["position"], result["delegate_output"]) == (0, 0)
-    assert (source["dtype"], source["low"], source["high"]) == ("int8", -128, 127)
-    assert (result["dtype"], result["high"]) == ("int16", 32767)
-    assert source["scale"] > 0 and result["scale"] > 0
+    for row in (source, result):
+        assert (row["dtype"], row["low"], row["high"]) == ("int8", -128, 127) and row["scale"] > 0
     for tosa, _ in lowered.checks("block"):
         steps = quantise(tosa, result)
         np.testing.assert_allclose(dequantise(steps, result), tosa, rtol=0, atol=1e-6)

@@ -1,0 +1,148 @@
+"""Vela's estimates for an Ethos-U85: before and after the rewrites, and with fewer image tokens.
+
+    edgevlm doctor --install ethos;  pip install -e '.[torch]'
+    python benchmarks/bench_ethos.py        writes results/ethos.json
+
+before    the graph as other targets have it: fused q, k and v, patches by a convolution of pixels,
+          numbers of the caller on the NPU
+after     behind the passes of `--target ethos-u85-256`, cut where the host begins
+budgets   after, with all image tokens, half and a quarter of them
+
+Cycles are Vela's (estimated-vela): nothing ran on an NPU. dB are those of Arm's reference model, on
+the same TOSA graph, to the float graph; of the parts' worst output over a few inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from results import RESULTS, write_result
+
+from edgevlm.compiler.attention import plain_attention
+from edgevlm.compiler.contract import Role
+from edgevlm.compiler.pass_manager import run_passes
+from edgevlm.compiler.pieces import Piece
+from edgevlm.compiler.reference import Reference
+from edgevlm.compiler.workshop.arrays import read_arrays
+from edgevlm.models.answer import inputs_of
+from edgevlm.models.source import open_source
+from edgevlm.passes import make_passes
+from edgevlm.passes.pipelines import Flags, compose
+from edgevlm.passes.tokens.schedule import Asked
+from edgevlm.passes.tokens.sites import parse_site
+from edgevlm.runtimes.executorch.ethos.cut import cut, runs_of, without_padding
+from edgevlm.runtimes.executorch.ethos.make import asked_of, run_lowering, sqnr_db
+from edgevlm.runtimes.executorch.ethos.vela import read_layers, read_summary
+
+TARGET = "ethos-u85-256"
+SAMPLES, CHECKS = 12, 4
+#: (model, part, form, share of image tokens, where they are dropped)
+ROWS: tuple[tuple[str, Role, str, str, str], ...] = (
+    ("easyvqa-tiny", "vision", "before", "100%", ""),
+    ("easyvqa-tiny", "vision", "after", "100%", ""),
+    ("easyvqa-tiny", "prefill", "before", "100%", ""),
+    ("easyvqa-tiny", "prefill", "after", "100%", ""),
+    ("easyvqa-tiny", "prefill", "after", "50%", "connector-out"),
+    ("easyvqa-tiny", "prefill", "after", "25%", "connector-out"),
+    ("fashion-vit", "vision", "before", "100%", ""),
+    ("fashion-vit", "vision", "after", "100%", ""),
+    ("fashion-vit", "vision", "after", "50%", "vision:1"),
+    ("fashion-vit", "vision", "after", "25%", "vision:1"),
+)
+KEYS = ("model", "part", "form", "tokens")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help="rows whose model, part or form is this; others are kept")
+    args = parser.parse_args()
+    rows = _stored()
+    for row in ROWS:
+        if args.only and args.only not in row:
+            continue
+        made = _row(*row)
+        print(json.dumps({k: v for k, v in made.items() if k != "ops"}), flush=True)
+        rows = [r for r in rows if any(r[k] != made[k] for k in KEYS)] + [made]
+        order = [(r[0], r[1], r[2], r[3]) for r in ROWS]
+        rows.sort(key=lambda r: order.index(tuple(r[k] for k in KEYS)))
+        write_result("ethos", {"how": "estimated-vela", "target": TARGET, "rows": rows})
+
+
+def _row(name: str, role: Role, form: str, share: str, where: str) -> dict[str, Any]:
+    model, seen = _model(name, form, share, where)
+    part = model.parts[role]
+    feeds = [without_padding(each) for each in seen.fed(role)[:SAMPLES]]
+    pieces = cut(role, part)
+    if form == "before":
+        pieces = [Piece(role, "device", plain_attention(part))]
+    runs = runs_of(pieces, feeds)
+    few = {n: dataclasses.replace(r, inputs=r.inputs[:CHECKS]) for n, r in runs.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        asked = [asked_of(p, runs[p.name], few[p.name], TARGET, work) for p in pieces]
+        made = run_lowering(asked, TARGET, work)
+        found = [_piece(piece, made[piece.name], runs[piece.name], work) for piece in pieces
+                 if piece.runs == "device"]  # fmt: skip
+    ops: dict[str, int] = {}
+    for each in found:
+        for op, cycles in each["ops"].items():
+            ops[op] = ops.get(op, 0) + cycles
+    return {
+        "model": name, "part": role, "form": form, "tokens": share, "at": where,
+        **{key: sum(each[key] for each in found) for key in ("cycles", "ms", "macs", "delegates")},
+        "sram_kib": max(each["sram_kib"] for each in found),
+        "outside": {op: n for each in found for op, n in each["outside"].items()},
+        "sqnr_db": round(min(each["sqnr_db"] for each in found), 1),
+        "ops": dict(sorted(ops.items(), key=lambda row: -row[1])),
+        "n": CHECKS,
+    }  # fmt: skip
+
+
+def _model(name: str, form: str, share: str, where: str) -> tuple[Any, Reference]:
+    source = open_source(name, None)
+    asked = Asked((share,), "stride", {}, (parse_site(where),)) if where else None
+    recipe = compose(TARGET, "ort" if form == "before" else "ethos", Flags(asked), source)
+    model, _, seen = run_passes(source, make_passes(recipe), probes=inputs_of, min_sqnr=-100.0)
+    return model, seen
+
+
+def _piece(piece: Piece, row: dict[str, Any], runs: Any, work: Path) -> dict[str, Any]:
+    summaries = [read_summary(work / each["summary"]) for each in row["delegates"]]
+    layers = [
+        layer
+        for each, summary in zip(row["delegates"], summaries, strict=True)
+        for layer in read_layers(work / each["layers"], summary.clock_hz)
+    ]
+    ops: dict[str, int] = {}
+    for layer in layers:
+        ops[layer.op] = ops.get(layer.op, 0) + layer.cycles
+    rows = read_arrays(work / row["checks"])
+    db = [
+        sqnr_db([runs.outputs[i][at] for i in range(CHECKS)],
+                [rows[f"tosa.{i}.{at}"] for i in range(CHECKS)])
+        for at in range(len(piece.outputs))
+    ]  # fmt: skip
+    return {
+        "cycles": sum(s.cycles["total"] for s in summaries),
+        "ms": round(sum(s.ms for s in summaries), 4),
+        "macs": sum(s.macs for s in summaries),
+        "delegates": len(summaries),
+        "sram_kib": max(s.memory_bytes["sram"] for s in summaries) // 1024,
+        "outside": {op: each["nodes"] for op, each in row["outside"].items()},
+        "sqnr_db": min(db),
+        "ops": ops,
+    }
+
+
+def _stored() -> list[dict[str, Any]]:
+    file = RESULTS / "ethos.json"
+    return json.loads(file.read_text())["rows"] if file.exists() else []
+
+
+if __name__ == "__main__":
+    main()
