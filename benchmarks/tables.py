@@ -11,11 +11,13 @@ from pathlib import Path
 
 import tables_default
 import tables_derive
+import tables_ethos
 import tables_kv
 import tables_link
 import tables_llava
 import tables_ocr
 import tables_openvino
+import tables_phones
 import tables_predict
 import tables_quant
 import tables_reduction
@@ -145,6 +147,8 @@ def page() -> str:
         tables_predict.section(),
         tables_link.section(),
         tables_tensorrt.section(),
+        tables_phones.section(),
+        tables_ethos.section(),
     ]
     return "\n\n".join([head, *sections]) + "\n"
 

@@ -31,6 +31,14 @@ class CompileOptions:
     parts: tuple[Role, ...] | None = None  # that are written; None: all
     preflight: bool = True  # by a compiler on this host, where there is one
 
+    @property
+    def scheme(self) -> str:
+        """What the rounding of a compile is called."""
+        if self.recipe:
+            return "the recipe"
+        names = [self.flags.quant] if self.flags.quant != "none" else []
+        return ", ".join([*names, *(["int8 KV"] if self.flags.kv == "int8" else [])])
+
 
 def options_of(
     target: str,

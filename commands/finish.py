@@ -7,7 +7,6 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -22,6 +21,7 @@ from edgevlm.commands.memory_check import check_memory
 from edgevlm.commands.narrow_latency import budget_step, settle_latency
 from edgevlm.commands.next_steps import next_steps
 from edgevlm.commands.payoff import TOKEN_STEPS, check_payoff, measure_payoff
+from edgevlm.commands.preflight import ask_preflight
 from edgevlm.commands.quant_gate import QUANT_STEPS, Judged, judge, judge_lowered
 from edgevlm.commands.quant_latency import within_budget
 from edgevlm.commands.some_parts import Completed, elsewhere, written_parts
@@ -35,7 +35,7 @@ from edgevlm.commands.writing import (
 )
 from edgevlm.compiler.atomic import atomic_folder
 from edgevlm.compiler.bundle import RECORD, Bundle, write_sums
-from edgevlm.compiler.manifest import Artifact, Target
+from edgevlm.compiler.manifest import Target
 from edgevlm.compiler.memo import ROOM, Memo
 from edgevlm.compiler.pass_base import Pass
 from edgevlm.compiler.pass_manager import Originals, first_of, run_passes
@@ -47,7 +47,7 @@ from edgevlm.models.answer import inputs_of
 from edgevlm.passes import make_passes
 from edgevlm.passes.derive.asked import DERIVE_STEPS, Derived
 from edgevlm.runtimes import find_runtime
-from edgevlm.runtimes.base import Preflight, Runtime, Shown
+from edgevlm.runtimes.base import Shown
 
 __all__ = ["Given", "Progress", "finish"]
 
@@ -149,7 +149,7 @@ def finish(
         goldens = goldens_of(model, proof.seen)
         shown_here = Shown(goldens, asked, proof.seen, parts)
         runtime.write_for_device(model, draft, artifacts, shown_here)
-        preflight = _preflight(runtime, draft, artifacts, options, progress)
+        preflight = ask_preflight(runtime, draft, artifacts, options.preflight, progress)
         manifest = write_manifest(
             model, target, artifacts, proof, draft, runtime, goldens, preflight, also
         )
@@ -174,7 +174,7 @@ def finish(
                 Judged(model, seen),
                 (parts, draft, artifacts),
                 asked,
-                scheme=_scheme(options),
+                scheme=options.scheme,
                 calib=options.calib,
                 max_drop=options.max_drop,
                 timed=timed,
@@ -233,29 +233,6 @@ def finish(
         "seconds": round(perf_counter() - start, 2),
         "next": next_steps(options.out, model, runtime, others, device.id),
     }
-
-
-def _preflight(
-    runtime: Runtime,
-    draft: Path,
-    artifacts: Sequence[Artifact],
-    options: CompileOptions,
-    progress: Progress,
-) -> Preflight | None:
-    if not runtime.has_preflight:
-        return None
-    if not options.preflight:
-        return Preflight(None, "left out: --preflight none")
-    progress("preflight")
-    return runtime.preflight(draft, artifacts)
-
-
-def _scheme(options: CompileOptions) -> str:
-    """What the rounding of a compile is called."""
-    if options.recipe:
-        return "the recipe"
-    names = [options.flags.quant] if options.flags.quant != "none" else []
-    return ", ".join([*names, *(["int8 KV"] if options.flags.kv == "int8" else [])])
 
 
 def _agree(a: Reference, b: Reference) -> int:

@@ -28,8 +28,14 @@ __all__ = ["DIALECT", "NEVER", "Runs", "cut", "runs_of", "without_padding"]
 #: e^-16 of the largest weight is a thousandth of a step of eight bits, also where a key that is
 #: not looked at scores 10 higher than any that is
 NEVER = -16.0
+#: portable kernels have no stable sort; selectors make their scores differ (form `ethos`, a ramp)
 DIALECT = Dialect(
-    linear=True, quantised="decomposed", attention="plain", index="natural", fold=True
+    linear=True,
+    quantised="decomposed",
+    attention="plain",
+    index="natural",
+    top_k="topk",
+    fold=True,
 )
 
 
