@@ -18,20 +18,25 @@ __all__ = ["OPS"]
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
 
 
+def _elu(x: Tensor, alpha: float, scale: float = 1.0) -> Tensor:
+    """x above zero, alpha * (exp(x * scale) - 1) below; torch's own op is unknown to Core AI."""
+    below = torch.clamp(x, max=0)
+    return torch.relu(x) + alpha * torch.expm1(below if scale == 1 else below * scale)
+
+
 def celu(node: OpNode) -> Run:
-    """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))."""
     alpha = node.get("alpha", 1.0)
-    return lambda x: torch.relu(x) + torch.clamp(alpha * torch.expm1(x / alpha), max=0)
+    return lambda x: _elu(x, alpha, 1 / alpha)
 
 
 def elu(node: OpNode) -> Run:
     alpha = node.get("alpha", 1.0)
-    return lambda x: F.elu(x, alpha)
+    return lambda x: _elu(x, alpha)
 
 
 def selu(node: OpNode) -> Run:
     alpha, gamma = node.get("alpha", SELU_ALPHA), node.get("gamma", SELU_GAMMA)
-    return lambda x: gamma * F.elu(x, alpha)
+    return lambda x: gamma * _elu(x, alpha)
 
 
 def leaky_relu(node: OpNode) -> Run:

@@ -71,14 +71,15 @@ def dropout(node: OpNode) -> Run:
 
 
 def is_inf(node: OpNode) -> Run:
-    signs = {name: bool(node.get(f"detect_{name}", 1)) for name in ("positive", "negative")}
+    """By comparison: no phone's tool has an op for it."""
+    above, below = node.get("detect_positive", 1), node.get("detect_negative", 1)
 
     def run(x: Tensor) -> Tensor:
-        if all(signs.values()):
-            return torch.isinf(x)
-        if not any(signs.values()):
-            return torch.zeros_like(x, dtype=torch.bool)
-        return x == (torch.inf if signs["positive"] else -torch.inf)
+        if above and below:
+            return torch.abs(x) == torch.inf
+        if above or below:
+            return x == (torch.inf if above else -torch.inf)
+        return torch.zeros_like(x, dtype=torch.bool)
 
     return run
 

@@ -121,15 +121,19 @@ def _shares(at: Windows, padding_counts: bool) -> Tensor:
 
 
 def average_pool(node: OpNode) -> Run:
+    """torch's op always counts padding here: Core AI does so even if it is told not to."""
     at, padding_counts = windows(node), bool(node.get("count_include_pad", 0))
-    if at.even and set(at.dilation) == {1}:
-        pool = MEAN[at.rank]
-        return lambda x: pool(x, at.kernel, at.stride, at.begin, count_include_pad=padding_counts)
-    shares = _shares(at, padding_counts)
+    pool, shares = MEAN[at.rank], _shares(at, padding_counts)
+
+    def means(x: Tensor) -> Tensor:
+        if at.even and set(at.dilation) == {1}:
+            return pool(x, at.kernel, at.stride, at.begin, count_include_pad=True)
+        return _means(at, F.pad(x, at.around()))
+
     if (shares == 1).all():
-        return lambda x: _means(at, F.pad(x, at.around()))
+        return means
     factors = (1 / shares).float()
-    return lambda x: _means(at, F.pad(x, at.around())) * alike(factors, x)
+    return lambda x: means(x) * alike(factors, x)
 
 
 def lp_pool(node: OpNode) -> Run:

@@ -7,8 +7,8 @@ from to_torch_case_forms import F, Rows, ints, normal, one
 
 __all__ = ["CASES"]
 
-#: both infinities, where x is negative
-INFINITE = "r = Relu(x); n = Log(r); p = Neg(n); both = Concat<axis = 0>(n, p)"
+#: both infinities, and what is none
+INFINITE = {"c": np.array([np.inf, 1, -np.inf, np.nan], F)}
 
 
 def bits(op: str) -> Rows:
@@ -51,14 +51,15 @@ CASES: dict[str, Rows] = {
     "Dropout": [("float[2,3] x", "y = Dropout(x)", {}),
                 ("float[2,3] x", "y, z = Dropout(x, r)", {"r": F(0.9)}),
                 ("float[2,3] x", "y = Dropout(x, r, t)", {"r": F(0.9), "t": np.array(False)})],
-    "IsInf": [("float[2,3] x", f"{INFINITE}; y = IsInf{how}(both)", {}) for how in (
+    "IsInf": [("float[3,4] x", f"m = Mul(x, c); y = IsInf{how}(m)", INFINITE) for how in (
         "", "<detect_negative = 0>", "<detect_positive = 0>",
         "<detect_negative = 0, detect_positive = 0>")],
     # bits
     **{op: bits(op) for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")},
     "BitwiseNot": one("BitwiseNot", "int64[2,3]") + one("BitwiseNot", "uint8[2,3]", name="byte"),
     "BitShift": [("uint8[2,3] byte", f'y = BitShift<direction = "{way}">(byte, n)',
-                  {"n": np.array([0, 1, 7], np.uint8)}) for way in ("LEFT", "RIGHT")],
+                  {"n": np.array([0, 1, 7], np.uint8)}) for way in ("LEFT", "RIGHT")]
+    + [("uint8[2,3] byte, uint8[3] index", 'y = BitShift<direction = "RIGHT">(byte, index)', {})],
     "Mod": [("int64[5] a", f"y = Mod{how}(a, c)", {"c": ints(2, -2, 3, -3, 2)})
             for how in ("", "<fmod = 1>")]
     + [("float[2,3] a, float[3] positive", "y = Mod<fmod = 1>(a, positive)", {}),

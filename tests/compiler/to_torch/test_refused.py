@@ -29,6 +29,7 @@ FORMS = [
     ("float[2,3] x, float r", "y = Dropout(x, r, t)", {"t": 1}, "at random"),
     ("float[2,3] x, float8e5m2 t", "y = CastLike(x, t)", {}, "no FLOAT8E5M2"),
     ("uint32[3] x", 'y = BitShift<direction = "LEFT">(x, x)', {}, "UINT32"),
+    ("float[3] x", "y = Mod(x, x)", {}, "without fmod"),
     ("float[1,1,4,4] x", "y, z = MaxPool<kernel_shape = [2, 2]>(x)", {}, "'z' is read"),
     ("float[1,1,2,2,2,2] x", "y = MaxPool<kernel_shape = [2, 2, 2, 2]>(x)", {}, "over 4 axes"),
     ("float[2,3,4] x, float[3] g", "y, z, w = BatchNormalization<training_mode = 1>(x, g, g, g, g)",
