@@ -101,12 +101,14 @@ def drawn(part: ir.Model) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def outputs(part_of, convert, ort):
+def outputs(part_of, convert, ort, tools):
     """[(row, what Core ML gives, what ONNX Runtime gives)]."""
     parts = {name: part_of(*TAKEN[name]) for name in chosen()}
     feeds = {name: drawn(part) for name, part in parts.items()}
     net = Beside(list(parts.values()))
-    program = MilProgram(convert(net, net.example, "FLOAT32"))
+    made = [f"made_{i}" for i in range(sum(len(net.outputs) for net in net.nets))]
+    names = [tools.TensorType(name=name) for name in made]  # its own would meet
+    program = MilProgram(convert(net, net.example, "FLOAT32", outputs=names))
     main = program.functions["main"]
     values = [array for each in feeds.values() for array in each.values()]
     narrow = [v.astype(np.int32) if v.dtype == np.int64 else v for v in values]
