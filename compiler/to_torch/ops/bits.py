@@ -29,7 +29,8 @@ def bit_shift(node: OpNode) -> Run:
 def _shifted(x: Tensor, factors: Tensor, left: bool) -> Tensor:
     """Bytes, as wider numbers: what is moved out at either end is gone."""
     if left:
-        return torch.remainder(x * factors, 256)
+        bytes_only = torch.full_like(factors, 256)  # a tensor: Core AI takes no number here
+        return torch.remainder(x * factors, bytes_only)
     return torch.div(x, factors, rounding_mode="floor")
 
 
