@@ -1,8 +1,9 @@
 """What of our dialect goes into a Core AI asset; a test runs every op of it, as Core AI does.
 
 Forms that coreai-torch has nothing for are refused in its words (EV303): ScatterElements and
-ScatterND that add up, a diagonal in an Einsum, sizes of zero. Codes with a zero point, and scales
-that are computed at run time for what is rounded, are refused in ours.
+ScatterND that add up, a diagonal in an Einsum, MaxPool of volumes, shifts by numbers that are
+computed, sizes of zero. Codes with a zero point, and scales that are computed at run time for what
+is rounded, are refused in ours.
 """
 
 from __future__ import annotations

@@ -107,10 +107,9 @@ class CoremlRuntime(Runtime):
 
     @property
     def capabilities(self) -> Capabilities:
-        from edgevlm.compiler.axes.rules import RULES
+        from edgevlm.runtimes.coreml.capabilities import CAPABILITIES
 
-        types = frozenset({"FLOAT", "FLOAT16", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL"})
-        return Capabilities(opset=23, ops=frozenset(RULES), dtypes=types)
+        return CAPABILITIES
 
     def toolchain(self) -> dict[str, str]:
         return {"coremltools": installed(), "torch": version("torch")}

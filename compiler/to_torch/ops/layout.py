@@ -118,17 +118,61 @@ def pad(node: OpNode) -> Run:
     return lambda x, *_: F.pad(x, flat, value=value)
 
 
+def _block(node: OpNode) -> int:
+    if len(node.shape(0)) != 4:
+        raise Refused(f"a picture of {len(node.shape(0))} axes")
+    return node.get("blocksize")
+
+
+def _turn(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Channels [rows*columns] as [columns*rows], with no more axes than four."""
+    b, c, h, w = x.shape
+    return x.reshape(b, rows, columns, h * w).transpose(1, 2).reshape(b, c, h, w)
+
+
+def depth_to_space(node: OpNode) -> Run:
+    """CRD is torch's pixel_shuffle: blocks are within a channel. In DCR channels are in a block."""
+    block, depth_first = _block(node), node.get("mode", "DCR") == "DCR"
+    channels = node.shape(0)[1] // block**2
+
+    def run(x: Tensor) -> Tensor:
+        return F.pixel_shuffle(_turn(x, block**2, channels) if depth_first else x, block)
+
+    return run
+
+
+def space_to_depth(node: OpNode) -> Run:
+    block, channels = _block(node), node.shape(0)[1]
+    return lambda x: _turn(F.pixel_unshuffle(x, block), channels, block**2)
+
+
+def tile(node: OpNode) -> Run:
+    counts = node.ints(1)
+    return lambda x, _: x.repeat(counts)
+
+
+def trilu(node: OpNode) -> Run:
+    """What is above the k-th diagonal, or below it, and that diagonal; zeros elsewhere."""
+    k = node.ints(1)[0] if node.has(1) else 0
+    keep = torch.triu if node.get("upper", 1) else torch.tril
+    return lambda x, *_: keep(x, k)
+
+
 OPS: dict[str, Maker] = {
     "Concat": concat,
     "Constant": constant,
+    "DepthToSpace": depth_to_space,
     "Expand": expand,
     "Flatten": flatten,
     "Pad": pad,
     "Reshape": reshape,
     "Shape": shape,
     "Slice": slice_,
+    "SpaceToDepth": space_to_depth,
     "Split": split,
     "Squeeze": squeeze,
+    "Tile": tile,
     "Transpose": transpose,
+    "Trilu": trilu,
     "Unsqueeze": unsqueeze,
 }

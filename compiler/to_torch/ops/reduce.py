@@ -54,6 +54,18 @@ def softmax(fold: Run) -> Maker:
     return make
 
 
+def hardmax(node: OpNode) -> Run:
+    """One at the first of the largest, zeros elsewhere."""
+    axis = node.get("axis", -1)
+
+    def run(x: Tensor) -> Tensor:
+        along = [-1] + [1] * (x.dim() - 1 - axis % x.dim())
+        at = torch.arange(x.shape[axis], device=x.device).reshape(along)
+        return (at == x.argmax(axis, keepdim=True)).to(x.dtype)
+
+    return run
+
+
 def _mean(node: OpNode) -> Run:
     """Over the last axis, which is kept; as a product where the dialect says so."""
     if node.dialect.norms != "product":
@@ -127,6 +139,7 @@ def rms_norm(node: OpNode) -> Run:
 
 OPS: dict[str, Maker] = {
     "CumSum": cum_sum,
+    "Hardmax": hardmax,
     "LayerNormalization": layer_norm,
     "LogSoftmax": softmax(torch.log_softmax),
     "RMSNormalization": rms_norm,

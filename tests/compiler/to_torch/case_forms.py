@@ -14,6 +14,8 @@ __all__ = ["DRAWN", "F", "Rows", "i64", "ints", "normal", "one", "outputs_of", "
 #: input name -> [low, high) of what is drawn for it
 DRAWN = {
     "positive": (0.1, 4.0),
+    "above": (1.1, 4.0),
+    "unit": (-0.9, 0.9),
     "index": (0, 3),
     "back": (-3, 3),
     "count": (1, 9),

@@ -29,7 +29,10 @@ def _load(name: str):
 
 
 forms = _load("case_forms")
-CASES = _load("cases_numbers").CASES | _load("cases_sums").CASES
+FAMILIES = ("numbers", "activations", "sums", "pictures")
+CASES = {op: rows for name in FAMILIES for op, rows in _load(f"cases_{name}").CASES.items()}
+#: ops of a later opset than parts have
+LATER = {"Swish", "TensorScatter"}
 ROWS = [(op, i) for op, rows in CASES.items() for i in range(len(rows))]
 
 
@@ -49,7 +52,7 @@ def graph_of(graph):
     def make(inputs: str, nodes: str, constants: dict[str, np.ndarray]) -> ir.Model:
         outputs = ", ".join(forms.outputs_of(nodes))
         part = graph(f"({inputs}) => ({outputs}) {{ {nodes.replace(';', ' ')} }}", **constants)
-        if "TensorScatter" in nodes:  # of a later opset than parts have
+        if LATER & {node.op_type for node in part.graph}:
             part.opset_imports[""] = 24
         return part
 
