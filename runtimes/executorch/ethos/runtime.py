@@ -37,7 +37,7 @@ class EthosRuntime(Runtime):
     """`accelerator`: as Vela names it. `seen`: what ranges are fitted to."""
 
     name = TOOL
-    architectures = ()
+    architectures = ("cortex-m",)  # which has no Python
     runs_here = False
     rounds = True
     proved_by = "Arm's TOSA reference model on the host"
