@@ -52,6 +52,7 @@ class Capabilities:
     opset: int  # highest opset of the default domain
     ops: frozenset[str]
     dtypes: frozenset[str]  # of graph values, onnx names
+    tables: bool = False  # it looks weights up in tables (compiler/palettes.py)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ HEADINGS = (
     "slower on it",
 )
 OPS = 6  # kinds that a row names
-REASONS = 12  # sentences, the most products first
 #: of a rule: none of it was measured by us
 SAID = {
     "documented": "documented",
@@ -83,7 +82,7 @@ def _part(
 
 def _row(part: Mapping[str, Any]) -> list[str]:
     left = [f"{n} {kind}" for kind, n in part["left"].items()]
-    more = [f"{len(left) - OPS} more kinds"] if len(left) > OPS else []
+    more = [f"and {len(left) - OPS} more"] if len(left) > OPS else []
     return [
         part["role"],
         part["how"],
@@ -96,16 +95,17 @@ def _row(part: Mapping[str, Any]) -> list[str]:
 
 
 def _reasons(leaving: Mapping[tuple[str, str], Finding]) -> list[str]:
-    """A sentence for each kind of op and why it likely leaves, and in which parts."""
-    grouped: dict[tuple[str, str], list[Finding]] = {}
+    """A sentence for each reason: which kinds of ops likely leave for it, in which parts."""
+    grouped: dict[str, list[Finding]] = {}
     for finding in leaving.values():
-        grouped.setdefault((finding.type, finding.why), []).append(finding)
+        grouped.setdefault(finding.why, []).append(finding)
     order = sorted(grouped.items(), key=lambda row: (-sum(f.macs_share for f in row[1]), row[0]))
     told = []
-    for (kind, why), found in order[:REASONS]:
-        where = ", ".join(f"{name} {n}" for name, n in Counter(f.function for f in found).items())
+    for why, found in order:
+        kinds = ", ".join(sorted({f.type for f in found}))
+        where = ", ".join(
+            f"{n} in {name}" for name, n in Counter(f.function for f in found).items()
+        )
         source = f"{SAID[found[0].known]}: {found[0].source}"
-        told.append(f"predicted: {kind} ({where}) likely off it: {why} ({source})")
-    if len(order) > REASONS:
-        told.append(f"predicted: {len(order) - REASONS} more kinds and reasons")
+        told.append(f"predicted: {kinds}: {where}, likely off it: {why} ({source})")
     return told

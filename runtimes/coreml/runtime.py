@@ -115,8 +115,8 @@ class CoremlRuntime(Runtime):
     def capabilities(self) -> Capabilities:
         from edgevlm.compiler.axes.rules import RULES
 
-        types = frozenset({"FLOAT", "FLOAT16", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL"})
-        return Capabilities(opset=23, ops=frozenset(RULES), dtypes=types)
+        types = {"FLOAT", "FLOAT16", "INT64", "INT32", "INT8", "INT4", "UINT8", "UINT4", "BOOL"}
+        return Capabilities(23, frozenset(RULES), frozenset(types), tables=True)
 
     def toolchain(self) -> dict[str, str]:
         return {"coremltools": installed(), "torch": version("torch")}

@@ -6,6 +6,7 @@
     reduce        reductions, CumSum, Softmax, normalisations
     product       MatMul, Gemm, Einsum, convolutions
     attention     Attention, RotaryEmbedding, both written out
+    tables        weights in lookup tables
     quantised     QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
 
 Defaults and meanings are those of ONNX opset 23: https://onnx.ai/onnx/operators/
@@ -21,12 +22,13 @@ from edgevlm.compiler.to_torch.ops import (
     quantised,
     reduce,
     select,
+    tables,
 )
 from edgevlm.compiler.to_torch.ops.node import Maker
 
 __all__ = ["OPS", "OWN"]
 
-OWN: dict[str, Maker] = {**product.OWN, **quantised.OWN}
+OWN: dict[str, Maker] = {**product.OWN, **quantised.OWN, **tables.OWN}
 OPS: dict[str, Maker] = {
     **elementwise.OPS,
     **layout.OPS,

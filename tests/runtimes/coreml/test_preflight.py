@@ -54,9 +54,9 @@ def test_a_row_a_part_that_says_it_is_predicted(lowered):
 
 def test_every_kind_that_leaves_has_a_reason_and_who_says_so(lowered):
     kinds = {kind for part in lowered.found.more["parts"] for kind in part["left"]}
-    told = [line.split(": ", 1) for line in lowered.found.odd]
-    assert all(start == "predicted" and "https://" in rest for start, rest in told)
-    assert {rest.split(" ", 1)[0] for _, rest in told} == kinds
+    told = [line.split(": ", 2) for line in lowered.found.odd]
+    assert all(start == "predicted" and "https://" in rest for start, _, rest in told)
+    assert {kind for _, names, _ in told for kind in names.split(", ")} == kinds
 
 
 def test_rules_are_those_of_the_chip(lowered, make_micro):
