@@ -7,8 +7,10 @@ A table holds whatever 16 numbers fit its weights best, where integers are even 
 output channels share one. The tables are chosen by square error of the weights (palette.py), and
 nothing is fitted to inputs. Weights that parts share are chosen for once. Tables of embeddings are
 left to quantize-weights, small and computed weights stay float, and it says so. Expected effect at
-4 bits: an eighth of the size and 2 % of tables; 20 to 22 dB of a layer's weights, where int4 with a
-scale a channel has some 19. Arithmetic stays float. (arXiv 1510.00149, section 3: weight sharing)
+4 bits: an eighth of the size of float32, some per cent of it tables, and 20 dB of a layer's weights
+where they are spread like a normal: as much as int4 with a scale a channel, less than int4 in
+blocks of 32; more where few values come again and again. Arithmetic stays float. (arXiv
+1510.00149, section 3: weight sharing)
 """
 
 from __future__ import annotations
