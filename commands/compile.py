@@ -16,6 +16,7 @@ from edgevlm.commands.quant_gate import QUANT_STEPS
 from edgevlm.commands.some_parts import check_parts
 from edgevlm.compiler.atomic import check_target
 from edgevlm.compiler.errors import UsageFault
+from edgevlm.compiler.legalise import check_tables
 from edgevlm.compiler.pass_manager import first_of
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.compiler.reference import observe
@@ -56,6 +57,7 @@ def compile_model(
         passes = make_passes(recipe)
     check_timed_here(recipe, device)
     runtime.check_recipe(recipe)
+    check_tables(recipe, runtime.name, runtime.capabilities)
     check_parts(options, original)
     asked_for = options.flags.derived
     if options.recipe and options.calib:

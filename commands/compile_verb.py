@@ -33,7 +33,9 @@ STEPS = click.IntRange(1, 1_000_000)
 @click.option("--prune", help="How they are chosen: METHOD[:option=value,...]; else by the site.")
 @click.option("--prune-at", help="Where: vision:6, vision-out, connector-out, llm:2,llm:16.")
 @click.option("--positions", help="original (default), renumber, run-end-pad.")
-@click.option("--quant", help="none, w8, w4a16, w8a8, w4a8, w3a8, dasq-w4a8, fp8, mixed:avg=5bit.")
+@click.option(
+    "--quant", help="none, w8, w4a16, lut4, w8a8, w4a8, w3a8, dasq-w4a8, fp8, mixed:avg=5bit."
+)
 @click.option("--kv", help="KV caches: float (default), int8 (a scale a head).")
 @click.option("--classes", help="Those that the device will see: cat,dog,truck; others go.")
 @click.option("--alpha", type=float, help="Share of the vision part's work to take away: 0.6.")

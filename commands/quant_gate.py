@@ -33,6 +33,7 @@ __all__ = ["QUANT_STEPS", "Judged", "check_speed", "judge", "judge_lowered", "me
 
 #: passes that round numbers; what stands in front of the first of them is "float"
 QUANT_STEPS = (
+    "palettise-weights",
     "quantize-weights",
     "compensate-modalities",
     "quantize-activations",

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevlm.compiler.exported_model import ExportedModel
+from edgevlm.compiler.palettes import find_palette
 from edgevlm.compiler.quantised import STORED, is_float8, is_rounded
 from edgevlm.compiler.reference import Reference
 from edgevlm.compiler.stray import drift_by_value
@@ -59,7 +60,8 @@ def average_bits(rows: list[dict[str, Any]]) -> float:
 
 def _row(role: str, node: ir.Node) -> dict[str, Any]:
     stored = json.loads(node.metadata_props[STORED])
-    scale = node.inputs[1].const_value
+    palette = find_palette(node)  # the numbers of its tables are what others have scales for
+    scale = node.inputs[0 if palette else 1].const_value
     if scale is None:  # rows of a table: the scales are looked up with them
         table = node.inputs[1].producer().inputs[0].producer().inputs[0]
         scale = table.const_value

@@ -103,7 +103,8 @@ def write_manifest(
     if runtime.engine != "not needed":
         not_verified["engine"] = f"what {target.runtime} makes of it on {target.device}"
     if preflight is not None:
-        where = verified if preflight.done else not_verified
+        checked = preflight.done and not preflight.predicted
+        where = verified if checked else not_verified
         where["preflight"] = str(preflight.done or preflight.missing)
     manifest = Manifest(
         schema=SCHEMA,

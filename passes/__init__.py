@@ -26,6 +26,7 @@ from edgevlm.passes.mobile.separate_qkv import SeparateQkv
 from edgevlm.passes.mobile.unfold_patches import UnfoldPatches
 from edgevlm.passes.precision.cast_half import CastHalf
 from edgevlm.passes.quantize.compensate_modalities import CompensateModalities
+from edgevlm.passes.quantize.palettise_weights import PalettiseWeights
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_dynamically import QuantizeDynamically
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
@@ -63,6 +64,7 @@ PASSES: dict[str, type[Pass]] = {
         # quantisation
         SmoothActivations,
         ScaleWeights,
+        PalettiseWeights,
         QuantizeWeights,
         CompensateModalities,
         QuantizeActivations,

@@ -66,7 +66,7 @@ PIPELINES: dict[str, tuple[Group, ...]] = {
         ),
         Group(
             "weights last: whatever removes weights has run",
-            ("quantize-weights", "compensate-modalities"),
+            ("palettise-weights", "quantize-weights", "compensate-modalities"),
         ),
         Group(
             "ranges of activations are those of the model with its weights rounded",
@@ -137,6 +137,7 @@ def compose(
         "recover-encoder": [],
         "smooth-activations": [],
         "scale-weights": [],
+        "palettise-weights": [],
         "quantize-weights": [],
         "compensate-modalities": [],
         "quantize-activations": [],

@@ -52,6 +52,7 @@ class Capabilities:
     opset: int  # highest opset of the default domain
     ops: frozenset[str]
     dtypes: frozenset[str]  # of graph values, onnx names
+    tables: bool = False  # it looks weights up in tables (compiler/palettes.py)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Preflight:
 
     label: which compiler, for what. note: what is still open. table: a row a part. odd: what is not
     as expected, a sentence each. more: for machines, `parts` and whatever the runtime tells.
+    predicted: no compiler took anything, rules were applied; so the manifest verifies nothing.
     """
 
     done: str | None
@@ -77,6 +79,7 @@ class Preflight:
     table: Table | None = None
     odd: Sequence[str] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
+    predicted: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """For the report of a compile, and record.json."""

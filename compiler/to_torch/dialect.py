@@ -21,6 +21,8 @@ class Dialect:
     quantised: Literal["spelled", "decomposed", "coreai"] = "spelled"
     #: stored codes stay codes for products with rounded inputs, or wherever they are; else floats
     codes: Literal["integer", "all"] = "integer"
+    #: weights in lookup tables are gathered, or one op: of Apple's coreai-torch, or ours
+    tables: Literal["gathered", "op"] = "gathered"
     #: TensorScatter: rows put in place (index_copy), or added as one-hot products (no scatter)
     cache: Literal["index", "mask"] = "index"
     #: of rows that may look at nothing: zeros, as ONNX has it, or whatever comes of it; the last

@@ -19,6 +19,8 @@ from edgevlm.compiler.builder import GraphBuilder
 __all__ = ["DOMAIN", "as_linears"]
 
 DOMAIN = "edgevlm"
+#: of what is stored, the weights
+UNPACKED = ("DequantizeLinear", "LutToDense")
 
 
 def as_linears(part: ir.Model) -> ir.Model:
@@ -52,12 +54,12 @@ def _linear(build: GraphBuilder, x: ir.Value, weights: ir.Value, bias: ir.Value 
 
 
 def _weights(node: ir.Node) -> ir.Value | None:
-    """The stored [K,N] or [N,K] of a product: numbers, or codes behind a DequantizeLinear."""
+    """The stored [K,N] or [N,K] of a product: numbers, or codes or indices of them."""
     if node.op_type not in ("MatMul", "Gemm"):
         return None
     value = node.inputs[1]
     maker = value.producer()
-    stored = maker.inputs[0] if maker is not None and maker.op_type == "DequantizeLinear" else value
+    stored = maker.inputs[0] if maker is not None and maker.op_type in UNPACKED else value
     if not stored.is_initializer() or len(stored.shape) != 2:
         return None
     if node.op_type == "MatMul":
@@ -98,6 +100,11 @@ def _turn(build: GraphBuilder, value: ir.Value, turned: dict[ir.Value, ir.Value]
     if maker is None:
         turned[value] = _stored(build, value)
         return turned[value]
+    if maker.op_type == "LutToDense":
+        made = build("LutToDense", *(_stored(build, side) for side in maker.inputs))
+        made.producer().domain = DOMAIN
+        turned[value] = made
+        return made
     codes, scale, *zero = maker.inputs
     axis, block = maker.attributes.get_int("axis", 1) % 2, maker.attributes.get_int("block_size", 0)
     more = {"axis": 1 - axis} | ({"block_size": block} if block else {})
@@ -109,7 +116,7 @@ def _turn(build: GraphBuilder, value: ir.Value, turned: dict[ir.Value, ir.Value]
 
 def _stored(build: GraphBuilder, value: ir.Value) -> ir.Value:
     tensor = value.const_value
-    array = np.ascontiguousarray(tensor.numpy().T)
+    array = np.ascontiguousarray(np.swapaxes(tensor.numpy(), 0, 1))
     name = f"{value.name}/turned"
     made = ir.tensor(array, name=name, dtype=tensor.dtype)
     new = ir.Value(

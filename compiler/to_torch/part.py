@@ -13,6 +13,7 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.to_torch.dialect import GRADIENTS, Dialect
 from edgevlm.compiler.to_torch.dtypes import as_tensor
 from edgevlm.compiler.to_torch.linear import as_linears
+from edgevlm.compiler.to_torch.palettes import as_tables
 from edgevlm.compiler.to_torch.plan import Plan, plan
 from edgevlm.compiler.to_torch.rounded_rows import as_rounded_rows
 
@@ -122,6 +123,8 @@ class TorchPart(nn.Module):
 def _written(part: ir.Model, dialect: Dialect) -> ir.Model:
     if dialect.quantised == "decomposed":
         part = as_rounded_rows(part)
+    if dialect.tables == "op":
+        part = as_tables(part)
     return as_linears(part) if dialect.linear else part
 
 

@@ -133,6 +133,8 @@ def _step(node: ir.Node, stored: _Stored) -> Step | None:
 
 def _kept(node: ir.Node, dialect: Dialect) -> bool:
     """Stored codes stay codes for products of integers; a float one has no kernel for them."""
+    if node.op_type == "LutToDense":
+        return True
     if dialect.quantised == "spelled" or node.op_type != "DequantizeLinear":
         return False
     if dialect.codes == "all":

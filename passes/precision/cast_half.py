@@ -59,6 +59,7 @@ class CastHalf(Pass):
         "merge-attention",
         "narrow-encoder",
         "recover-encoder",
+        "palettise-weights",
         "quantize-weights",
         "quantize-activations",
         "quantize-dynamically",

@@ -2,6 +2,8 @@
 
     w8                 weights of 8 bits, arithmetic float
     w4a16:block=128    weights of 4 bits, a scale for every 128 inputs, arithmetic float
+    lut4               weights looked up in tables of 16 numbers, one for every 16 channels (Apple)
+    lut6:group=0       the same with 64, one table for all of a weight; also lut8
     w4a8:block=64      the same weights, int8 activations with a scale a block, found at run time
     w8a8               8-bit weights and activations, products of integers
     8da4w              4-bit weights in blocks, 8-bit activations with a scale a row at run time
@@ -9,7 +11,8 @@
     mixed:avg=5bit     bits a layer as its sensitivity asks, 5 on average; 8-bit activations
     mixed:ms=20        w8a8 with the layers float that 20 ms to the first token leave room for
 
-Options behind the colon are those of quantize-weights (`edgevlm passes show quantize-weights`).
+Options behind the colon are those of quantize-weights (`edgevlm passes show quantize-weights`), or
+of palettise-weights where a scheme has it.
 """
 
 from __future__ import annotations
@@ -32,6 +35,15 @@ FLOAT8 = (
 )
 
 
+#: what chooses how weights are stored, and takes a scheme's options
+WEIGHTS = ("palettise-weights", "quantize-weights")
+
+
+def _lut(bits: int) -> tuple[Step, ...]:
+    """Tables of embeddings are looked up by row, and are int8."""
+    return Step("palettise-weights", {"bits": bits}), Step("quantize-weights")
+
+
 def _a8(**weights: object) -> tuple[Step, ...]:
     return SMOOTH_LESS if weights else SMOOTH, Step("quantize-weights", weights), *INTEGER
 
@@ -46,6 +58,9 @@ QUANT_SCHEMES: dict[str, tuple[Step, ...]] = {
     "w3a8": _a8(bits=3, method="gptq"),
     "dasq-w4a8": _a8(bits=4, method="dasq-gptq"),
     "dasq-w3a8": _a8(bits=3, method="dasq-gptq"),
+    "lut4": _lut(4),
+    "lut6": _lut(6),
+    "lut8": _lut(8),
     "8da8w": (Step("quantize-weights"), Step("quantize-dynamically")),
     "8da4w": (
         Step("quantize-weights", {"bits": 4, "block": 32, "method": "gptq"}),
@@ -72,9 +87,9 @@ def quant_steps(asked: str, block: int | None = None) -> tuple[Step, ...]:
     steps = QUANT_SCHEMES["w8a8" if "budget_ms" in options else name]
     if options and not steps:
         raise _refused(f"options of quantisation scheme {name!r}, which does nothing")
-    made = []
+    made, chooses = [], next((s.name for s in steps if s.name in WEIGHTS), None)
     for step in steps:
-        if step.name == "quantize-weights":
+        if step.name == chooses:
             own = {"block": block} if block and "block" in step.options else {}
             step = Step(step.name, step.options | own | options)
         made.append(step)

@@ -57,6 +57,7 @@ class QuantizeKv(Pass):
         "keep-tokens",
         "merge-attention",
         "smooth-activations",
+        "palettise-weights",
         "quantize-weights",
         "compensate-modalities",
         "quantize-activations",

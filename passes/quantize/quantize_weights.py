@@ -79,6 +79,7 @@ class QuantizeWeights(Pass):
         "merge-attention",
         "smooth-activations",
         "scale-weights",
+        "palettise-weights",
     )
     Options = QuantizeWeightsOptions
 

@@ -40,6 +40,7 @@ COREAI = Dialect(
     linear=True,
     quantised="coreai",
     codes="all",
+    tables="op",
     attention="sdpa",
     norms="named",
     index="natural",

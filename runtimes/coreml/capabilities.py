@@ -13,5 +13,5 @@ __all__ = ["CAPABILITIES", "UNKNOWN"]
 
 #: ops of the dialect that MIL has not: it knows no bits, and no area of these two angles
 UNKNOWN = frozenset({"Acosh", "Asinh", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
-DTYPES = frozenset({"FLOAT", "FLOAT16", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL"})
-CAPABILITIES = Capabilities(opset=23, ops=frozenset(RULES) - UNKNOWN, dtypes=DTYPES)
+DTYPES = frozenset({"FLOAT", "FLOAT16", "INT64", "INT32", "INT8", "INT4", "UINT8", "UINT4", "BOOL"})
+CAPABILITIES = Capabilities(23, frozenset(RULES) - UNKNOWN, DTYPES, tables=True)

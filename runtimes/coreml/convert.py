@@ -2,11 +2,11 @@
 
     part -> torch program -> ML program of iOS 18 (float16) -> model.mlpackage with five functions
 
-Codes of weights arrive as codes (constexpr ops, which Core ML unpacks when it loads), inputs that
-are rounded as `quantize` and `dequantize` with our scales. Angles of rotary positions stay float32:
-float16 has steps of 1/16 from 64 on, and a cosine of that is another position's. Squares of
-RMSNormalization stay inside a layer_norm: those of numbers above 256 are no float16. The bytes are
-the same for the same model: coremltools writes the date and names drawn by chance, which go.
+Codes of weights arrive as codes, indices as indices (constexpr ops, which Core ML unpacks), inputs
+that are rounded as `quantize` and `dequantize` with our scales. Angles of rotary positions stay
+float32: float16 has steps of 1/16 from 64 on, and a cosine of that is another position's. Squares
+of RMSNormalization stay inside a layer_norm: those of numbers above 256 are no float16. The bytes
+are the same for the same model: coremltools writes the date and names drawn by chance, which go.
 https://apple.github.io/coremltools/docs-guides/source/multifunction-models.html
 """
 
@@ -26,6 +26,7 @@ from edgevlm.compiler.ports import Port
 from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.state_ports import state_ports
 from edgevlm.compiler.to_torch.dialect import Dialect
+from edgevlm.runtimes.coreml.lowerings import register
 from edgevlm.runtimes.coreml.package import coremltools
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ DIALECT = Dialect(
     linear=True,
     quantised="decomposed",
     codes="all",
+    tables="op",
     cache="mask",  # it has no converter for index_copy
     attention="plain",
     norms="layer",
@@ -56,6 +58,7 @@ DATE = "com.github.apple.coremltools.conversion_date"
 def convert(model: ExportedModel, folder: Path, ios: int) -> None:
     """Writes `folder`/model.mlpackage. Raises EV212, EV303 (naming the part), EV309."""
     ct = coremltools()
+    register()
     target = getattr(ct.target, f"iOS{ios}")
     with tempfile.TemporaryDirectory() as scratch, quietly():
         functions = ct.utils.MultiFunctionDescriptor()

@@ -21,7 +21,7 @@ from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.runtimes import find_runtime
-from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Runtime
+from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Preflight, Runtime
 from edgevlm.runtimes.coreml.package import installed
 
 if TYPE_CHECKING:
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 __all__ = ["CoremlRuntime"]
 
 OLDEST, NEWEST, CORE_AI = 18, 26, 27
+#: in the name of a device: iPhone 16 Pro (A18 Pro)
+CHIP = re.compile(r"\bA([0-9]{2})\b")
 OS = re.compile(r"(?:ios-?)?([0-9]{1,2})(?:\.[0-9]{1,2})?", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
 class CoremlRuntime(Runtime):
-    """`ios`: the oldest that the package runs on."""
+    """`ios`: the oldest that the package runs on. `chip`: generation of an A-chip, where known."""
 
     name = "coreml"
     extra = "coreml"
@@ -49,14 +51,18 @@ class CoremlRuntime(Runtime):
     proved_by = "our evaluator of Core ML programs, on the host"
     onnx_artifacts = False
     sample = "edgevlm.runtimes.coreml"
+    has_preflight = True
 
     ios: int = OLDEST
     both: bool = False  # Core AI, too
+    chip: int | None = None
 
     def aimed_at(self, device: Device, toolchain: str | None = None) -> Runtime:
         """toolchain: `ios-18` to `ios-27`; from 27 on it is Core AI. Raises UsageFault EV308."""
+        chip = CHIP.search(device.name)
+        aimed = dataclasses.replace(self, chip=int(chip[1]) if chip else None)
         if toolchain is None:
-            return dataclasses.replace(self, both=True)
+            return dataclasses.replace(aimed, both=True)
         found = OS.fullmatch(toolchain.strip())
         if found is not None and int(found[1]) == CORE_AI:
             return find_runtime("coreai")
@@ -69,7 +75,7 @@ class CoremlRuntime(Runtime):
                 f"--os {OLDEST}, which every later one runs as well",
             )
         # what iOS 26 adds to the format is nothing that our programs use
-        return dataclasses.replace(self, ios=OLDEST if int(found[1]) < NEWEST else NEWEST)
+        return dataclasses.replace(aimed, ios=OLDEST if int(found[1]) < NEWEST else NEWEST)
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Raises EV303 for scales of run time, which Core ML has no op for."""
@@ -127,6 +133,12 @@ class CoremlRuntime(Runtime):
         convert(model, folder / self.name, self.ios)
         file = f"{self.name}/{PACKAGE}/Manifest.json"
         return [Artifact(role=r, file=file, settings={"function": r}) for r in model.parts]
+
+    def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
+        """What the lint predicts, for no compiler of Apple's is here. Raises EV302, EV304."""
+        from edgevlm.runtimes.coreml.preflight import preflight
+
+        return preflight(folder, artifacts, self.chip)
 
     def open_artifacts(
         self, folder: Path, artifacts: Sequence[Artifact], contract: Contract

@@ -45,6 +45,19 @@ def test_one_bundle_has_both(both):
     assert min(drift["sqnr_db"] for drift in told["drift"].values()) > 80
 
 
+def test_where_ops_likely_run_is_predicted_and_not_verified(both, edgevlm, source, tmp_path):
+    out, report = both
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert "preflight" not in manifest["verified"]
+    assert manifest["not_verified"]["preflight"].startswith("predicted, and asked of no device")
+    assert [row[1] for row in report["preflight"]["table"]["rows"]] == ["predicted"] * 5
+    again = tmp_path / "b.edgevlm"
+    shown = edgevlm("compile", source, "--target", "iphone", "--os", "18", "-o", again)
+    assert shown.status == 0, shown.err
+    for text in ("preflight by rules of the Neural Engine", "predicted", "compute_plan"):
+        assert text in shown.out + shown.err
+
+
 def test_it_answers_and_verifies_and_is_inspected(both, edgevlm):
     out, _ = both
     assert edgevlm("verify", out).status == 0

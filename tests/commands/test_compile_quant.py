@@ -67,6 +67,14 @@ def test_with_fewer_tokens_on_the_harder_model(edgevlm, tmp_path):
     ]  # fmt: skip
 
 
+def test_tables_are_refused_before_any_pass_runs(edgevlm, tmp_path):
+    call = ("compile", "easyvqa-tiny", "--target", "cpu", "--quant", "lut4", "-o", tmp_path / "b")
+    ended = edgevlm(*call)
+    assert (ended.status, ended.code) == (1, "EV303")
+    assert "lookup tables" in ended.err and "--quant w4a16" in ended.err
+    assert "fold-constants" not in ended.err and not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [

@@ -11,6 +11,7 @@
     resize        pictures made larger or smaller
     product       MatMul, Gemm, Einsum, convolutions
     attention     Attention, RotaryEmbedding, both written out
+    tables        weights in lookup tables
     quantised     QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
 
 Defaults and meanings are those of ONNX opset 23: https://onnx.ai/onnx/operators/
@@ -31,12 +32,13 @@ from edgevlm.compiler.to_torch.ops import (
     reduce,
     resize,
     select,
+    tables,
 )
 from edgevlm.compiler.to_torch.ops.node import Maker
 
 __all__ = ["OPS", "OWN"]
 
-OWN: dict[str, Maker] = {**product.OWN, **quantised.OWN}
+OWN: dict[str, Maker] = {**product.OWN, **quantised.OWN, **tables.OWN}
 OPS: dict[str, Maker] = {
     **elementwise.OPS,
     **activations.OPS,

@@ -104,6 +104,7 @@ def test_methods_of_token_reduction(method, tiny_model, tiny_probes, tmp_path):
     [
         ({"quant": "w8a8"}, 25, ("Int8",)),  # a number between two codes falls to either side
         ({"quant": "w4a16"}, 100, ("Int4", "Int8")),  # rows that are looked up stay int8
+        ({"quant": "lut4"}, 100, ("UInt4", "Int8")),  # the same rows
         ({"kv": "int8"}, 60, ("Int8",)),
     ],
     ids=str,

@@ -9,6 +9,7 @@ import pytest
 
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import ReferenceParts
+from edgevlm.compiler.palettes import find_palette
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.reference import observe
 from edgevlm.compiler.verify import compare_parts
@@ -21,10 +22,11 @@ from edgevlm.runtimes import find_runtime
 pytest.importorskip("coremltools", reason="packages are made by: pip install 'edgevlm[coreml]'")
 
 from edgevlm.runtimes.coreml.constants import Constants
+from edgevlm.runtimes.coreml.mil_types import tensor_type
 from edgevlm.runtimes.coreml.mlpackage import open_mlpackage
 
 #: least SQNR of any part against its own graph, dB: float16, and integers that may fall either way
-FLOORS = {"none": 40, "w8": 40, "w4a16": 40, "w8a8": 25}
+FLOORS = {"none": 40, "w8": 40, "w4a16": 40, "lut4": 40, "w8a8": 25}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,37 @@ def test_our_codes_arrive_as_codes(lowered):
     assert kinds["w8a8"].count("quantize") == len(rounded) > 0
     scales = {float(np.float16(n.inputs[1].const_value.numpy().item())) for n in rounded}
     assert scales_of(lowered("w8a8"), "decode") == scales
+
+
+def test_our_tables_arrive_as_tables(lowered):
+    """As many as the graph has: indices of four bits, tables of float16, and no float weight."""
+    made = lowered("lut4")
+    wanted = [p for p in map(find_palette, made.model.parts["decode"].graph) if p]
+    ops = [op for op in made.parts.program.functions["decode"].ops
+           if op.type == "constexpr_lut_to_dense"]  # fmt: skip
+    stored = Constants(open_mlpackage(made.parts.program.folder))
+    assert len(ops) == len(wanted) == 7
+    found = []
+    for op in ops:
+        (indices,), (lut,) = op.takes["indices"], op.takes["lut"]
+        assert tensor_type(indices.type).dtype.name == "uint4"
+        assert tensor_type(lut.type).dtype.name == "fp16"
+        found.append((stored.tensor(indices, False), stored.tensor(lut, False)))
+    for palette in wanted:  # stored [N,K] for products
+        mine = palette.indices.const_value.numpy().astype(np.int32).T
+        tables = palette.tables.astype(np.float16).astype(np.float32)
+        assert any(
+            np.array_equal(mine, indices) and np.array_equal(tables.ravel(), lut.flatten())
+            for indices, lut in found
+        )
+
+
+def test_tables_make_the_file_smaller(lowered):
+    """Four bits for sixteen, tables and what stays float included; smaller than int8."""
+    float16, int8, tables = (
+        next(lowered(s).folder.rglob("weight.bin")).stat().st_size for s in ("none", "w8", "lut4")
+    )
+    assert tables < 0.75 * int8 < 0.75 * float16
 
 
 def kinds_of(made, role):
