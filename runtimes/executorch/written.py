@@ -23,15 +23,15 @@ ROUNDING = ("quantize-activations", "quantize-dynamically")
 BLOCK_MULTIPLE = 32
 
 
-def check_schemes(recipe: Recipe) -> None:
-    """Raises EV303, before any pass has run, for weights that are rounded alone."""
+def check_schemes(recipe: Recipe, backend: str) -> None:
+    """backend: by its name. Raises EV303, before any pass has run, for weights rounded alone."""
     names = {step.name for step in recipe.steps}
     if "quantize-weights" in names and not names & set(ROUNDING):
         raise JobFault(
             "EV303",
-            "weights that are rounded alone cannot be lowered for XNNPACK",
-            "it multiplies int8 by int8, or int4 in blocks, and floats by floats; these would be "
-            "floats in the file",
+            f"weights that are rounded alone cannot be lowered for {backend}",
+            "products are int8 by int8, int4 in blocks by rounded rows, or float by float; these "
+            "would be floats in the file",
             "--quant 8da8w or 8da4w  (rows of inputs rounded at run time), or w8a8",
         )
 

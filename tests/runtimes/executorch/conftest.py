@@ -1,6 +1,7 @@
 """Programs lowered once a session: lowering one takes as long as a hundred other tests.
 
 lowered(scheme)     a miniature's program; its model, folder, artifacts, open parts
+lowered(scheme, "vulkan")   the same for another backend
 bundle_of(scheme)   the same as a bundle for this machine, with goldens; shared, not to be edited
 """
 
@@ -30,22 +31,22 @@ def lowered(make_micro, tmp_path_factory):
     pytest.importorskip("executorch", reason=WHY)
     from edgevlm.runtimes.executorch.runtime import ExecutorchRuntime
 
-    made: dict[str, SimpleNamespace] = {}
+    made: dict[tuple[str, str], SimpleNamespace] = {}
 
-    def lower(scheme: str = "none") -> SimpleNamespace:
-        if scheme not in made:
+    def lower(scheme: str = "none", backend: str = "xnnpack") -> SimpleNamespace:
+        if (scheme, backend) not in made:
             source = make_micro(layers=1, width=64, heads=2, tower=1)
             probes = inputs_of(source)
             recipe = compose("pixel-9", "executorch", Flags(quant=scheme), source)
             model = apply_unchecked(source, make_passes(recipe), probes)
-            folder, runtime = tmp_path_factory.mktemp(scheme), ExecutorchRuntime()
+            folder, runtime = tmp_path_factory.mktemp(scheme), ExecutorchRuntime(backend=backend)
             artifacts = runtime.lower(model, folder)
             parts = runtime.open_artifacts(folder, artifacts, model.contract)
-            made[scheme] = SimpleNamespace(
+            made[scheme, backend] = SimpleNamespace(
                 source=source, probes=probes, model=model, folder=folder, artifacts=artifacts,
                 parts=parts, runtime=runtime,
             )  # fmt: skip
-        return made[scheme]
+        return made[scheme, backend]
 
     return lower
 
