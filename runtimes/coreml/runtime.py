@@ -54,9 +54,12 @@ class CoremlRuntime(Runtime):
     both: bool = False  # Core AI, too
 
     def aimed_at(self, device: Device, toolchain: str | None = None) -> Runtime:
-        """toolchain: `ios-18` to `ios-27`; from 27 on it is Core AI. Raises UsageFault EV308."""
+        """toolchain: `ios-18` to `ios-27`; from 27 on it is Core AI; `executorch`: a program of
+        that whose delegates are Core ML's. Raises UsageFault EV308."""
         if toolchain is None:
             return dataclasses.replace(self, both=True)
+        if toolchain == "executorch":
+            return find_runtime("executorch").aimed_at(device, "coreml")
         found = OS.fullmatch(toolchain.strip())
         if found is not None and int(found[1]) == CORE_AI:
             return find_runtime("coreai")

@@ -38,7 +38,7 @@ __all__ = ["ExecutorchRuntime"]
 
 @dataclasses.dataclass(frozen=True)
 class ExecutorchRuntime(Runtime):
-    """`backend`: a name of backends.py."""
+    """`backend`: a name of backends.py. `more`: what else it is aimed at, such as a chip."""
 
     name = "executorch"
     extra = "executorch"
@@ -51,12 +51,16 @@ class ExecutorchRuntime(Runtime):
     has_runner = True
 
     backend: str = "xnnpack"
+    more: tuple[tuple[str, str], ...] = ()
 
     def aimed_at(self, device: Device, toolchain: str | None = None) -> ExecutorchRuntime:
-        """toolchain: a backend. Raises UsageFault EV308 for one that there is not."""
+        """toolchain: a backend. Raises UsageFault EV308: there is none, or none for the device."""
         from edgevlm.runtimes.executorch.backends import find_backend
 
-        return dataclasses.replace(self, backend=find_backend(toolchain or "xnnpack").name)
+        backend = find_backend(toolchain or "xnnpack")
+        return dataclasses.replace(
+            self, backend=backend.name, more=tuple(backend.fits(device).items())
+        )
 
     @property
     def aimed(self) -> Backend:
@@ -84,7 +88,7 @@ class ExecutorchRuntime(Runtime):
 
     @property
     def sdk(self) -> dict[str, str]:
-        return {"backend": self.backend}
+        return {"backend": self.backend} | dict(self.more)
 
     def unit_of(self, sdk: Mapping[str, str]) -> str | None:
         """Of its backend, whichever units the device has."""

@@ -17,11 +17,11 @@ __all__ = ["ATEN", "QUANTISATION", "Unknown", "aten", "called", "kernel", "quant
 #: of torch's `aten`: what portable kernels and delegates compute with, none of which reads files
 _ATEN = """
     _log_softmax _softmax _weight_int8pack_mm abs add addmm alias_copy amax amin any argmax argmin
-    bitwise_and bitwise_not bitwise_or bmm cat ceil clamp clone constant_pad_nd convolution copy copy_ cos
-    cumsum detach_copy div embedding eq erf exp expand_copy flip floor floor_divide fmod full
-    full_like gather ge gelu gt hardtanh index index_put index_select le linear log logical_and
-    logical_not logical_or logical_xor lt masked_fill max maximum mean min minimum mm mul
-    native_group_norm native_layer_norm ne neg permute_copy pow prod reciprocal relu remainder
+    bitwise_and bitwise_not bitwise_or bmm cat ceil clamp clone constant_pad_nd convolution copy
+    copy_ cos cumsum detach_copy div embedding eq erf exp expand_copy flip floor floor_divide fmod
+    full full_like gather ge gelu gt hardtanh index index_put index_select le linear log
+    logical_and logical_not logical_or logical_xor lt masked_fill max maximum mean min minimum mm
+    mul native_group_norm native_layer_norm ne neg permute_copy pow prod reciprocal relu remainder
     repeat round rsqrt scalar_tensor scatter scatter_add select_copy sigmoid sign sin slice_copy
     sort split_copy split_with_sizes_copy sqrt squeeze_copy stack sub sum t_copy tan tanh topk
     transpose_copy trunc unbind_copy unsqueeze_copy view_copy where zeros

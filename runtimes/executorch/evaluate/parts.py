@@ -100,7 +100,14 @@ def _vulkan(payload: bytes, file: ProgramFile) -> tuple[int, Payload]:
     return opened(payload, file.named)
 
 
+def _coreml(payload: bytes, file: ProgramFile) -> tuple[int, Payload]:
+    from edgevlm.runtimes.executorch.evaluate.coreml import opened
+
+    return opened(payload, file.named)
+
+
 #: id of a backend in a program -> what reads its payloads
 PAYLOADS: dict[str, Callable[[bytes, ProgramFile], tuple[int, Payload]]] = {
     "VulkanBackend": _vulkan,
+    "CoreMLBackend": _coreml,
 }
