@@ -82,6 +82,22 @@ def _unfit(backend: str, device: Device, why: str, fix: str) -> UsageFault:
     return UsageFault("EV308", f"backend {backend} of executorch for {device.id}", why, fix)
 
 
+def _no_partitioner(program: ExportedProgram) -> list[Any]:
+    return []
+
+
+def _qnn_tools() -> dict[str, str]:
+    from edgevlm.runtimes.executorch.sdk import find_qnn_sdk
+
+    return {"qairt": find_qnn_sdk().version or "unknown"}
+
+
+def _qnn_lowered(*given: Any) -> Any:
+    from edgevlm.runtimes.executorch.qnn.lower import partitioned
+
+    return partitioned(*given)
+
+
 APPLE = ("iphone", "mac")  # families of devices
 SOC = re.compile(r"sm[0-9]{4}")
 
@@ -104,6 +120,13 @@ class Backend:
     proved_by: str = ""
     notes: tuple[str, ...] = ()
     fits: Callable[[Device], dict[str, str]] = _any
+    #: raises what says that its own tools are not here, before any pass runs; else their versions
+    tools: Callable[[], dict[str, str]] = dict
+    #: programs run in evaluate/, and not in ExecuTorch's runtime
+    evaluated: bool = False
+    #: another way to delegates than `partitioners`; takes what lower.py hands it
+    lowered: Callable[..., Any] | None = None
+    takes_rounded: bool = True  # models with rounded weights and inputs
 
 
 #: what XNNPACK has kernels for: products and elementwise ops, and no means or normalisations
@@ -138,6 +161,7 @@ BACKENDS: dict[str, Backend] = {
         VULKAN,
         _vulkan,
         unit="gpu",
+        evaluated=True,
         fits=_android,
         proved_by="our evaluator of ExecuTorch programs, on the host: the graphs in the file that "
         "Vulkan is given, in torch; nothing of Vulkan ran",
@@ -156,7 +180,21 @@ BACKENDS: dict[str, Backend] = {
             "where Core ML runs an op, how it rounds there and how fast is not proved here",
             "bytes differ from one compile to the next: ExecuTorch names each package at random",
         ),
+        evaluated=True,
         fits=_apple,
+    ),
+    "qnn": Backend(
+        "qnn",
+        VULKAN,
+        _no_partitioner,
+        proved_by="the HTP emulation of Qualcomm's SDK, on the host",
+        notes=(
+            "lowering to QNN was written after ExecuTorch's documents and has not been run by us",
+        ),
+        fits=_snapdragon,
+        tools=_qnn_tools,
+        lowered=_qnn_lowered,
+        takes_rounded=False,
     ),
 }
 

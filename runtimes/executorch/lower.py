@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgevlm.compiler.contract import Contract
-from edgevlm.compiler.errors import JobFault
+from edgevlm.compiler.errors import EdgeError, JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.state_ports import cache_ports
@@ -42,8 +42,11 @@ class Lowered:
     nodes: Nodes
 
 
-def lower(model: ExportedModel, backend: Backend) -> Lowered:
-    """Raises EV212 for an op that torch has not, EV309 where ExecuTorch or the backend refuses."""
+def lower(model: ExportedModel, backend: Backend, aims: Mapping[str, str] | None = None) -> Lowered:
+    """aims: what `Backend.fits` gave.
+
+    Raises EV212 for an op that torch has not, EV309 where ExecuTorch or the backend refuses.
+    """
     contract = model.contract
     programs: dict[str, torch.export.ExportedProgram] = {
         role: exported_program(role, written(role, part), contract, backend.dialect)
@@ -53,11 +56,15 @@ def lower(model: ExportedModel, backend: Backend) -> Lowered:
         programs |= _cache_methods(contract)
     try:
         with quietly():
-            edge = _partitioned(programs, model, backend)
+            edge = (
+                backend.lowered(programs, constants_of(contract), aims or {})
+                if backend.lowered
+                else _partitioned(programs, model, backend)
+            )
             found = {role: placed(edge.exported_program(role)) for role in model.parts}
             traced = {name: each for name, each in trace(edge).items() if name in model.parts}
             program = _emitted(edge)
-    except JobFault:
+    except EdgeError:
         raise
     except Exception as error:  # its passes raise a dozen kinds, AssertionError among them
         raise JobFault(

@@ -84,7 +84,7 @@ class ExecutorchRuntime(Runtime):
     def check_recipe(self, recipe: Recipe) -> None:
         from edgevlm.runtimes.executorch.written import check_schemes
 
-        check_schemes(recipe, self.backend)
+        check_schemes(recipe, self.aimed)
 
     @property
     def sdk(self) -> dict[str, str]:
@@ -104,7 +104,8 @@ class ExecutorchRuntime(Runtime):
         return CAPABILITIES
 
     def toolchain(self) -> dict[str, str]:
-        return installed()
+        """Raises EV302; EV362 for an SDK of the backend's maker that is not here."""
+        return installed() | self.aimed.tools()
 
     def lower(self, model: ExportedModel, folder: Path) -> list[Artifact]:
         """Raises EV303 naming part and node, EV309 with the backend's words."""
@@ -115,7 +116,7 @@ class ExecutorchRuntime(Runtime):
         from edgevlm.runtimes.executorch.written import written
 
         legalise(model, self.name, self.capabilities)
-        lowered = lower(model, self.aimed)
+        lowered = lower(model, self.aimed, dict(self.more))
         file = f"{self.name}/model.pte"
         (folder / self.name).mkdir()
         (folder / file).write_bytes(lowered.data)
@@ -142,8 +143,9 @@ class ExecutorchRuntime(Runtime):
     def open_artifacts(
         self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
     ) -> PartCaller:
-        """Raises EV302, EV303, EV304 (does not load, or has other methods)."""
-        if not self.runs_here:
+        """Raises EV302, EV303, EV304 (does not load, or has other methods), EV362."""
+        self.aimed.tools()
+        if self.aimed.evaluated:
             from edgevlm.runtimes.executorch.evaluate.parts import EvaluatedParts
 
             return EvaluatedParts(folder, artifacts, contract)
