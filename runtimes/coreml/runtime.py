@@ -58,11 +58,14 @@ class CoremlRuntime(Runtime):
     chip: int | None = None
 
     def aimed_at(self, device: Device, toolchain: str | None = None) -> Runtime:
-        """toolchain: `ios-18` to `ios-27`; from 27 on it is Core AI. Raises UsageFault EV308."""
+        """toolchain: `ios-18` to `ios-27`; from 27 on it is Core AI; `executorch`: a program of
+        that whose delegates are Core ML's. Raises UsageFault EV308."""
         chip = CHIP.search(device.name)
         aimed = dataclasses.replace(self, chip=int(chip[1]) if chip else None)
         if toolchain is None:
             return dataclasses.replace(aimed, both=True)
+        if toolchain == "executorch":
+            return find_runtime("executorch").aimed_at(device, "coreml")
         found = OS.fullmatch(toolchain.strip())
         if found is not None and int(found[1]) == CORE_AI:
             return find_runtime("coreai")

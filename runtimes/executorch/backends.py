@@ -1,15 +1,18 @@
 """Which part of a phone runs a program: a backend, its dialect, and what it needs to lower.
 
 xnnpack   every CPU; lowered here, and run here by the same kernels
-vulkan    GPUs of Android; lowered here, run there
-coreml    Apple, by way of Core ML; lowered here, run there
-qnn       the NPU of a Snapdragon; lowered where QNN_SDK_ROOT points to Qualcomm's SDK
+vulkan    GPUs of Android; lowered here; the graphs it is given run here in our evaluator
+coreml    Apple, by way of Core ML; lowered here; its packages run here in our evaluator
+qnn       the NPU of a Snapdragon; lowered where QNN_SDK_ROOT points to Qualcomm's SDK, and there
+          run by its emulation of the NPU: written after the documents, never run by us
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from edgevlm.compiler.errors import UsageFault
@@ -17,6 +20,8 @@ from edgevlm.compiler.to_torch.dialect import Dialect
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+    from edgevlm.devices import Device
 
 __all__ = ["BACKENDS", "Backend", "find_backend"]
 
@@ -29,19 +34,99 @@ def _xnnpack(program: ExportedProgram) -> list[Any]:
 
 def _vulkan(program: ExportedProgram) -> list[Any]:
     from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+    from executorch.backends.vulkan.patterns import fusable_patterns
 
+    # 1.5.1 traces its patterns anew for every delegate, two thirds of the time of a lowering: its
+    # lru_cache lies outside of the decorator that registers them
+    for entry in fusable_patterns.values():
+        if entry.get_graphs_fn is not None and not hasattr(entry.get_graphs_fn, "cache_info"):
+            entry.get_graphs_fn = cache(entry.get_graphs_fn)
     return [VulkanPartitioner()]
+
+
+def _coreml(program: ExportedProgram) -> list[Any]:
+    import coremltools as ct
+    from executorch.backends.apple.coreml.compiler import CoreMLBackend
+    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+    specs = CoreMLBackend.generate_compile_specs(
+        minimum_deployment_target=ct.target.iOS18, compute_precision=ct.precision.FLOAT16
+    )
+    # caches stay the program's: as states of a delegate each method would have its own
+    return [CoreMLPartitioner(compile_specs=specs, take_over_mutable_buffer=False)]
+
+
+def _android(device: Device) -> dict[str, str]:
+    if device.family in APPLE:
+        raise _unfit("vulkan", device, "it is for GPUs of Android", "--toolchain executorch")
+    return {}
+
+
+def _apple(device: Device) -> dict[str, str]:
+    if device.family not in APPLE:
+        why = "Core ML runs on Apple's systems alone"
+        raise _unfit("coreml", device, why, "--toolchain xnnpack, or --target iphone")
+    return {}
+
+
+def _snapdragon(device: Device) -> dict[str, str]:
+    """Its number at Qualcomm, as ExecuTorch names it: SM8750."""
+    found = [name.upper() for name in device.aliases if SOC.fullmatch(name)]
+    if not found:
+        why = "it is no Snapdragon that its file has the number of (sm8750)"
+        raise _unfit("qnn", device, why, "--toolchain xnnpack, or --target snapdragon-8-elite")
+    return {"soc": found[0]}
+
+
+def _unfit(backend: str, device: Device, why: str, fix: str) -> UsageFault:
+    return UsageFault("EV308", f"backend {backend} of executorch for {device.id}", why, fix)
+
+
+def _no_partitioner(program: ExportedProgram) -> list[Any]:
+    return []
+
+
+def _qnn_tools() -> dict[str, str]:
+    from edgevlm.runtimes.executorch.sdk import find_qnn_sdk
+
+    return {"qairt": find_qnn_sdk().version or "unknown"}
+
+
+def _qnn_lowered(*given: Any) -> Any:
+    from edgevlm.runtimes.executorch.qnn.lower import partitioned
+
+    return partitioned(*given)
+
+
+APPLE = ("iphone", "mac")  # families of devices
+SOC = re.compile(r"sm[0-9]{4}")
+
+
+def _any(device: Device) -> dict[str, str]:
+    return {}
 
 
 @dataclass(frozen=True)
 class Backend:
-    """`unit`: the kind of what computes, as device files have it."""
+    """`unit`: the kind of what computes, as device files have it. `proved_by`: what runs programs
+    on this host where its own runtime cannot; `notes`: what who compiles must know; `fits`: raises
+    UsageFault EV308 for a device it is not for, and gives what else artifacts are written for."""
 
     name: str
     dialect: Dialect
     partitioners: Callable[[ExportedProgram], list[Any]]
     runs_here: bool = False
     unit: str = "npu"
+    proved_by: str = ""
+    notes: tuple[str, ...] = ()
+    fits: Callable[[Device], dict[str, str]] = _any
+    #: raises what says that its own tools are not here, before any pass runs; else their versions
+    tools: Callable[[], dict[str, str]] = dict
+    #: programs run in evaluate/, and not in ExecuTorch's runtime
+    evaluated: bool = False
+    #: another way to delegates than `partitioners`; takes what lower.py hands it
+    lowered: Callable[..., Any] | None = None
+    takes_rounded: bool = True  # models with rounded weights and inputs
 
 
 #: what XNNPACK has kernels for: products and elementwise ops, and no means or normalisations
@@ -56,9 +141,61 @@ XNNPACK = Dialect(
 )
 VULKAN = Dialect(linear=True, quantised="decomposed", attention="plain", index="natural", fold=True)
 
+COREML = Dialect(
+    linear=True,
+    quantised="decomposed",
+    codes="all",
+    cache="mask",  # Core ML has no converter for index_put with a place of run time
+    attention="plain",
+    norms="layer",  # squares of numbers above 256 are no float16
+    tanh_gelu="spelled",
+    index="natural",
+    top_k="topk",
+    fold=True,
+)
+
 BACKENDS: dict[str, Backend] = {
     "xnnpack": Backend("xnnpack", XNNPACK, _xnnpack, runs_here=True, unit="cpu"),
-    "vulkan": Backend("vulkan", VULKAN, _vulkan, unit="gpu"),
+    "vulkan": Backend(
+        "vulkan",
+        VULKAN,
+        _vulkan,
+        unit="gpu",
+        evaluated=True,
+        fits=_android,
+        proved_by="our evaluator of ExecuTorch programs, on the host: the graphs in the file that "
+        "Vulkan is given, in torch; nothing of Vulkan ran",
+        notes=(
+            "Vulkan runs on the phone alone: kernels of its GPU, their rounding and their time are "
+            "not proved here",
+        ),
+    ),
+    "coreml": Backend(
+        "coreml",
+        COREML,
+        _coreml,
+        proved_by="our evaluators of ExecuTorch programs and of the Core ML packages in them, on "
+        "the host; nothing of Core ML ran",
+        notes=(
+            "where Core ML runs an op, how it rounds there and how fast is not proved here",
+            "bytes differ from one compile to the next: ExecuTorch names each package at random",
+        ),
+        evaluated=True,
+        fits=_apple,
+    ),
+    "qnn": Backend(
+        "qnn",
+        VULKAN,
+        _no_partitioner,
+        proved_by="the HTP emulation of Qualcomm's SDK, on the host",
+        notes=(
+            "lowering to QNN was written after ExecuTorch's documents and has not been run by us",
+        ),
+        fits=_snapdragon,
+        tools=_qnn_tools,
+        lowered=_qnn_lowered,
+        takes_rounded=False,
+    ),
 }
 
 

@@ -60,6 +60,16 @@ class Table:
         for place in range(at, at + 4 * count, 4):
             yield Table(self._data, place + _read(self._data, "<I", place))
 
+    def numbers(self, field: int, kind: str) -> tuple[int, ...]:
+        """A vector of scalars; () where it is absent."""
+        at, count = self._vector(field, struct.calcsize(f"<{kind}"))
+        return struct.unpack_from(f"<{count}{kind}", self._data, at)
+
+    def raw(self, field: int) -> bytes:
+        """A vector of bytes."""
+        at, count = self._vector(field, 1)
+        return self._data[at : at + count]
+
     def count(self, field: int) -> int:
         """Elements of a vector of tables."""
         return self._vector(field, 4)[1]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgevlm.compiler.contract import Contract
+from edgevlm.compiler.errors import EdgeError, JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.state_ports import cache_ports
@@ -41,8 +42,11 @@ class Lowered:
     nodes: Nodes
 
 
-def lower(model: ExportedModel, backend: Backend) -> Lowered:
-    """Raises EV212 for an op that torch has not, EV309 where ExecuTorch or the backend refuses."""
+def lower(model: ExportedModel, backend: Backend, aims: Mapping[str, str] | None = None) -> Lowered:
+    """aims: what `Backend.fits` gave.
+
+    Raises EV212 for an op that torch has not, EV309 where ExecuTorch or the backend refuses.
+    """
     contract = model.contract
     programs: dict[str, torch.export.ExportedProgram] = {
         role: exported_program(role, written(role, part), contract, backend.dialect)
@@ -50,30 +54,63 @@ def lower(model: ExportedModel, backend: Backend) -> Lowered:
     }
     if {"prefill", "decode"} & set(model.parts):
         programs |= _cache_methods(contract)
-    with quietly():
-        from executorch.exir import (
-            EdgeCompileConfig,
-            ExecutorchBackendConfig,
-            to_edge_transform_and_lower,
-        )
-        from executorch.exir.passes import MemoryPlanningPass
-
-        edge = to_edge_transform_and_lower(
-            programs,
-            partitioner={name: backend.partitioners(each) for name, each in programs.items()},
-            compile_config=EdgeCompileConfig(_check_ir_validity=False),
-            constant_methods=constants_of(contract),
-        )
-        found = {role: placed(edge.exported_program(role)) for role in model.parts}
-        traced = {name: each for name, each in trace(edge).items() if name in model.parts}
-        program = edge.to_executorch(
-            config=ExecutorchBackendConfig(
-                extract_delegate_segments=True,
-                # without it every method has caches of its own
-                memory_planning_pass=MemoryPlanningPass(share_mutable_buffers=True),
+    try:
+        with quietly():
+            edge = (
+                backend.lowered(programs, constants_of(contract), aims or {})
+                if backend.lowered
+                else _partitioned(programs, model, backend)
             )
-        )
+            found = {role: placed(edge.exported_program(role)) for role in model.parts}
+            traced = {name: each for name, each in trace(edge).items() if name in model.parts}
+            program = _emitted(edge)
+    except EdgeError:
+        raise
+    except Exception as error:  # its passes raise a dozen kinds, AssertionError among them
+        raise JobFault(
+            "EV309",
+            f"ExecuTorch does not lower this for {backend.name}",
+            _reason(error),
+            "--toolchain xnnpack, or another --quant",
+        ) from error
     return Lowered(bytes(program.buffer), found, nodes_of(traced, program))
+
+
+def _partitioned(programs: Mapping[str, Any], model: ExportedModel, backend: Backend) -> Any:
+    """An EdgeProgramManager whose delegates are made."""
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+    return to_edge_transform_and_lower(
+        dict(programs),
+        # caches are the program's: a delegate that may would take a copy of them into itself
+        partitioner={
+            name: backend.partitioners(each) if name in model.parts else []
+            for name, each in programs.items()
+        },
+        compile_config=EdgeCompileConfig(_check_ir_validity=False),
+        constant_methods=constants_of(model.contract),
+    )
+
+
+def _emitted(edge: Any) -> Any:
+    from executorch.exir import ExecutorchBackendConfig
+    from executorch.exir.passes import MemoryPlanningPass
+
+    return edge.to_executorch(
+        config=ExecutorchBackendConfig(
+            extract_delegate_segments=True,
+            # without it every method has caches of its own
+            memory_planning_pass=MemoryPlanningPass(share_mutable_buffers=True),
+        )
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost: those around it only say in which pass."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    words = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {words}"[:300]
 
 
 def constants_of(contract: Contract) -> dict[str, int]:

@@ -74,7 +74,7 @@ def find_qnn_sdk(
             "Qualcomm's SDK (QAIRT) is not usable",
             why,
             f"unpack it from Qualcomm's site, export {QNN_ROOT}=its folder with bin/ and lib/; "
-            "without it the same .pte runs on the phone's CPU: backend xnnpack",
+            "the phone's CPU needs none of it: --toolchain xnnpack",
         )
     return QnnSdk(Path(root), _qnn_version(Path(root)))
 

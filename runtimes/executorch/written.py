@@ -15,6 +15,7 @@ from edgevlm.compiler.legalise import refused
 from edgevlm.compiler.quantised import is_rounded, weights_of
 from edgevlm.compiler.recipe import Recipe
 from edgevlm.compiler.widen import int4_as_int8
+from edgevlm.runtimes.executorch.backends import Backend
 
 __all__ = ["check_schemes", "written"]
 
@@ -23,15 +24,23 @@ ROUNDING = ("quantize-activations", "quantize-dynamically")
 BLOCK_MULTIPLE = 32
 
 
-def check_schemes(recipe: Recipe) -> None:
-    """Raises EV303, before any pass has run, for weights that are rounded alone."""
+def check_schemes(recipe: Recipe, backend: Backend) -> None:
+    """Raises EV303, before any pass has run, for what its products cannot be."""
     names = {step.name for step in recipe.steps}
+    rounding = sorted(name for name in names if name.startswith("quantize-"))
+    if rounding and not backend.takes_rounded:
+        raise JobFault(
+            "EV303",
+            f"pass {rounding[0]} cannot be lowered for {backend.name}",
+            "its quantiser is a tool of its maker's, and what other tools rounded is not tried",
+            "leave --quant out (float16 there), or --toolchain xnnpack",
+        )
     if "quantize-weights" in names and not names & set(ROUNDING):
         raise JobFault(
             "EV303",
-            "weights that are rounded alone cannot be lowered for XNNPACK",
-            "it multiplies int8 by int8, or int4 in blocks, and floats by floats; these would be "
-            "floats in the file",
+            f"weights that are rounded alone cannot be lowered for {backend.name}",
+            "products are int8 by int8, int4 in blocks by rounded rows, or float by float; these "
+            "would be floats in the file",
             "--quant 8da8w or 8da4w  (rows of inputs rounded at run time), or w8a8",
         )
 

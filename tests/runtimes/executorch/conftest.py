@@ -1,11 +1,13 @@
 """Programs lowered once a session: lowering one takes as long as a hundred other tests.
 
 lowered(scheme)     a miniature's program; its model, folder, artifacts, open parts
+lowered(scheme, "vulkan", ("prefill", "decode"))    for another backend, some of its parts
 bundle_of(scheme)   the same as a bundle for this machine, with goldens; shared, not to be edited
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from types import SimpleNamespace
@@ -30,22 +32,25 @@ def lowered(make_micro, tmp_path_factory):
     pytest.importorskip("executorch", reason=WHY)
     from edgevlm.runtimes.executorch.runtime import ExecutorchRuntime
 
-    made: dict[str, SimpleNamespace] = {}
+    made: dict[tuple, SimpleNamespace] = {}
 
-    def lower(scheme: str = "none") -> SimpleNamespace:
-        if scheme not in made:
+    def lower(scheme="none", backend="xnnpack", roles=None) -> SimpleNamespace:
+        key = scheme, backend, roles
+        if key not in made:
             source = make_micro(layers=1, width=64, heads=2, tower=1)
             probes = inputs_of(source)
             recipe = compose("pixel-9", "executorch", Flags(quant=scheme), source)
             model = apply_unchecked(source, make_passes(recipe), probes)
-            folder, runtime = tmp_path_factory.mktemp(scheme), ExecutorchRuntime()
+            if roles:
+                model = dataclasses.replace(model, parts={r: model.parts[r] for r in roles})
+            folder, runtime = tmp_path_factory.mktemp(scheme), ExecutorchRuntime(backend=backend)
             artifacts = runtime.lower(model, folder)
             parts = runtime.open_artifacts(folder, artifacts, model.contract)
-            made[scheme] = SimpleNamespace(
+            made[key] = SimpleNamespace(
                 source=source, probes=probes, model=model, folder=folder, artifacts=artifacts,
                 parts=parts, runtime=runtime,
             )  # fmt: skip
-        return made[scheme]
+        return made[key]
 
     return lower
 
