@@ -10,7 +10,7 @@ import shlex
 from typing import Any
 
 from edgevlm.commands.predict_host import check_here
-from edgevlm.commands.predicted import figures, products, stages_of, time_layers
+from edgevlm.commands.predicted import figures, products, put_estimates, stages_of, time_layers
 from edgevlm.compiler.bare_graph import graph_of
 from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Role
@@ -26,6 +26,13 @@ from edgevlm.devices.roofline import Rates, worst
 from edgevlm.runtimes import RUNTIMES, find_runtime
 
 __all__ = ["check_asked", "graphs_of", "predict_bundle", "runtime_folds"]
+
+
+#: of a stage whose device's own compiler told a time
+ESTIMATED = (
+    "times of stages are those that the device's own compiler estimates, without what the host "
+    "computes in front and between; layers are by the roofline"
+)
 
 
 def check_asked(*, power: str, **others: Any) -> None:
@@ -59,6 +66,11 @@ def predict_bundle(bundle: Bundle, device: str, *, ops: bool = False) -> dict[st
     rates = rates_of(found, products(parts))
     times = time_layers(parts, lambda _: rates, folds=folds)
     stages = stages_of(times)
+    estimated = None
+    if target.device == found.id and target.runtime in RUNTIMES:
+        estimated = find_runtime(target.runtime).estimate(bundle, ops)
+    if estimated:
+        put_estimates(stages, estimated["parts"])
     here, reason = check_here(bundle, parts)
     need = need_of(parts, contract, folds=folds, width=float_width(found))
     report = {
@@ -75,21 +87,22 @@ def predict_bundle(bundle: Bundle, device: str, *, ops: bool = False) -> dict[st
         "compiled_for": bundle.manifest.target.device,
         "how": "predicted",
         "confidence": worst(rates.used),
-        "at_least": rates.partial,
+        "at_least": rates.partial or bool(estimated),
         "image_tokens": image_tokens(contract),
         "stages": stages,
         **figures(stages),
         "used": [vars(fact) for fact in rates.used],
-        "notes": [*_remarks(found, bundle), *rates.notes, *_launches(stages, rates)],
+        "notes": [
+            *_remarks(found, bundle),
+            *([ESTIMATED] if estimated else [*rates.notes, *_launches(stages, rates)]),
+        ],
         "this_machine": here,
         "this_machine_note": reason
         or "the same formulas with the rates of this machine, measured through ONNX Runtime",
+        "estimated": estimated,
         "memory": memory_verdict(found, need),
         "tools": tool_versions(["edgevlm", "onnxruntime", "numpy"]),
     }
-    report["estimated"] = None
-    if target.device == found.id:
-        report["estimated"] = find_runtime(target.runtime).estimate(bundle, ops)
     if ops:
         report["layers"] = [each.as_json() for each in times]
     return report

@@ -9,7 +9,7 @@ that fps and the time to the first token are those behind it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,15 @@ from edgevlm.compiler.contract import Role
 from edgevlm.compiler.layers import Layer, layers_of
 from edgevlm.devices.roofline import Bound, Rates, kernel_time
 
-__all__ = ["STAGES", "LayerTime", "figures", "products", "stages_of", "time_layers"]
+__all__ = [
+    "STAGES",
+    "LayerTime",
+    "figures",
+    "products",
+    "put_estimates",
+    "stages_of",
+    "time_layers",
+]
 
 #: stage of devices/profiler.py -> parts that run in it
 STAGES: dict[str, tuple[Role, ...]] = {
@@ -102,6 +110,19 @@ def stages_of(times: list[LayerTime]) -> dict[str, dict[str, Any]]:
             "how": "predicted",
         }
     return found
+
+
+def put_estimates(stages: Mapping[str, dict[str, Any]], parts: Sequence[Mapping[str, Any]]) -> None:
+    """Times of the device's own compiler in place of the roofline's, which knows less.
+
+    parts: `role`, `ms` and `how` of every piece. A stage of which it told nothing has no time: the
+    host runs it.
+    """
+    for name, stage in stages.items():
+        rows = [part for part in parts if part["role"] in STAGES[name]]
+        stage["ms"] = sum(row["ms"] for row in rows) if rows else None
+        stage["bound"] = None
+        stage["how"] = rows[0]["how"] if rows else "predicted"
 
 
 def figures(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:

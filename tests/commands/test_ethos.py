@@ -107,6 +107,9 @@ def test_every_verb_knows_it(edgevlm, bundle):
     assert ended.status == 0 and told["label"].startswith("estimated-vela")
     assert {row["how"] for row in told["layers"]} == {"estimated-vela"}
     assert sum(r["ms"] for r in told["layers"]) == pytest.approx(told["parts"][0]["ms"])
+    stage = ended.json["stages"]["vision"]
+    assert stage["how"] == "estimated-vela" and stage["ms"] == told["parts"][0]["ms"]
+    assert ended.json["fps"] == pytest.approx(1e3 / stage["ms"]) and ended.json["at_least"]
     shown = edgevlm("profile", bundle, "--device", "ethos-u55-128", "--ops").err
     assert "estimated-vela" in shown and "steps of its schedule" in shown
     other = edgevlm("profile", bundle, "--device", "ethos-u85-256", "--json").json
