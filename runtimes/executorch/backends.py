@@ -86,6 +86,12 @@ def _no_partitioner(program: ExportedProgram) -> list[Any]:
     return []
 
 
+def _coreml_tools() -> dict[str, str]:
+    from edgevlm.runtimes.coreml.package import installed
+
+    return {"coremltools": installed()}
+
+
 def _qnn_tools() -> dict[str, str]:
     from edgevlm.runtimes.executorch.sdk import find_qnn_sdk
 
@@ -182,6 +188,7 @@ BACKENDS: dict[str, Backend] = {
         ),
         evaluated=True,
         fits=_apple,
+        tools=_coreml_tools,
     ),
     "qnn": Backend(
         "qnn",

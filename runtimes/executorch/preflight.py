@@ -44,7 +44,10 @@ def preflight(folder: Path, artifacts: Sequence[Artifact], backend: Backend) -> 
         counts = _counted(folder, artifacts)
     else:
         label = f"executorch {version}, {backend.name}"
-        note = f"placement alone: this host has no {backend.name}, nothing of it ran"
+        note = (
+            f"placement alone: this host has no {backend.name}, nothing of it ran; ops outside of "
+            "its delegates are the CPU's"
+        )
         done = f"{label}: ops of {len(artifacts)} methods placed; {note}"
     parts = [_part(each, counts.get(each.role)) for each in artifacts]
     for part in parts:

@@ -18,7 +18,7 @@ def portable(lowered):
     plain = dataclasses.replace(find_backend("xnnpack"), name="none", partitioners=lambda _: [])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKENDS, "none", plain)
-        made = lowered("none", "none", ("connector", "prefill", "decode"))
+        made = lowered("none", "none", ("connector", "decode"))
         yield made
 
 
