@@ -28,12 +28,12 @@ def check_schemes(recipe: Recipe, backend: Backend) -> None:
     """Raises EV303, before any pass has run, for what its products cannot be."""
     names = {step.name for step in recipe.steps}
     rounding = sorted(name for name in names if name.startswith("quantize-"))
-    if rounding and not backend.takes_rounded:
+    if rounding and backend.not_rounded:
         raise JobFault(
             "EV303",
             f"pass {rounding[0]} cannot be lowered for {backend.name}",
-            "its quantiser is a tool of its maker's, and what other tools rounded is not tried",
-            "leave --quant out (float16 there), or --toolchain xnnpack",
+            backend.not_rounded,
+            "leave --quant out, or --toolchain xnnpack",
         )
     if "quantize-weights" in names and not names & set(ROUNDING):
         raise JobFault(

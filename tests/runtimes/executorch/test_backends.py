@@ -84,12 +84,13 @@ def test_its_version_is_told(sdk):
     assert aimed.toolchain()["qairt"] == "2.37.0.250724"
 
 
-def test_rounded_models_are_refused_before_any_pass():
-    aimed = ExecutorchRuntime().aimed_at(find_device("snapdragon-8-elite"), "qnn")
+@pytest.mark.parametrize(("backend", "why"), [("qnn", "its maker's"), ("vulkan", "unrounded")])
+def test_rounded_models_are_refused_before_any_pass(backend, why):
+    aimed = ExecutorchRuntime().aimed_at(find_device("snapdragon-8-elite"), backend)
     recipe = Recipe("snapdragon-8-elite", (Step("quantize-weights", {}),))
-    with pytest.raises(JobFault, match="cannot be lowered for qnn") as caught:
+    with pytest.raises(JobFault, match=f"cannot be lowered for {backend}") as caught:
         aimed.check_recipe(recipe)
-    assert caught.value.code == "EV303"
+    assert caught.value.code == "EV303" and why in caught.value.why
 
 
 def stubbed(monkeypatch, calls):
