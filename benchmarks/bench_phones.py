@@ -5,7 +5,7 @@
 
 Each row is a bundle of `edgevlm compile`, calibrated on the training split where anything is
 fitted. Questions are those of the test split: all of them where the emitted file runs by itself
-(XNNPACK, Core AI), `--evaluated` of them through our evaluator of Core ML programs. Times of
+(XNNPACK, Core AI), `--evaluated` of them through our evaluators (Core ML, Vulkan). Times of
 XNNPACK are against ONNX Runtime's of the same graphs, turn about in one run: ratios, as the machine
 is shared. No other time is told: an iPhone is not this machine.
 """
@@ -39,9 +39,11 @@ PATHS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("xnnpack", "pixel-9", {"quant": "w8a8"}),
     ("xnnpack", "pixel-9", {"quant": "8da8w"}),
     ("xnnpack", "pixel-9", {"quant": "8da4w"}),
+    ("vulkan", "pixel-9", {"toolchain": "vulkan"}),
     ("coreml", "iphone", {"os": "18"}),
     ("coreml", "iphone", {"os": "18", "quant": "w8"}),
     ("coreml", "iphone", {"os": "18", "quant": "w4a16"}),
+    ("coreml", "iphone", {"os": "18", "quant": "lut4"}),
     ("coreml", "iphone", {"os": "18", "quant": "w8a8"}),
     ("coreai", "iphone", {"os": "27"}),
     ("coreai", "iphone", {"os": "27", "quant": "w8"}),
@@ -51,6 +53,7 @@ MODELS = {
     "easyvqa-tiny": ("easy-vqa", "easy-vqa:64"),
     "scenes-tiny": ("scenes", "scenes:64"),
 }
+EVALUATED = ("coreml", "vulkan")  # run by evaluators of ours, which take their time
 ROUNDS = 60
 
 
@@ -60,6 +63,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="questions to the others; all of the split")
     parser.add_argument("--only", help="one model; the rows of others stay as they are")
     parser.add_argument("--path", help="one path; the rows of others stay as they are")
+    parser.add_argument("--scheme", help="one scheme; the rows of others stay as they are")
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -70,9 +74,10 @@ def main() -> None:
             base = _compiled(home, model, "cpu", {})[0]
             right: dict[int | None, Any] = {}
             for path, target, options in PATHS:
-                if args.path not in (None, path):
+                scheme = options.get("quant", "none")
+                if args.path not in (None, path) or args.scheme not in (None, scheme):
                     continue
-                limit = args.evaluated if path == "coreml" else args.limit
+                limit = args.evaluated if path in EVALUATED else args.limit
                 if limit not in right:
                     right[limit] = _accuracy(base, dataset, limit)
                 rows.append(
@@ -85,7 +90,8 @@ def main() -> None:
                     rows[-1]["times"] = _times(open_bundle(bundle), open_bundle(base))
                 print(json.dumps({k: rows[-1][k] for k in SHOWN if k in rows[-1]}), flush=True)
     rows += [row for row in _kept() if not any(_same(row, made) for made in rows)]
-    rows.sort(key=lambda row: (row["model"], [p for p, *_ in PATHS].index(row["path"])))
+    order = [(path, options.get("quant", "none")) for path, _, options in PATHS]
+    rows.sort(key=lambda row: (row["model"], order.index((row["path"], row["scheme"]))))
     write_result("phones", {"library": "executorch", "rows": rows})
 
 
