@@ -33,8 +33,8 @@ def section() -> str:
     return "\n\n".join(
         [
             "## Phones: what emitted files compute",
-            "Bundles of `edgevlm compile`: a `.pte` run by XNNPACK's kernels, or, of Vulkan, by our "
-            "evaluator of such programs; a `.mlpackage` run "
+            "Bundles of `edgevlm compile`: a `.pte` run by XNNPACK's kernels, or, for Vulkan, by "
+            "our evaluator of such programs; a `.mlpackage` run "
             "by the MIL evaluator, an `.aimodel` run by Core AI's runtime for Linux; on this host, "
             "all answers from the emitted file. Drift is that of the worst part against the "
             "source's (of w8a8 and 8da*, whose ranges and rows are rounded, that is what rounding "
