@@ -44,11 +44,11 @@ def some(n=2):
     return [[RNG.normal(size=(1, 4)).astype(np.float32) for _ in range(2)] for _ in range(n)]
 
 
-def test_the_worst_output_over_all_runs_counts(piece, tmp_path):
-    exact = some()
-    tosa = [[y, z + 0.1 * np.sqrt(np.mean(z**2))] for y, z in exact]
-    found = judged(piece, tmp_path, tosa, exact=exact)
-    assert found == pytest.approx(20, abs=1.5)
+def test_the_worst_output_of_the_worst_run_counts(piece, tmp_path):
+    exact = some(3)
+    tosa = [list(outputs) for outputs in exact]
+    tosa[1][1] = exact[1][1] + 0.1 * np.sqrt(np.mean(exact[1][1] ** 2))
+    assert judged(piece, tmp_path, tosa, exact=exact) == pytest.approx(20, abs=0.01)
     assert judged(piece, tmp_path, exact) == 200
 
 
