@@ -2,7 +2,7 @@
 
     edgevlm doctor --install ethos;  pip install -e '.[data,torch]'
     python benchmarks/bench_ethos.py                    writes results/ethos.json
-    python benchmarks/bench_ethos.py --only bundles     the last part alone
+    python benchmarks/bench_ethos.py --only bundles     the last part alone; "bundle NAME": of one
 
 before    the graph as other targets have it: fused q, k and v, patches by a convolution of pixels,
           numbers of the caller on the NPU
@@ -80,7 +80,7 @@ def main() -> None:
         rows.sort(key=lambda r: order.index(tuple(r[k] for k in KEYS)))
         _write(rows, bundles)
     for name in BUNDLES:
-        if args.only in (None, "bundles", name):
+        if args.only in (None, "bundles", f"bundle {name}"):
             made = _bundle(name)
             print(json.dumps(made), flush=True)
             bundles = [row for row in bundles if row["model"] != name] + [made]
