@@ -179,8 +179,8 @@ def _bundle(name: str) -> dict[str, Any]:
 
 
 def _write(rows: list[dict[str, Any]], bundles: list[dict[str, Any]]) -> None:
-    told = {"how": "estimated-vela", "target": TARGET, "rows": rows, "bundles": bundles}
-    write_result("ethos", told)
+    told = {"how": "estimated-vela", "target": TARGET, "n": CHECKS}
+    write_result("ethos", told | {"rows": rows, "bundles": bundles})
 
 
 def _stored(key: str) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ def main() -> None:
     rows += [row for row in _kept() if not any(_same(row, made) for made in rows)]
     order = [(path, options.get("quant", "none")) for path, _, options in PATHS]
     rows.sort(key=lambda row: (row["model"], order.index((row["path"], row["scheme"]))))
-    write_result("phones", {"library": "executorch", "rows": rows})
+    write_result("phones", {"library": "executorch", "n": ROUNDS, "rows": rows})
 
 
 SHOWN = ("model", "path", "scheme", "bundle_mb", "accuracy", "source_accuracy", "times")

@@ -25,7 +25,7 @@ def section() -> str:
             "as other targets have it. After: behind the passes of the target, without what the "
             "host computes in front. Delegates: pieces that the compiler cut the part into; "
             "outside: kinds of ops that stay on the CPU between them. dB: Arm's reference model on "
-            f"the same graph against float, the worst output of n = {result['rows'][0]['n']} runs.",
+            f"the same graph against float, the worst output of n = {result['n']} runs.",
             grid(
                 ["model", "part", "graph", "image tokens", "cycles", "of the first", "ms", "MMAC",
                  "SRAM KiB", "delegates", "outside", "dB", "slowest ops"],
