@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
-
 from edgevlm.compiler.extras import torch_extra
 from edgevlm.compiler.to_torch.dialect import GRADIENTS, Dialect
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from edgevlm.compiler.to_torch.part import TorchPart
 
 __all__ = ["GRADIENTS", "Dialect", "TorchPart", "missing_ops", "to_torch"]

@@ -12,48 +12,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.to_torch.dialect import Dialect
 
 if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-
     from edgevlm.devices import Device
 
 __all__ = ["BACKENDS", "Backend", "find_backend"]
 
 
-def _xnnpack(program: ExportedProgram) -> list[Any]:
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+def _coreml_tools() -> dict[str, str]:
+    from edgevlm.runtimes.coreml.package import installed
 
-    return [XnnpackPartitioner()]
-
-
-def _vulkan(program: ExportedProgram) -> list[Any]:
-    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
-    from executorch.backends.vulkan.patterns import fusable_patterns
-
-    # 1.5.1 traces its patterns anew for every delegate, two thirds of the time of a lowering: its
-    # lru_cache lies outside of the decorator that registers them
-    for entry in fusable_patterns.values():
-        if entry.get_graphs_fn is not None and not hasattr(entry.get_graphs_fn, "cache_info"):
-            entry.get_graphs_fn = cache(entry.get_graphs_fn)
-    return [VulkanPartitioner()]
-
-
-def _coreml(program: ExportedProgram) -> list[Any]:
-    import coremltools as ct
-    from executorch.backends.apple.coreml.compiler import CoreMLBackend
-    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
-
-    specs = CoreMLBackend.generate_compile_specs(
-        minimum_deployment_target=ct.target.iOS18, compute_precision=ct.precision.FLOAT16
-    )
-    # caches stay the program's: as states of a delegate each method would have its own
-    return [CoreMLPartitioner(compile_specs=specs, take_over_mutable_buffer=False)]
+    return {"coremltools": installed()}
 
 
 def _android(device: Device) -> dict[str, str]:
@@ -80,16 +53,6 @@ def _snapdragon(device: Device) -> dict[str, str]:
 
 def _unfit(backend: str, device: Device, why: str, fix: str) -> UsageFault:
     return UsageFault("EV308", f"backend {backend} of executorch for {device.id}", why, fix)
-
-
-def _no_partitioner(program: ExportedProgram) -> list[Any]:
-    return []
-
-
-def _coreml_tools() -> dict[str, str]:
-    from edgevlm.runtimes.coreml.package import installed
-
-    return {"coremltools": installed()}
 
 
 def _qnn_tools() -> dict[str, str]:
@@ -120,7 +83,7 @@ class Backend:
 
     name: str
     dialect: Dialect
-    partitioners: Callable[[ExportedProgram], list[Any]]
+    partitioners: str  # a function of partitioners.py
     runs_here: bool = False
     unit: str = "npu"
     proved_by: str = ""
@@ -162,11 +125,11 @@ COREML = Dialect(
 )
 
 BACKENDS: dict[str, Backend] = {
-    "xnnpack": Backend("xnnpack", XNNPACK, _xnnpack, runs_here=True, unit="cpu"),
+    "xnnpack": Backend("xnnpack", XNNPACK, "xnnpack", runs_here=True, unit="cpu"),
     "vulkan": Backend(
         "vulkan",
         VULKAN,
-        _vulkan,
+        "vulkan",
         unit="gpu",
         evaluated=True,
         fits=_android,
@@ -183,7 +146,7 @@ BACKENDS: dict[str, Backend] = {
     "coreml": Backend(
         "coreml",
         COREML,
-        _coreml,
+        "coreml",
         proved_by="our evaluators of ExecuTorch programs and of the Core ML packages in them, on "
         "the host; nothing of Core ML ran",
         notes=(
@@ -197,7 +160,7 @@ BACKENDS: dict[str, Backend] = {
     "qnn": Backend(
         "qnn",
         VULKAN,
-        _no_partitioner,
+        "nothing",
         proved_by="the HTP emulation of Qualcomm's SDK, on the host",
         notes=(
             "lowering to QNN was written after ExecuTorch's documents and has not been run by us",

@@ -80,12 +80,14 @@ def _partitioned(programs: Mapping[str, Any], model: ExportedModel, backend: Bac
     """An EdgeProgramManager whose delegates are made."""
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
+    from edgevlm.runtimes.executorch import partitioners
+
+    found = getattr(partitioners, backend.partitioners)
     return to_edge_transform_and_lower(
         dict(programs),
         # caches are the program's: a delegate that may would take a copy of them into itself
         partitioner={
-            name: backend.partitioners(each) if name in model.parts else []
-            for name, each in programs.items()
+            name: found(each) if name in model.parts else [] for name, each in programs.items()
         },
         compile_config=EdgeCompileConfig(_check_ir_validity=False),
         constant_methods=constants_of(model.contract),

@@ -46,7 +46,11 @@ class ExecutorchRuntime(Runtime):
     runs_with = ("executorch", "numpy", "pillow", "pydantic", "tokenizers", "torch")
     onnx_artifacts = False
     sample = "edgevlm.runtimes.executorch"
-    carried = ("edgevlm.runtimes.executorch.parts", "edgevlm.runtimes.executorch.bundle_layers")
+    carried = (
+        "edgevlm.runtimes.executorch.backends",
+        "edgevlm.runtimes.executorch.bundle_layers",
+        "edgevlm.runtimes.executorch.parts",
+    )
     has_preflight = True
     has_runner = True
 
