@@ -25,8 +25,8 @@ from edgevlm.compiler.state_ports import cache_ports
 from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.exported import exported_program
 from edgevlm.runtimes.executorch.backends import Backend
+from edgevlm.runtimes.executorch.methods import READ, WRITE
 from edgevlm.runtimes.executorch.nodes import Nodes, nodes_of, trace
-from edgevlm.runtimes.executorch.parts import READ, WRITE
 from edgevlm.runtimes.executorch.placed import placed
 from edgevlm.runtimes.executorch.written import written
 

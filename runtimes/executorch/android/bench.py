@@ -19,13 +19,13 @@ from edgevlm.compiler.held_state import place_of
 from edgevlm.compiler.kv_names import CACHE_POSITION
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.ports import Port
+from edgevlm.compiler.state_ports import state_ports
 from edgevlm.devices.connect.session import Device
 from edgevlm.runtimes.base import LayerTime
 from edgevlm.runtimes.bench import Asked, Benched, Progress, Run
 from edgevlm.runtimes.executorch.android.opened import OpenedThere, Timed, opened_there
 from edgevlm.runtimes.executorch.bundle_layers import methods_of, nodes_beside
 from edgevlm.runtimes.executorch.layer_times import layer_times
-from edgevlm.runtimes.executorch.parts import state_ports
 
 if TYPE_CHECKING:
     from edgevlm.compiler.bundle import Bundle

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgevlm.compiler.artifact_checks import unusable
-from edgevlm.compiler.contract import Contract, Role
+from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.extras import torch_extra
-from edgevlm.compiler.held_state import StateParts
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.quiet import quietly
-from edgevlm.compiler.state_ports import cache_names, state_ports
 from edgevlm.runtimes.executorch.evaluate.file import Delegate, ProgramFile, open_program
-from edgevlm.runtimes.executorch.parts import READ, WRITE
+from edgevlm.runtimes.executorch.methods import MethodParts
 
 with torch_extra("programs for what this host lacks are run in torch"):
     import torch
@@ -27,18 +25,13 @@ with torch_extra("programs for what this host lacks are run in torch"):
 __all__ = ["EvaluatedParts"]
 
 
-class EvaluatedParts(StateParts):
+class EvaluatedParts(MethodParts):
     """Raises EV303 (an op or a delegate that is not known), EV304 (broken, or other methods)."""
 
     def __init__(self, folder: Path, artifacts: Sequence[Artifact], contract: Contract) -> None:
-        super().__init__(contract)
-        self.path = folder / artifacts[0].file
-        self.ports = {a.role: state_ports(contract, a.role) for a in artifacts}
+        super().__init__(folder, artifacts, contract)
         file = open_program(self.path)
-        wanted = [*self.ports, *([READ, WRITE] if "decode" in self.ports else [])]
-        missing = sorted(set(wanted) - set(file.plans))
-        if missing:
-            raise unusable(self.path, f"it has no method {missing[0]}")
+        wanted = self.wanted(file.plans)
         try:
             with quietly():
                 shared = shared_memory([file.plans[name] for name in wanted])
@@ -52,37 +45,11 @@ class EvaluatedParts(StateParts):
             ) from error
         except (ValueError, TypeError, RuntimeError) as error:
             raise unusable(self.path, str(error)[:300]) from error
-        for role, (ins, _) in self.ports.items():
-            found = self.methods[role].inputs
-            if found != [p.shape for p in ins]:
-                raise unusable(
-                    self.path,
-                    f"method {role} takes {found}, the contract says {[p.shape for p in ins]}",
-                )
+        for role in self.ports:
+            self.check_inputs(role, self.methods[role].inputs)
 
-    def run(self, role: Role, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raises EV307."""
-        ins, outs = self.ports[role]
-        values = self._execute(role, [np.asarray(feeds[p.name]) for p in ins])
-        return {p.name: value for p, value in zip(outs, values, strict=True)}
-
-    def read(self, name: str) -> np.ndarray:
-        return self._execute(READ, [])[cache_names(self.contract).index(name)]
-
-    def write(self, caches: Mapping[str, np.ndarray]) -> None:
-        self._execute(WRITE, [caches[name] for name in cache_names(self.contract)])
-
-    def _execute(self, method: str, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        given = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-        try:
-            return [made.numpy() for made in self.methods[method](given)]
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise JobFault(
-                "EV307",
-                f"method {method} of {self.path.name} failed while it ran",
-                (str(error).strip().splitlines() or [type(error).__name__])[0][:300],
-                "see whether the bundle is whole: edgevlm verify BUNDLE",
-            ) from error
+    def execute(self, method: str, given: list[torch.Tensor]) -> list[np.ndarray]:
+        return [made.numpy() for made in self.methods[method](given)]
 
 
 def _method(file: ProgramFile, name: str, shared: dict[int, torch.Tensor]) -> Method:
