@@ -24,6 +24,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from results import RESULTS, write_result
 
 from edgevlm.commands.compile import compile_model
@@ -31,6 +32,7 @@ from edgevlm.commands.compile_options import options_of
 from edgevlm.commands.evaluate import evaluate_bundle
 from edgevlm.compiler.attention import plain_attention
 from edgevlm.compiler.contract import Role
+from edgevlm.compiler.drift import measure
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.pieces import Piece
 from edgevlm.compiler.reference import Reference
@@ -42,8 +44,8 @@ from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.tokens.schedule import Asked
 from edgevlm.passes.tokens.sites import parse_site
 from edgevlm.runtimes.executorch.ethos.cut import cut, runs_of, without_padding
-from edgevlm.runtimes.executorch.ethos.make import asked_of, run_lowering, sqnr_db
-from edgevlm.runtimes.executorch.ethos.vela import read_layers, read_summary
+from edgevlm.runtimes.executorch.ethos.estimates import estimate_of
+from edgevlm.runtimes.executorch.ethos.make import asked_of, run_lowering
 
 TARGET = "ethos-u85-256"
 SAMPLES, CHECKS = 12, 4
@@ -126,30 +128,23 @@ def _model(name: str, form: str, share: str, where: str) -> tuple[Any, Reference
 
 
 def _piece(piece: Piece, row: dict[str, Any], runs: Any, work: Path) -> dict[str, Any]:
-    summaries = [read_summary(work / each["summary"]) for each in row["delegates"]]
-    layers = [
-        layer
-        for each, summary in zip(row["delegates"], summaries, strict=True)
-        for layer in read_layers(work / each["layers"], summary.clock_hz)
-    ]
-    ops: dict[str, int] = {}
-    for layer in layers:
-        ops[layer.op] = ops.get(layer.op, 0) + layer.cycles
+    tables = [(work / each["summary"], work / each["layers"]) for each in row["delegates"]]
+    found = estimate_of(piece.name, piece.name, tables)
     rows = read_arrays(work / row["checks"])
     db = [
-        sqnr_db([runs.outputs[i][at] for i in range(CHECKS)],
-                [rows[f"tosa.{i}.{at}"] for i in range(CHECKS)])
+        measure(np.stack([runs.outputs[i][at] for i in range(CHECKS)]),
+                np.stack([rows[f"tosa.{i}.{at}"] for i in range(CHECKS)]), piece.name).sqnr_db
         for at in range(len(piece.outputs))
     ]  # fmt: skip
     return {
-        "cycles": sum(s.cycles["total"] for s in summaries),
-        "ms": round(sum(s.ms for s in summaries), 4),
-        "macs": sum(s.macs for s in summaries),
-        "delegates": len(summaries),
-        "sram_kib": max(s.memory_bytes["sram"] for s in summaries) // 1024,
+        "cycles": found.cycles,
+        "ms": round(found.ms, 4),
+        "macs": found.macs,
+        "delegates": len(tables),
+        "sram_kib": found.most(["sram"]) // 1024,
         "outside": {op: each["nodes"] for op, each in row["outside"].items()},
         "sqnr_db": min(db),
-        "ops": ops,
+        "ops": found.by_op(),
     }
 
 

@@ -114,6 +114,13 @@ PIPELINES["tensorrt"] = (
     ),
 )
 
+#: runtime -> pass -> options that its pipeline sets
+OPTIONS: dict[str, dict[str, dict[str, object]]] = {
+    # choosing is the host's there, as scores in eight bits have too many equals to be ranked; and
+    # so are tables
+    "ethos": {"one-hot-tokens": {"topk": False, "table_rows": 0}},
+}
+
 
 def compose(
     target: str,
@@ -144,10 +151,7 @@ def compose(
         "quantize-dynamically": [],
         "quantize-kv": [],
     }
-    if runtime == "ethos":
-        # choosing is the host's there, as scores in eight bits have too many equals to be ranked;
-        # and so are tables
-        asked["one-hot-tokens"] = [{"topk": False, "table_rows": 0}]
+    asked |= {name: [dict(options)] for name, options in OPTIONS.get(runtime, {}).items()}
     block = find_integer_form(runtime).block
     kind = model.contract.kind if model else "classifier"
     for step in (*quant_steps(flags.quant, block), *kv_steps(flags.kv)):

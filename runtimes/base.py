@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,7 @@ from edgevlm.compiler.bundle import Bundle
 from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.manifest import Artifact, Golden
+from edgevlm.runtimes.preflight import Preflight, Table
 from edgevlm.runtimes.times import LayerTime, NodeTime, OpTime, by_op, by_part
 
 if TYPE_CHECKING:
@@ -56,42 +57,6 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
-class Table:
-    """What people read, in a terminal and on a page: texts, the first of a row is what it is of."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """`done`: what a compiler took, for the manifest; where there was none, why and what brings it.
-
-    label: which compiler, for what. note: what is still open. table: a row a part. odd: what is not
-    as expected, a sentence each. more: for machines, `parts` and whatever the runtime tells.
-    predicted: no compiler took anything, rules were applied; so the manifest verifies nothing.
-    """
-
-    done: str | None
-    missing: str | None = None
-    label: str = ""
-    note: str = ""
-    table: Table | None = None
-    odd: Sequence[str] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
-    predicted: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        """For the report of a compile, and record.json."""
-        told: dict[str, Any] = {"done": self.done, "missing": self.missing}
-        if self.table is not None:
-            rows = [list(row) for row in self.table.rows]
-            told |= {"label": self.label, "note": self.note, "odd": list(self.odd)}
-            told["table"] = {"headings": list(self.table.headings), "rows": rows}
-        return told | dict(self.more)
-
-
-@dataclass(frozen=True)
 class Shown:
     """What a bundle's artifacts do on this host, for who compares with it on the device.
 
@@ -126,6 +91,7 @@ class Runtime(ABC):
     sample_of: ClassVar[tuple[str, ...]] = ("vlm",)  # kinds of bundles that it runs
     #: artifacts are ONNX files, a part each; else a bundle has graphs without weights beside them
     onnx_artifacts: ClassVar[bool] = True
+    opening_checks: ClassVar[bool] = False  # reads all that `check` does: no need of both
     has_preflight: ClassVar[bool] = False
     has_runner: ClassVar[bool] = False  # a program of its own times parts where Python is not
     engine: ClassVar[str] = "not needed"  # of the manifest: what the device still has to build
@@ -220,13 +186,17 @@ class Runtime(ABC):
     ) -> PartCaller:
         """A caller for artifacts that `lower` wrote, where this host can run them."""
 
-    @abstractmethod
     def check(self, bundle: Bundle) -> None:
-        """Read the artifacts for what is missing, truncated or points elsewhere."""
+        """Read the artifacts for what is missing, truncated or points elsewhere.
+
+        By opening them, where a runtime says no other way.
+        """
+        manifest = bundle.manifest
+        self.open_artifacts(bundle.folder, manifest.artifacts, manifest.contract)
 
     def open(self, bundle: Bundle, *, checked: bool = False) -> PartCaller:
         """A caller for the bundle's parts; `checked`: `check` has been called for these files."""
-        if not checked:
+        if not checked and not self.opening_checks:
             self.check(bundle)
         manifest = bundle.manifest
         return self.open_artifacts(bundle.folder, manifest.artifacts, manifest.contract)

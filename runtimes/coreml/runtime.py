@@ -51,6 +51,7 @@ class CoremlRuntime(Runtime):
     proved_by = "our evaluator of Core ML programs, on the host"
     onnx_artifacts = False
     sample = "edgevlm.runtimes.coreml"
+    opening_checks = True
     has_preflight = True
 
     ios: int = OLDEST
@@ -150,10 +151,6 @@ class CoremlRuntime(Runtime):
         from edgevlm.runtimes.coreml.parts import PackageParts
 
         return PackageParts(folder, artifacts, contract)
-
-    def check(self, bundle: Bundle) -> None:
-        """Raises EV304."""
-        self.open_artifacts(bundle.folder, bundle.manifest.artifacts, bundle.manifest.contract)
 
     def check_timed(self, bundle: Bundle) -> None:
         raise UsageFault(

@@ -129,3 +129,21 @@ def test_numbers_that_are_rounded_already_are_refused(edgevlm, micro_folder, tmp
                     "-o", tmp_path / "b.edgevlm")  # fmt: skip
     assert (ended.status, ended.code) == (1, "EV303") and "leave --quant" in ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_that_integers_would_ruin_is_the_hosts(bundle, edgevlm, tmp_path, monkeypatch):
+    """In float, by portable kernels, and everything says so; nothing is left for Vela here."""
+    from edgevlm.runtimes.executorch.ethos import make
+
+    monkeypatch.setattr(make, "LEAST_DB", 300.0)
+    out = tmp_path / "b.edgevlm"  # `bundle`: for its skip
+    report = compile_model(classifier(tmp_path), options_of("ethos-u55-128", out))
+    (part,) = [p for p in report["parts"] if p["role"] == "vision"]
+    assert part["drift"]["sqnr_db"] > 100
+    told = report["preflight"]
+    assert ": 0 pieces" in told["done"] and told["parts"] == [] and told["table"]["rows"] == []
+    assert "part vision runs on the host, in float" in told["odd"][0]
+    assert not list(out.glob("ethos/*.tosa"))
+    assert edgevlm("verify", out).status == 0
+    ended = edgevlm("profile", out, "--device", "ethos-u55-128", "--ops", "--json")
+    assert ended.status == 0 and ended.json["estimated"]["layers"] == []

@@ -19,7 +19,7 @@ from edgevlm.runtimes.executorch.ethos.vela import (
 )
 from edgevlm.runtimes.times import LayerTime
 
-__all__ = ["Estimate", "estimates", "layer_times", "preflight"]
+__all__ = ["Estimate", "estimate_of", "estimates", "layer_times", "preflight"]
 
 HEADINGS = ("part", "ms", "cycles", "MACs", "MACs used", "SRAM", "flash", "slowest ops")
 SLOWEST = 3
@@ -65,19 +65,25 @@ def estimates(folder: Path, artifacts: Sequence[Artifact]) -> list[Estimate]:
         for piece in told_by(artifact, folder):
             if piece.runs == "host":
                 continue
-            summaries = [read_summary(folder / each) for each in piece.files("summary.csv")]
-            layers = [
-                row
-                for file, summary in zip(piece.files("layers.csv"), summaries, strict=True)
-                for row in read_layers(folder / file, summary.clock_hz)
-            ]
-            found.append(Estimate(artifact.role, piece.name, tuple(summaries), tuple(layers)))
+            files = zip(piece.files("summary.csv"), piece.files("layers.csv"), strict=True)
+            tables = [(folder / summary, folder / layers) for summary, layers in files]
+            found.append(estimate_of(artifact.role, piece.name, tables))
     return found
 
 
-def preflight(folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
-    """Raises EV304, EV374."""
-    found = estimates(folder, artifacts)
+def estimate_of(role: str, piece: str, tables: Sequence[tuple[Path, Path]]) -> Estimate:
+    """tables: summary and layers of each delegate. Raises EV374."""
+    summaries = [read_summary(summary) for summary, _ in tables]
+    layers = [
+        row
+        for (_, file), summary in zip(tables, summaries, strict=True)
+        for row in read_layers(file, summary.clock_hz)
+    ]
+    return Estimate(role, piece, tuple(summaries), tuple(layers))
+
+
+def preflight(found: Sequence[Estimate], artifacts: Sequence[Artifact]) -> Preflight:
+    """found: what `estimates` gave of the same artifacts."""
     version = artifacts[0].settings.get("versions", {}).get("ethos-u-vela", "")
     label = f"{HOW}: ethos-u-vela {version}"
     note = "its own estimate of cycles; nothing ran on the NPU"
@@ -86,19 +92,18 @@ def preflight(folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
         for a in artifacts
         if "int8_db" in a.settings
     ]
-    if not found:
-        return Preflight("nothing of it is for the NPU", None, label, note, None, left)
-    first = found[0].summaries[0]
-    where = f"{first.accelerator} at {first.clock_hz / 1e6:g} MHz, {first.memory_mode}"
+    if found:
+        first = found[0].summaries[0]
+        label += f", {first.accelerator} at {first.clock_hz / 1e6:g} MHz, {first.memory_mode}"
     parts = [
         {"role": e.role, "piece": e.piece, "ms": e.ms, "cycles": e.cycles, "macs": e.macs,
          "ops": e.by_op(), "sram_bytes": e.most(["sram"]), "how": HOW}
         for e in found
     ]  # fmt: skip
     return Preflight(
-        f"{label}, {where}: {len(found)} pieces, each one graph of the NPU; {note}",
+        f"{label}: {len(found)} pieces, each one graph of the NPU; {note}",
         None,
-        f"{label}, {where}",
+        label,
         note,
         Table(HEADINGS, [_row(each) for each in found]),
         left,
@@ -106,11 +111,11 @@ def preflight(folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
     )
 
 
-def layer_times(folder: Path, artifacts: Sequence[Artifact]) -> list[LayerTime]:
-    """Steps of Vela's schedule. Raises EV304, EV374."""
+def layer_times(found: Sequence[Estimate]) -> list[LayerTime]:
+    """Steps of Vela's schedule."""
     return [
         LayerTime(e.role, layer.name, layer.op, layer.unit, layer.ms, HOW)
-        for e in estimates(folder, artifacts)
+        for e in found
         for layer in e.layers
     ]
 

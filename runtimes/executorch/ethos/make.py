@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from edgevlm.compiler.contract import Role
+from edgevlm.compiler.drift import measure
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Artifact
@@ -27,7 +28,7 @@ from edgevlm.compiler.workshop.job import run_job
 from edgevlm.runtimes.executorch.ethos.cut import DIALECT, Runs, cut, runs_of, without_padding
 from edgevlm.runtimes.executorch.ethos.told import FOLDER, Told
 
-__all__ = ["LEAST_DB", "asked_of", "make", "run_lowering", "sqnr_db"]
+__all__ = ["LEAST_DB", "asked_of", "make", "run_lowering"]
 
 CHECKS = 16  # runs that the reference model repeats
 #: dB; of the graph that Vela is given to what was quantised: the same integers, but for ties
@@ -119,7 +120,7 @@ def _judged(
     found = []
     for at in range(len(piece.outputs)):
         tosa, qdq = ([rows[f"{side}.{i}.{at}"] for i in checked] for side in ("tosa", "qdq"))
-        same = sqnr_db(qdq, tosa)
+        same = measure(np.stack(qdq), np.stack(tosa), piece.name).sqnr_db
         if not same >= SAME_DB:
             raise JobFault(
                 "EV305",
@@ -127,15 +128,8 @@ def _judged(
                 f"SQNR {same:.1f} dB at output {at}, under {SAME_DB:.0f} dB",
                 "please report this, with the model and edgevlm doctor",
             )
-        found += [sqnr_db([checks.outputs[i][at]], [tosa[i]]) for i in checked]
+        found += [measure(checks.outputs[i][at], tosa[i], piece.name).sqnr_db for i in checked]
     return min(found)
-
-
-def sqnr_db(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
-    pairs = [(a.astype(np.float64), b) for a, b in zip(wanted, found, strict=True)]
-    error = sum(float(np.square(a - b).sum()) for a, b in pairs)
-    signal = sum(float(np.square(a).sum()) for a, _ in pairs)
-    return 200.0 if error == 0 else 10 * np.log10(max(signal, 1e-30) / error)
 
 
 def _refuse_rest(name: str, row: Mapping[str, Any], target: str) -> None:

@@ -42,6 +42,7 @@ class EthosRuntime(Runtime):
     rounds = True
     proved_by = "Arm's TOSA reference model on the host"
     onnx_artifacts = False
+    opening_checks = True
     has_preflight = True
     sample = "edgevlm.runtimes.executorch.ethos"
     sample_of = ("vlm", "classifier", "dense")
@@ -111,19 +112,18 @@ class EthosRuntime(Runtime):
 
     def preflight(self, folder: Path, artifacts: Sequence[Artifact]) -> Preflight:
         """Vela's estimate. Raises EV304, EV374."""
-        from edgevlm.runtimes.executorch.ethos.estimates import preflight
+        from edgevlm.runtimes.executorch.ethos.estimates import estimates, preflight
 
-        return preflight(folder, artifacts)
+        return preflight(estimates(folder, artifacts), artifacts)
 
     def estimate(self, bundle: Bundle, ops: bool = False) -> dict[str, Any]:
         """Raises EV304, EV374."""
-        from edgevlm.runtimes.executorch.ethos.estimates import layer_times
+        from edgevlm.runtimes.executorch.ethos.estimates import estimates, layer_times, preflight
 
-        told = self.preflight(bundle.folder, bundle.manifest.artifacts).as_json()
-        if ops:
-            rows = layer_times(bundle.folder, bundle.manifest.artifacts)
-            told["layers"] = [vars(row) for row in rows]
-        return told
+        artifacts = bundle.manifest.artifacts
+        found = estimates(bundle.folder, artifacts)
+        told = preflight(found, artifacts).as_json()
+        return told | ({"layers": [vars(row) for row in layer_times(found)]} if ops else {})
 
     def open_artifacts(
         self, folder: Path, artifacts: Sequence[Artifact], contract: Contract
@@ -132,10 +132,6 @@ class EthosRuntime(Runtime):
         from edgevlm.runtimes.executorch.ethos.callers import TosaParts
 
         return TosaParts(folder, artifacts, contract)
-
-    def check(self, bundle: Bundle) -> None:
-        """Raises EV304."""
-        self.open_artifacts(bundle.folder, bundle.manifest.artifacts, bundle.manifest.contract)
 
     def check_timed(self, bundle: Bundle) -> None:
         _elsewhere(bundle)
