@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -32,6 +33,8 @@ from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import PartCaller
 from edgevlm.compiler.generate import Cache
 from edgevlm.runtimes import find_runtime
+from edgevlm.runtimes.coreml.mil_functions import read_functions
+from edgevlm.runtimes.coreml.mlpackage import open_mlpackage
 
 #: (path, target, options of compile)
 PATHS: tuple[tuple[str, str, dict[str, str]], ...] = (
@@ -41,7 +44,9 @@ PATHS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("xnnpack", "pixel-9", {"quant": "8da4w"}),
     ("vulkan", "pixel-9", {"toolchain": "vulkan"}),
     ("coreml", "iphone", {"os": "18"}),
+    ("coreml", "iphone", {"os": "18", "layout": "channels"}),
     ("coreml", "iphone", {"os": "18", "quant": "w8"}),
+    ("coreml", "iphone", {"os": "18", "quant": "w8", "layout": "channels"}),
     ("coreml", "iphone", {"os": "18", "quant": "w4a16"}),
     ("coreml", "iphone", {"os": "18", "quant": "lut4"}),
     ("coreml", "iphone", {"os": "18", "quant": "w8a8"}),
@@ -74,7 +79,7 @@ def main() -> None:
             base = _compiled(home, model, "cpu", {})[0]
             right: dict[int | None, Any] = {}
             for path, target, options in PATHS:
-                scheme = options.get("quant", "none")
+                scheme = scheme_of(options)
                 if args.path not in (None, path) or args.scheme not in (None, scheme):
                     continue
                 limit = args.evaluated if path in EVALUATED else args.limit
@@ -90,28 +95,38 @@ def main() -> None:
                     rows[-1]["times"] = _times(open_bundle(bundle), open_bundle(base))
                 print(json.dumps({k: rows[-1][k] for k in SHOWN if k in rows[-1]}), flush=True)
     rows += [row for row in _kept() if not any(_same(row, made) for made in rows)]
-    order = [(path, options.get("quant", "none")) for path, _, options in PATHS]
-    rows.sort(key=lambda row: (row["model"], order.index((row["path"], row["scheme"]))))
+    order = [(path, scheme_of(options), layout_of(options)) for path, _, options in PATHS]
+    rows.sort(key=lambda row: (row["model"], order.index(tuple(row[key] for key in KEYS[1:]))))
     write_result("phones", {"library": "executorch", "n": ROUNDS, "rows": rows})
 
 
-SHOWN = ("model", "path", "scheme", "bundle_mb", "accuracy", "source_accuracy", "times")
+KEYS = ("model", "path", "scheme", "layout")
+SHOWN = (*KEYS, "bundle_mb", "accuracy", "source_accuracy", "times")
 
 
 def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return all(a[key] == b[key] for key in ("model", "path", "scheme"))
+    return all(a[key] == b[key] for key in KEYS)
+
+
+def scheme_of(options: dict[str, str]) -> str:
+    return options.get("quant", "none")
+
+
+def layout_of(options: dict[str, str]) -> str:
+    return options.get("layout", "tokens")
 
 
 def _kept() -> list[dict[str, Any]]:
     file = RESULTS / "phones.json"
-    return json.loads(file.read_text())["rows"] if file.exists() else []
+    rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    return [{"layout": layout_of({})} | row for row in rows]
 
 
 def _row(
     home: Path, which: tuple[str, str, str], options: dict[str, str], calib: str
 ) -> dict[str, Any]:
     model, path, target = which
-    quant = options.get("quant", "none")
+    quant = scheme_of(options)
     fitted = {"calib": calib} if quant in ("w8a8", "w4a16", "8da4w") else {}
     start = perf_counter()
     out, refused = _compiled(home, model, target, options | fitted)
@@ -124,13 +139,21 @@ def _row(
         "path": path,
         "target": target,
         "scheme": quant,
+        "layout": layout_of(options),
         "refused": refused,
         "seconds": round(perf_counter() - start, 1),
         "bundle_mb": round(sum(p.stat().st_size for p in home_of.rglob("*")) / 1e6, 2),
         "parts": record["parts"],
         "answers": record["answers"],
         "placed": _placed(bundle),
+        **({"ops": _ops(out / "coreml/model.mlpackage")} if path == "coreml" else {}),
     }
+
+
+def _ops(package: Path) -> dict[str, dict[str, int]]:
+    """Of each function: how many ops of each type, constants left out."""
+    functions = read_functions(open_mlpackage(package))
+    return {name: dict(Counter(op.type for op in f.ops)) for name, f in functions.items()}
 
 
 def _placed(bundle: Bundle) -> dict[str, Any]:

@@ -28,9 +28,9 @@ from results import write_result
 from edgevlm.commands.compile import compile_model
 from edgevlm.commands.compile_options import options_of
 from edgevlm.compiler.bundle import Bundle, open_bundle
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.compiler.weights import load_graph
 from edgevlm.devices.power.nvml import Nvml
 from edgevlm.models.answer import inputs_of

@@ -15,6 +15,8 @@ NAMES = {
     "coreai": "Core AI",
 }
 TIMED = ("vision", "prefill", "decode")
+#: of Core ML: what its layouts differ in
+OPS = ("conv", "linear", "einsum", "matmul", "transpose", "reshape", "split", "layer_norm")
 
 
 def section() -> str:
@@ -41,6 +43,7 @@ def section() -> str:
             "costs). Delegated: of all ops of a program, those that XNNPACK runs. Right: of n test "
             "questions; the source's share of the same questions beside it.",
             grid(headings, rows),
+            *_layouts(result["rows"]),
             *[
                 f"\\* refused by the compile unless `--min-sqnr` lets it: {row['model']}, "
                 f"{row['path']} {row['scheme']}: {row['refused']}."
@@ -60,10 +63,12 @@ def _row(row: dict[str, Any], shown: bool) -> list[str]:
     worst = min(row["parts"], key=lambda part: part["drift"]["sqnr_db"])["drift"]
     placed = row["placed"].values()
     share = 100 * sum(p["share"] for p in placed) / len(placed) if placed else None
+    scheme = "float" if row["scheme"] == "none" else row["scheme"]
+    layout = ", channels first" if row.get("layout") == "channels" else ""
     return [
         row["model"] if shown else "",
         NAMES[row["path"]],
-        ("float" if row["scheme"] == "none" else row["scheme"]) + (" *" if row["refused"] else ""),
+        scheme + layout + (" *" if row["refused"] else ""),
         f"{row['bundle_mb']:.2f}",
         f"{worst['sqnr_db']:.1f}",
         worst["against"],
@@ -72,6 +77,26 @@ def _row(row: dict[str, Any], shown: bool) -> list[str]:
         f"{100 * row['accuracy']['accuracy']:.1f}",
         f"{100 * row['source_accuracy']['accuracy']:.1f}",
     ]
+
+
+def _layouts(rows: list[dict[str, Any]]) -> list[str]:
+    """What a package of floats is made of, with tokens as rows and with channels first."""
+    told = []
+    for row in rows:
+        if row["scheme"] == "none" and "ops" in row:
+            for role in TIMED:
+                of, (part,) = row["ops"][role], [p for p in row["parts"] if p["role"] == role]
+                told.append(
+                    [row["model"], role, row["layout"], *(str(of.get(op, "")) for op in OPS),
+                     f"{part['drift']['sqnr_db']:.1f}"]
+                )  # fmt: skip
+    if not told:
+        return []
+    about = (
+        "Core ML's package of floats in both layouts (`--layout`): ops of each function, and its "
+        "drift in float16. Products are the same; no device was asked which is faster."
+    )
+    return [about, grid(["model", "part", "layout", *OPS, "dB"], told)]
 
 
 def _times(row: dict[str, Any]) -> list[str]:

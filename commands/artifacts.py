@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgevlm.commands.writing import Proof
 from edgevlm.compiler.beside import ProbeInput
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.drift import Drift
 from edgevlm.compiler.errors import JobFault
@@ -13,20 +14,14 @@ from edgevlm.compiler.narrow_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.near_ties import near_ties
 from edgevlm.compiler.quantised import in_half, rounds_activations
 from edgevlm.compiler.reference import Reference, observe
-from edgevlm.compiler.rounding_noise import rounding_noise
-from edgevlm.compiler.verify import answered_otherwise, chosen_otherwise, compare_parts
+from edgevlm.compiler.rounding_noise import LEAST_DB, ROUNDING_FLOOR_DB, rounding_floor
+from edgevlm.compiler.verify import answered_otherwise, chosen_otherwise
 from edgevlm.runtimes.base import Runtime
 
 __all__ = ["check_artifacts", "total_drift"]
 
 #: dB; an artifact computes the same graph with a vendor's kernels, fused and reordered
 ARTIFACT_FLOOR_DB = 40.0
-#: dB; of parts that round activations: a number on the edge between two codes falls to either side,
-#: and the difference is then one step of the grid
-ROUNDING_FLOOR_DB = 25.0
-#: dB; of such a part that strays as far from itself when its inputs move in the last place: so much
-#: further an artifact may, whose every sum moves, but not under what would be another function
-NOISE_MARGIN_DB, LEAST_DB = 6.0, 10.0
 
 
 def check_artifacts(
@@ -51,8 +46,7 @@ def check_artifacts(
         if runtime.rounds:
             floor = LEAST_DB
         elif (rounds or half) and drift.sqnr_db < floor:
-            noise = rounding_noise(graphs, proof.seen, role, half)
-            floor = min(floor, max(LEAST_DB, noise - NOISE_MARGIN_DB))
+            floor = rounding_floor(graphs, proof.seen, role, floor, half)
         if not drift.sqnr_db >= floor:  # also when it is not a number
             raise JobFault(
                 "EV305",

@@ -69,18 +69,19 @@ def options_of(
     os: str | None = None,
     parts: str | None = None,
     preflight: str = "auto",
+    layout: str | None = None,
 ) -> CompileOptions:
     """The options of the command line, None where one was not given.
 
     Raises EV220 for options that would be passed over in silence.
     """
     said = (tokens, prune, prune_at, positions, quant, kv)
-    said += (classes, alpha, latency_budget, domain, purify, recover)
+    said += (classes, alpha, latency_budget, domain, purify, recover, layout)
     if recipe and any(each is not None for each in said):
         raise UsageFault(
             "EV220",
             "--recipe with --tokens, --prune, --prune-at, --positions, --quant, --kv, --classes, "
-            "--alpha, --latency-budget, --domain, --purify or --recover",
+            "--alpha, --latency-budget, --domain, --purify, --recover or --layout",
             "a recipe says all of that itself, so these would do nothing",
             "leave them out, or edit the recipe: it is TOML",
         )
@@ -102,7 +103,7 @@ def options_of(
             "the system is the toolchain of an iPhone",
             "leave one of them out",
         )
-    flags = Flags(reduction, quant or Flags().quant, kv or Flags().kv, derived)
+    flags = Flags(reduction, quant or Flags.quant, kv or Flags.kv, derived, layout or Flags.layout)
     source = SourceOptions(max_prompt, max_answer, probes)
     return CompileOptions(
         target,

@@ -55,7 +55,7 @@ STEPS = click.IntRange(1, 1_000_000)
     flag_value=300,
     help="Teach the narrowed part what the whole one says, so many steps; 300.",
 )
-@click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens ... --recover.")
+@click.option("--recipe", type=ANY, help="TOML recipe, in place of --tokens ... --layout.")
 @click.option("--max-prompt", type=TOKENS, help="Text tokens of a prompt; 64 by default.")
 @click.option("--max-answer", type=TOKENS, help="Tokens of an answer; 32 by default.")
 @click.option("--probes", type=FOLDER, help="Pictures to check every pass on.")
@@ -77,6 +77,11 @@ STEPS = click.IntRange(1, 1_000_000)
 )
 @click.option("--toolchain", help="What is on the device: jetpack-6.2, tensorrt-10.13.")
 @click.option("--os", help="Of an iPhone or Mac: 18 to 26 for Core ML, 27 for Core AI; else both.")
+@click.option(
+    "--layout",
+    type=click.Choice(["tokens", "channels"]),
+    help="Of an iPhone or Mac: channels first, linears as 1x1 convolutions; tokens by default.",
+)
 @click.option("--parts", help="Those that are written: vision,connector; others run elsewhere.")
 @click.option(
     "--preflight",

@@ -11,18 +11,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.executor import Feeds, PartCaller
 from edgevlm.compiler.reference import Reference
-from edgevlm.compiler.verify import compare_parts
 
-__all__ = ["rounding_noise"]
+__all__ = ["LEAST_DB", "ROUNDING_FLOOR_DB", "rounding_floor", "rounding_noise"]
 
 #: relative; sums of some hundred float32 numbers in another order differ by about that much
 MOVED = 1e-6
 #: the same where every result is rounded to the 11 bits of float16
 MOVED_HALF = 2.0**-11
 TRIES = 3
+#: dB; of parts that round activations: a number on the edge between two codes falls to either side,
+#: and the difference is then one step of the grid
+ROUNDING_FLOOR_DB = 25.0
+#: dB; so much further than from itself may a part stray of which every sum moves, but not under
+#: what would be another function
+NOISE_MARGIN_DB, LEAST_DB = 6.0, 10.0
 
 
 class _Moved:
@@ -45,3 +51,11 @@ def rounding_noise(parts: PartCaller, seen: Reference, role: Role, half: bool = 
     by = MOVED_HALF if half else MOVED
     tries = (compare_parts(parts, _Moved(parts, seed, by), seen, [role]) for seed in range(TRIES))
     return min(found[role].sqnr_db for found in tries)
+
+
+def rounding_floor(
+    parts: PartCaller, seen: Reference, role: Role, floor: float, half: bool = False
+) -> float:
+    """dB that a part which rounds has to keep when its sums move; never above `floor`."""
+    noise = rounding_noise(parts, seen, role, half)
+    return min(floor, max(LEAST_DB, noise - NOISE_MARGIN_DB))

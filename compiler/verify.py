@@ -1,6 +1,8 @@
 """The proof after every pass: the probe set through the model before and after, part by part.
 
     exact         same inputs to each part, outputs equal to rounding (EXACT_FLOOR_DB); same answers
+                  (a part that rounds what it computes: with the rounding left out; with it, what
+                  such a part may stray from itself, rounding_noise.py)
     approximate   the same comparison, bounded below by `min_sqnr`; answers counted; caches may
                   become int8, and are compared as the numbers that their codes stand for
     structural    shapes differ, so logits and answers of the whole chain are compared and recorded
@@ -11,7 +13,7 @@ A pass over its tolerance stops the compile, naming the first node whose value s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,16 +21,19 @@ import numpy as np
 from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.cache_units import relative_units, to_units
 from edgevlm.compiler.class_names import names_of
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.contract import Role
 from edgevlm.compiler.drift import Drift, measure, worst
 from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.executor import PartCaller, ReferenceParts
+from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.exported_model import ExportedModel
-from edgevlm.compiler.matching import Compared, compare_outputs
 from edgevlm.compiler.narrow_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.pass_base import Effect
+from edgevlm.compiler.quantised import rounds_activations
 from edgevlm.compiler.reference import Reference, observe
+from edgevlm.compiler.rounding_noise import ROUNDING_FLOOR_DB, rounding_floor
 from edgevlm.compiler.stray import first_stray
+from edgevlm.compiler.without_rounding import without_rounding
 
 __all__ = [
     "EXACT_FLOOR_DB",
@@ -36,7 +41,6 @@ __all__ = [
     "answered_otherwise",
     "check_pass",
     "chosen_otherwise",
-    "compare_parts",
 ]
 
 #: dB; float32 rounding of a reordered sum stays well above this, a wrong graph far below
@@ -67,37 +71,6 @@ class Check:
         drift = {role: Drift.of_json(each) for role, each in data["parts"].items()}
         logits = data["logits"] and Drift.of_json(data["logits"])
         return cls(drift, logits, data["answers_agree"], data["probes"])
-
-
-def compare_parts(
-    before: PartCaller, after: PartCaller, reference: Reference, roles: Sequence[Role]
-) -> dict[Role, Drift]:
-    """Feed both sides the reference's inputs, part by part; the worst output of each.
-
-    An output behind a choice that differs counts on the probes where the choices are the same; by
-    the rows of the tokens both kept, where there is no such probe. The overlap of a part is its
-    smallest over all probes, whichever probe has the worst output.
-    """
-    found: dict[Role, Drift] = {}
-    for role in roles:
-        seen: list[Compared] = []
-        overlaps: list[float] = []
-        for feeds in reference.fed(role):
-            start = int(feeds["image_start"][0]) if "image_start" in feeds else 0
-            sides = [_fetched(side.call(role, feeds)) for side in (before, after)]
-            outputs, overlap = compare_outputs(*sides, reference.contract, start)
-            seen += outputs
-            overlaps += [] if overlap is None else [overlap]
-        if seen:
-            clean = {c.drift.where for c in seen if not c.behind}
-            judged = [c.drift for c in seen if not c.behind or c.drift.where not in clean]
-            found[role] = replace(worst(judged), overlap=min(overlaps, default=None))
-    return found
-
-
-def _fetched(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
-    """As arrays of this host; a runtime may hold some of them."""
-    return {name: np.asarray(value) for name, value in outputs.items()}
 
 
 def chosen_otherwise(a: Reference, b: Reference) -> list[bool]:
@@ -143,8 +116,10 @@ def check_pass(
         scales = cache_scales(after) if rounded else {}
         sides = float_sides(before, after, ReferenceParts(after.parts), scales)
         drift = compare_parts(*sides, reference, changed)
-        floor = EXACT_FLOOR_DB if effect is Effect.EXACT else min_sqnr
         for role, found in drift.items():
+            floor = EXACT_FLOOR_DB if effect is Effect.EXACT else min_sqnr
+            if effect is Effect.EXACT and found.sqnr_db < floor:
+                floor = _floor_where_rounded(before, after, reference, role)
             if found.sqnr_db < floor:
                 units = relative_units(before, after)
                 both = [(feeds, to_units(feeds, units)) for feeds in reference.fed(role)]
@@ -178,3 +153,16 @@ def check_pass(
         )
     logits = worst([measure(a, b, "logits") for a, b in pairs])
     return Check(drift, logits, agree, len(probes)), seen
+
+
+def _floor_where_rounded(
+    before: ExportedModel, after: ExportedModel, reference: Reference, role: Role
+) -> float:
+    """dB that an exact rewrite of a part has to keep, of one that rounds what it computes."""
+    parts = before.parts[role], after.parts[role]
+    if not all(map(rounds_activations, parts)):
+        return EXACT_FLOOR_DB
+    sides = [ReferenceParts({role: without_rounding(part)}) for part in parts]
+    if compare_parts(*sides, reference, [role])[role].sqnr_db < EXACT_FLOOR_DB:
+        return EXACT_FLOOR_DB
+    return rounding_floor(ReferenceParts(before.parts), reference, role, ROUNDING_FLOOR_DB)

@@ -20,6 +20,7 @@ from edgevlm.passes.derive.keep_classes import KeepClasses
 from edgevlm.passes.derive.narrow_encoder import NarrowEncoder
 from edgevlm.passes.derive.purify_units import PurifyUnits
 from edgevlm.passes.derive.recover_encoder import RecoverEncoder
+from edgevlm.passes.mobile.channels_first import ChannelsFirst
 from edgevlm.passes.mobile.four_axes import FourAxes
 from edgevlm.passes.mobile.one_hot_tokens import OneHotTokens
 from edgevlm.passes.mobile.separate_qkv import SeparateQkv
@@ -75,6 +76,7 @@ PASSES: dict[str, type[Pass]] = {
         UnfoldPatches,
         OneHotTokens,
         FourAxes,
+        ChannelsFirst,
         # precision
         CastHalf,
     )

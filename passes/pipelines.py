@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.recipe import Recipe, Step
 from edgevlm.passes.derive.asked import Derived
@@ -25,6 +26,7 @@ class Flags:
     quant: str = "none"
     kv: str = "float"
     derived: Derived | None = None  # what for, and how small
+    layout: str = "tokens"  # of activations: tokens [1,S,C], or channels first [1,C,1,S]
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,15 @@ PHONES = (
     ),
     *PIPELINES["ort"][1:],
 )
-PIPELINES["coreml"] = PHONES
-PIPELINES["coreai"] = PHONES
+APPLE = (
+    *PHONES,
+    Group(
+        "last: all others look for products of tokens, and for attention",
+        ("channels-first",),
+    ),
+)
+PIPELINES["coreml"] = APPLE
+PIPELINES["coreai"] = APPLE
 PIPELINES["executorch"] = PHONES
 # micro NPUs neither gather nor look into pictures by windows; what is left on five axes goes last
 PIPELINES["ethos"] = (
@@ -129,7 +138,7 @@ def compose(
     model: ExportedModel | None = None,
     multiple: int | None = None,
 ) -> Recipe:
-    """The recipe for a target's runtime and flags. Raises EV202, EV203, EV209.
+    """The recipe for a target's runtime and flags. Raises EV202, EV203, EV209, EV220.
 
     model: needed where tokens are dropped, since sites and budgets are the model's. multiple: of
     channels, where the target's device file says one.
@@ -150,6 +159,7 @@ def compose(
         "quantize-activations": [],
         "quantize-dynamically": [],
         "quantize-kv": [],
+        "channels-first": [{}] if flags.layout == "channels" else [],
     }
     asked |= {name: [dict(options)] for name, options in OPTIONS.get(runtime, {}).items()}
     block = find_integer_form(runtime).block
@@ -166,5 +176,12 @@ def compose(
         for step in flags.reduction.steps(model, runtime):
             asked[step.name].append(step.options)
     names = [name for group in PIPELINES[runtime] for name in group.passes]
+    if asked["channels-first"] and "channels-first" not in names:
+        raise UsageFault(
+            "EV220",
+            f"--layout {flags.layout} for runtime {runtime}",
+            "that layout is for the Neural Engine; others are faster with tokens as rows",
+            "leave it out, or --target iphone",
+        )
     steps = [Step(name, dict(o)) for name in names for o in asked.get(name, [{}])]
     return Recipe(target, tuple(steps))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from edgevlm.compiler.attention import grouped_attention
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.held_state import Held, StateParts
 from edgevlm.compiler.kv_state import decode_with_state, prefill_with_state
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.passes.tokens.schedule import parse_asked

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.reference import Reference, observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 
 RNG = np.random.default_rng(0)

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.contract import Contract, LayerSite
 from edgevlm.compiler.matching import compare_outputs, overlap_of
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.reference import Reference, observe
-from edgevlm.compiler.verify import answered_otherwise, chosen_otherwise, compare_parts
+from edgevlm.compiler.verify import answered_otherwise, chosen_otherwise
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.passes.tokens.keep_tokens import KeepTokens
 

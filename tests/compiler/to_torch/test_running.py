@@ -6,11 +6,11 @@ import pytest
 
 pytest.importorskip("torch", reason="torch runs them: pip install 'edgevlm[torch]'")
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.reference import observe
 from edgevlm.compiler.to_torch.running import TorchParts
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.devices import find_device
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose

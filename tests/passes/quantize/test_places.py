@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.drift import measure
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.narrow_cache import cache_scales, float_sides
 from edgevlm.compiler.pass_manager import run_passes
 from edgevlm.compiler.reference import Reference, observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.models.answer import inputs_of
 from edgevlm.passes.quantize.places import agreed, divide, find_places
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations

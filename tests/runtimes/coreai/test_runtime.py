@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from edgevlm.compiler.bundle import check_bundle
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.exported_model import load_model
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.models.answer import inputs_of
 from edgevlm.models.zoo import bundled_folder
 from edgevlm.passes import make_passes

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.palettes import find_palette
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.devices import find_device
 from edgevlm.models.answer import inputs_of
 from edgevlm.passes import make_passes
@@ -33,20 +33,20 @@ FLOORS = {"none": 40, "w8": 40, "w4a16": 40, "lut4": 40, "w8a8": 25}
 def lowered(make_micro, tmp_path_factory):
     made = {}
 
-    def lower(scheme="none"):
-        if scheme not in made:
+    def lower(scheme="none", layout="tokens"):
+        if (scheme, layout) not in made:
             source = make_micro(layers=1, width=64, heads=2, tower=1)
             probes = inputs_of(source)
-            recipe = compose("iphone-17-pro", "coreml", Flags(quant=scheme), source)
+            recipe = compose("iphone-17-pro", "coreml", Flags(quant=scheme, layout=layout), source)
             model = apply_unchecked(source, make_passes(recipe), probes)
             folder, runtime = tmp_path_factory.mktemp(scheme), find_runtime("coreml")
             artifacts = runtime.lower(model, folder)
             parts = runtime.open_artifacts(folder, artifacts, model.contract)
-            made[scheme] = SimpleNamespace(
+            made[scheme, layout] = SimpleNamespace(
                 model=model, probes=probes, folder=folder, artifacts=artifacts, parts=parts,
                 runtime=runtime,
             )  # fmt: skip
-        return made[scheme]
+        return made[scheme, layout]
 
     return lower
 
@@ -104,6 +104,21 @@ def test_our_tables_arrive_as_tables(lowered):
             np.array_equal(mine, indices) and np.array_equal(tables.ravel(), lut.flatten())
             for indices, lut in found
         )
+
+
+@pytest.mark.parametrize("scheme", ["none", "w4a16", "w8a8"])
+def test_channels_first_computes_the_same_with_the_same_codes(scheme, lowered):
+    """Every product is a convolution, and its weight the codes that were stored."""
+    made = lowered(scheme, "channels")
+    seen = observe(made.model, made.probes)
+    found = compare_parts(ReferenceParts(made.model.parts), made.parts, seen, made.model.parts)
+    assert min(drift.sqnr_db for drift in found.values()) >= FLOORS[scheme]
+    for role in ("vision", "prefill", "decode"):
+        kinds, before = kinds_of(made, role), kinds_of(lowered(scheme), role)
+        assert "linear" not in kinds and before.count("linear") > 4
+        assert kinds.count("conv") == before.count("linear") + before.count("conv")
+        codes = "constexpr_blockwise_shift_scale"
+        assert kinds.count(codes) == before.count(codes)
 
 
 def test_tables_make_the_file_smaller(lowered):

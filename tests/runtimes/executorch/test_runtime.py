@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.devices import find_device
 from edgevlm.runtimes import find_runtime
 

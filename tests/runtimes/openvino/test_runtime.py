@@ -11,11 +11,11 @@ import onnx_ir as ir
 import pytest
 
 from edgevlm.compiler.bundle import Bundle
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.quantised import check_symmetric
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.compiler.weights import load_graph
 from edgevlm.runtimes import onnx_files as module
 from edgevlm.runtimes.openvino import open_part

@@ -6,11 +6,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.quantised import is_rounded, weights_of
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.runtimes.openvino.kernels import products

@@ -10,10 +10,11 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.executor import ReferenceParts, open_session
 from edgevlm.compiler.pass_manager import apply_unchecked, run_passes
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import answered_otherwise, compare_parts
+from edgevlm.compiler.verify import answered_otherwise
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_kv import QuantizeKv
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights

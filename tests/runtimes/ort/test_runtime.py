@@ -10,12 +10,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.reference import observe
 from edgevlm.compiler.shapes import infer_shapes
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.compiler.weights import load_graph
 from edgevlm.runtimes import RUNTIMES, find_runtime, onnx_files
 from edgevlm.runtimes.ort import runtime as module

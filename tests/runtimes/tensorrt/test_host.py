@@ -10,11 +10,11 @@ import onnx_ir as ir
 import pytest
 
 from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.passes.precision.cast_half import CastHalf
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights

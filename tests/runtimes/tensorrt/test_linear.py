@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.passes.quantize.quantize_activations import QuantizeActivations
 from edgevlm.passes.quantize.quantize_weights import QuantizeWeights
 from edgevlm.runtimes.tensorrt.facts import facts

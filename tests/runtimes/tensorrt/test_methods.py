@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import pytest
 
+from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.executor import ReferenceParts
 from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.reference import observe
-from edgevlm.compiler.verify import compare_parts
 from edgevlm.devices import find_device
 from edgevlm.passes import make_passes
 from edgevlm.passes.pipelines import Flags, compose
