@@ -213,10 +213,18 @@ class Runtime(ABC):
         return by_part(self.profile_layers(bundle, runs))
 
     def profile_report(self, bundle: Bundle, how: str = "measured-host") -> dict[str, Any]:
-        """What `edgevlm profile --ops` adds to its JSON: both, of the same runs."""
+        """What `edgevlm profile --ops` adds to its JSON: both, of the same runs.
+
+        how: of what the runtime measured; what it estimated stays an estimate.
+        """
         layers = self.profile_layers(bundle)
         rows = {"ops": by_part(layers), "layers": layers}
-        return {name: [{**vars(row), "how": how} for row in of] for name, of in rows.items()}
+        return {
+            name: [
+                vars(row) | ({"how": how} if row.how.startswith("measured-") else {}) for row in of
+            ]
+            for name, of in rows.items()
+        }
 
     def estimate(self, bundle: Bundle, ops: bool = False) -> dict[str, Any] | None:
         """What the device's own compiler estimated, as a preflight's JSON; ops: `layers` too."""

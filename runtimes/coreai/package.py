@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.runtimes.lacking import lacking
 
 __all__ = ["installed"]
 
@@ -30,9 +31,4 @@ def installed() -> dict[str, str]:
 
 
 def _missing(why: str) -> JobFault:
-    return JobFault(
-        "EV302",
-        f"runtime coreai lacks the package coreai-torch=={WANTED}",
-        why,
-        "pip install 'edgevlm[coreai]', or --target cpu, which needs nothing more",
-    )
+    return lacking("coreai", f"coreai-torch=={WANTED}", why)

@@ -15,6 +15,7 @@
     lint.py            ops that likely leave the Neural Engine, predicted; ane_rules.py macs.py
     convert.py         parts -> a package; lowerings.py: what coremltools is told of ours
     preflight.py       the same as the table that a compile shows
+    ports.py parts.py  a package as parts of a model, by the evaluator; on_mac.py: by Core ML
     mac.py             a Mac that runs programs for us: this one, or over ssh
     compute_plan.py    where a Mac says that ops run      } asked for there with scripts/, and
     benchmark.py       how long it takes there            } parsers of what it says

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.quiet import quietly
+from edgevlm.runtimes.lacking import lacking
 
 __all__ = ["coremltools", "installed"]
 
@@ -46,9 +47,4 @@ def installed() -> str:
 
 
 def _missing(why: str) -> JobFault:
-    return JobFault(
-        "EV302",
-        f"runtime coreml lacks the package coremltools>={OLDEST}",
-        why,
-        "pip install 'edgevlm[coreml]', or --target cpu, which needs nothing more",
-    )
+    return lacking("coreml", f"coremltools>={OLDEST}", why)

@@ -3,8 +3,10 @@
 From iOS 27 on there is Core AI as well: `--os 27` asks for that alone, `--os 18` to `26` for this
 alone, and without it a bundle has both, each proved by itself.
 
-On this host the package runs in our evaluator (mil_evaluator.py), for what it computes: Core ML's
-own runtime is on Apple's systems alone. What an iPhone takes for it is measured there.
+A compile proves the package in our evaluator (mil_evaluator.py), wherever it is made: Core ML's own
+runtime is on Apple's systems alone. On a Mac a bundle is then opened by Core ML itself (on_mac.py),
+which answers, is timed, and is reached by `profile --device ssh://...`. What an iPhone takes for it
+is measured there.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -21,11 +24,18 @@ from edgevlm.compiler.contract import Contract
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.runtimes import find_runtime
-from edgevlm.runtimes.base import PROFILED_RUNS, Capabilities, LayerTime, Preflight, Runtime
+from edgevlm.runtimes.base import (
+    PROFILED_RUNS,
+    Capabilities,
+    LayerTime,
+    Preflight,
+    Runtime,
+)
 from edgevlm.runtimes.coreml.package import installed
 
 if TYPE_CHECKING:
     from edgevlm.compiler.bundle import Bundle
+    from edgevlm.compiler.executor import PartCaller
     from edgevlm.compiler.exported_model import ExportedModel
     from edgevlm.compiler.recipe import Recipe
     from edgevlm.devices import Device
@@ -47,6 +57,7 @@ class CoremlRuntime(Runtime):
     extra = "coreml"
     architectures = ("arm64", "aarch64")
     runs_with = ("coremltools", "numpy", "packaging", "pillow", "pydantic", "tokenizers")
+    carried = ("edgevlm.runtimes.coreml.on_mac",)
     runs_here = False
     proved_by = "our evaluator of Core ML programs, on the host"
     onnx_artifacts = False
@@ -152,16 +163,35 @@ class CoremlRuntime(Runtime):
 
         return PackageParts(folder, artifacts, contract)
 
+    def open(self, bundle: Bundle, *, checked: bool = False) -> PartCaller:
+        """By Core ML on a Mac, by our evaluator elsewhere. Raises EV302, EV303, EV304."""
+        if not _on_a_mac():
+            return super().open(bundle, checked=checked)
+        from edgevlm.runtimes.coreml.on_mac import CoremlParts
+
+        manifest = bundle.manifest
+        return CoremlParts(bundle.folder, manifest.artifacts, manifest.contract)
+
     def check_timed(self, bundle: Bundle) -> None:
+        if _on_a_mac():
+            return
         raise UsageFault(
             "EV434",
             f"the time of {bundle.folder.name} on this machine",
             "Core ML runs on Apple's systems; here an evaluator runs the package, for its numbers",
             f"edgevlm profile {shlex.quote(str(bundle.folder))} "
-            f"--device {bundle.manifest.target.device}, which predicts",
+            f"--device {bundle.manifest.target.device}, which predicts; or --device ssh://MAC",
         )
 
     def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:
-        """Raises EV434."""
+        """On a Mac; single ops are estimates there, and labelled so. Raises EV302, EV434."""
         self.check_timed(bundle)
-        return []
+        from edgevlm.runtimes.coreml.on_mac import op_times
+
+        artifacts = bundle.manifest.artifacts
+        package = (bundle.folder / artifacts[0].file).parent
+        return [row for a in artifacts for row in op_times(package, a.role, runs)]
+
+
+def _on_a_mac() -> bool:
+    return sys.platform == "darwin"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.runtimes.lacking import lacking
 
 __all__ = ["installed"]
 
@@ -25,9 +26,4 @@ def installed() -> dict[str, str]:
 
 
 def _missing(why: str) -> JobFault:
-    return JobFault(
-        "EV302",
-        f"runtime executorch lacks the package executorch=={WANTED}.*",
-        why,
-        "pip install 'edgevlm[executorch]', or --target cpu, which needs nothing more",
-    )
+    return lacking("executorch", f"executorch=={WANTED}.*", why)

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.runtimes.lacking import lacking
 
 __all__ = ["engine", "installed"]
 
@@ -57,9 +58,4 @@ def installed() -> str:
 
 
 def _missing(why: str) -> JobFault:
-    return JobFault(
-        "EV302",
-        f"runtime openvino lacks the package openvino>={OLDEST}",
-        why,
-        "pip install 'edgevlm[openvino]', or --target cpu, which needs nothing more",
-    )
+    return lacking("openvino", f"openvino>={OLDEST}", why)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 
 import numpy as np
 import pytest
-from filelock import FileLock
+from micro.once import made_once, need_tool
 
 from edgevlm.commands.compile import compile_model
 from edgevlm.commands.compile_options import options_of
 from edgevlm.compiler.bundle import open_bundle
-from edgevlm.compiler.errors import JobFault
-from edgevlm.compiler.workshop.interpreter import interpreter_for
 from edgevlm.runtimes import find_runtime
 
 
@@ -43,21 +40,15 @@ def classifier(folder):
 def bundle(tmp_path_factory):
     """Compiled once for all processes."""
     pytest.importorskip("torch", reason="programs need: pip install 'edgevlm[torch]'")
-    try:
-        interpreter_for("ethos")
-    except JobFault as fault:
-        pytest.skip(f"Vela and the TOSA reference model need: {fault.fix}")
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    folder = shared / "ethos-shades"
-    out = folder / "shades.edgevlm"
-    with FileLock(shared / "ethos-shades.lock"):
-        if not out.exists():
-            folder.mkdir(exist_ok=True)
-            report = compile_model(classifier(folder), options_of("ethos-u55-128", out))
-            (folder / "report.json").write_text(json.dumps(report))
-    return out
+    need_tool("ethos")
+    return made_once(tmp_path_factory, "ethos-shades", _compile) / "shades.edgevlm"
+
+
+def _compile(folder):
+    report = compile_model(
+        classifier(folder), options_of("ethos-u55-128", folder / "shades.edgevlm")
+    )
+    (folder / "report.json").write_text(json.dumps(report))
 
 
 @pytest.fixture

@@ -8,18 +8,15 @@ lowered     both programs of micro/ethos.py, lowered for an ethos-u85-256 by the
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
+from micro.once import made_once, need_tool
 
-from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.workshop.arrays import read_arrays, write_arrays
-from edgevlm.compiler.workshop.interpreter import interpreter_for
 from edgevlm.compiler.workshop.job import run_job
 
 TARGET, SAMPLES, CHECKS = "ethos-u85-256", 8, 4
@@ -41,18 +38,9 @@ class Lowered:
 @pytest.fixture(scope="session")
 def lowered(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     pytest.importorskip("torch", reason="the programs need: pip install 'edgevlm[torch]'")
-    try:
-        interpreter_for("ethos")
-    except JobFault as fault:
-        pytest.skip(f"Vela and the TOSA reference model need: {fault.fix}")
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    folder, reply = shared / "an ethos", shared / "ethos.json"  # Vela's arguments are cut at spaces
-    with FileLock(shared / "ethos.lock"):
-        if not reply.exists():
-            reply.write_text(json.dumps(_lower(folder)))
-    told = json.loads(reply.read_text())
+    need_tool("ethos")
+    folder = made_once(tmp_path_factory, "an ethos", _lower)  # Vela's arguments are cut at spaces
+    told = json.loads((folder / "reply.json").read_text())
     floats = read_arrays(folder / "floats.npz")
     return Lowered(
         folder,
@@ -62,11 +50,10 @@ def lowered(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     )
 
 
-def _lower(folder: Path) -> dict[str, Any]:
+def _lower(folder: Path) -> None:
     import torch
     from micro.ethos import Block, Cut, export_to, inputs
 
-    folder.mkdir(exist_ok=True)
     block = export_to(folder / "block.pt2", Block)
     export_to(folder / "cut.pt2", Cut)
     checks = inputs(CHECKS, seed=2)
@@ -80,7 +67,7 @@ def _lower(folder: Path) -> dict[str, Any]:
         {"name": "block", "program": "block.pt2", "samples": "samples.npz", **common},
         {"name": "cut", "program": "cut.pt2", "samples": None, **common},
     ]
-    return run_job(
+    reply = run_job(
         "edgevlm.runtimes.executorch.ethos.lower:run",
         {"parts": parts},
         what="lowering to an Ethos-U",
@@ -88,3 +75,4 @@ def _lower(folder: Path) -> dict[str, Any]:
         folder=folder,
         within_s=600,
     )
+    (folder / "reply.json").write_text(json.dumps(reply))
