@@ -100,7 +100,8 @@ def _row(name: str, role: Role, form: str, share: str, where: str) -> dict[str, 
     few = {n: dataclasses.replace(r, inputs=r.inputs[:CHECKS]) for n, r in runs.items()}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        asked = [asked_of(p, runs[p.name], few[p.name], TARGET, work) for p in pieces]
+        as_is = form == "before"
+        asked = [asked_of(p, runs[p.name], few[p.name], TARGET, work, as_is) for p in pieces]
         made = run_lowering(asked, TARGET, work)
         found = [_piece(piece, made[piece.name], runs[piece.name], work) for piece in pieces
                  if piece.runs == "device"]  # fmt: skip

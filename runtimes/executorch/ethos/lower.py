@@ -42,6 +42,7 @@ def run(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         samples         .npz of inputs, "SAMPLE.POSITION" each: what ranges are fitted to; null for
                         a program that is quantised
         checks          .npz of the same kind: what is run; null
+        wide_ports      whether inputs and outputs have 16 bits; false where it is left out
 
     reply: {"parts": [...], "versions": {package: version}}, for each
         name
@@ -90,7 +91,8 @@ def _lowered(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     spec.dump_intermediate_artifacts_to(_INTERMEDIATE)
     ours = not is_quantised(program)
     if ours:
-        program = quantised(program, spec, _samples(folder, request.get("samples")))
+        samples = _samples(folder, request.get("samples"))
+        program = quantised(program, spec, samples, request.get("wide_ports", False))
     else:
         adopt(program)
     with refusals() as refused:

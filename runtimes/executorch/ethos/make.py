@@ -26,6 +26,7 @@ from edgevlm.compiler.to_torch.exported import exported_graph
 from edgevlm.compiler.workshop.arrays import read_arrays, write_arrays
 from edgevlm.compiler.workshop.job import run_job
 from edgevlm.runtimes.executorch.ethos.cut import DIALECT, Runs, cut, runs_of, without_padding
+from edgevlm.runtimes.executorch.ethos.rows import even_rows
 from edgevlm.runtimes.executorch.ethos.told import FOLDER, Told
 
 __all__ = ["LEAST_DB", "asked_of", "make", "run_lowering"]
@@ -91,9 +92,12 @@ def run_lowering(asked: Sequence[Mapping[str, Any]], target: str, work: Path) ->
     return {row["name"]: row | {"versions": reply["versions"]} for row in reply["parts"]}
 
 
-def asked_of(piece: Piece, fitted: Runs, checks: Runs, target: str, work: Path) -> dict[str, Any]:
-    """One line of the job's request; its files are written."""
-    program = exported_graph(piece.part, DIALECT)
+def asked_of(
+    piece: Piece, fitted: Runs, checks: Runs, target: str, work: Path, as_is: bool = False
+) -> dict[str, Any]:
+    """One line of the job's request; its files are written. as_is: uneven rows stay uneven."""
+    even = None if as_is or piece.runs == "host" else even_rows(piece, fitted)
+    program = exported_graph((even or piece).part, DIALECT)
     torch.export.save(program, work / f"{piece.name}.pt2")
     asked = {"name": piece.name, "program": f"{piece.name}.pt2", "target": target}
     if piece.runs == "host":
@@ -102,7 +106,7 @@ def asked_of(piece: Piece, fitted: Runs, checks: Runs, target: str, work: Path) 
         rows = {f"{i}.{at}": x for i, run in enumerate(some) for at, x in enumerate(run)}
         asked[kind] = f"{piece.name}.{kind}.npz"
         write_arrays(work / asked[kind], rows)
-    return asked | {"runs": "device"}
+    return asked | {"runs": "device", "wide_ports": even is not None}
 
 
 def _judged(

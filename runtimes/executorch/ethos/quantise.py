@@ -57,11 +57,15 @@ def adopt(program: ExportedProgram) -> None:
 
 
 def quantised(
-    program: ExportedProgram, spec: Any, samples: Sequence[Sequence[Tensor]]
+    program: ExportedProgram,
+    spec: Any,
+    samples: Sequence[Sequence[Tensor]],
+    wide_ports: bool = False,
 ) -> ExportedProgram:
     """`program` in integers for `spec`, an EthosUCompileSpec. Raises EV375 without samples.
 
-    samples: inputs of one run each, flat, in the order of the program.
+    samples: inputs of one run each, flat, in the order of the program. wide_ports: 16 bits for
+    what goes in and out, for inputs whose rows are of very different sizes.
     """
     if not samples:
         raise JobFault(
@@ -79,10 +83,12 @@ def quantised(
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     quantizer = EthosUQuantizer(spec).set_global(get_symmetric_quantization_config())
+    wide = get_symmetric_a16w8_quantization_config()
+    if wide_ports:
+        quantizer.set_io(wide)
     for name in WIDE:
         op, overload = name.split(".")
-        target = getattr(getattr(torch.ops.aten, op), overload)
-        quantizer.set_node_target(target, get_symmetric_a16w8_quantization_config())
+        quantizer.set_node_target(getattr(getattr(torch.ops.aten, op), overload), wide)
     # with guards, a call of them stays in the graph, which the passes of the backend refuse
     prepared = prepare_pt2e(program.module(check_guards=False), quantizer)
     with torch.no_grad():
