@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from micro.shades import GREYS, nearest_grey, shade_classifier, shade_files
 
-from edgevlm.commands import quant_gate
+from edgevlm.commands import quant_drop, quant_gate
 from edgevlm.commands.quant_drop import blamed_layers, measure_drop
 from edgevlm.commands.quant_gate import check_speed, measure_speed
 from edgevlm.commands.quant_show import LayerRow
@@ -182,7 +183,8 @@ def test_a_ratio_close_to_one_is_no_difference():
     assert quant_gate.TOLERANCE < 1.1
 
 
-def test_too_large_a_loss_is_refused_and_the_old_bundle_stays(edgevlm, tmp_path):
+def test_too_large_a_loss_is_refused_and_the_old_bundle_stays(edgevlm, tmp_path, monkeypatch):
+    monkeypatch.setattr(quant_drop, "QUESTIONS", 100)
     out = tmp_path / "b.edgevlm"
     assert edgevlm(*COMPILE, "-o", out).status == 0
     before = (out / "manifest.json").read_bytes()
@@ -192,7 +194,7 @@ def test_too_large_a_loss_is_refused_and_the_old_bundle_stays(edgevlm, tmp_path)
     (tmp_path / "c.edgevlm").mkdir()
     ended = edgevlm(*COMPILE, *bad, "--calib", "easy-vqa:4", "-o", tmp_path / "d.edgevlm")
     assert (ended.status, ended.code) == (1, "EV234")
-    assert "points (accuracy on easy-vqa train, n = 500)" in ended.err and "prefill/" in ended.err
+    assert "points (accuracy on easy-vqa train, n = 100)" in ended.err and "prefill/" in ended.err
     assert not (tmp_path / "d.edgevlm").exists() and before != (out / "manifest.json").read_bytes()
 
 
@@ -229,12 +231,18 @@ def test_a_float_bundle_and_a_model_have_no_quantised_layers(edgevlm, tmp_path):
         assert (ended.status, ended.code) == (2, "EV220") and "w8a8" in ended.err
 
 
+@pytest.fixture(scope="module")
+def rounded(edgevlm, tmp_path_factory):
+    out = tmp_path_factory.mktemp("rounded") / "b.edgevlm"
+    assert edgevlm(*COMPILE, "--quant", "w8", "-o", out).status == 0
+    return out
+
+
 @pytest.mark.parametrize(
     "broken", [3, {}, {"layers": [3]}, {"layers": [{"part": "x"}]}, {"layers": None}]
 )
-def test_a_broken_record_is_told(edgevlm, tmp_path, broken):
-    out = tmp_path / "b.edgevlm"
-    assert edgevlm(*COMPILE, "--quant", "w8", "-o", out).status == 0
+def test_a_broken_record_is_told(edgevlm, rounded, tmp_path, broken):
+    out = shutil.copytree(rounded, tmp_path / "b.edgevlm")
     record = json.loads((out / "record.json").read_text())
     (out / "record.json").write_text(json.dumps(record | {"quant": broken}))
     ended = edgevlm("inspect", out, "--quant")
