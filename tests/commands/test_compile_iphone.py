@@ -96,6 +96,20 @@ def test_one_system_alone(edgevlm, source, tmp_path):
     assert not (out / "coreml").exists()
 
 
+def test_channels_first(edgevlm, source, tmp_path):
+    out = tmp_path / "b.edgevlm"
+    asked = ("--os", "18", "--layout", "channels", "-o", out, "--json")
+    ended = edgevlm("compile", source, "--target", "iphone", *asked)
+    assert ended.status == 0, ended.err
+    passes = json.loads((out / "record.json").read_text())["passes"]
+    (note,) = [n for p in passes if p["name"] == "channels-first"
+               for n in p["notes"] if n["where"] == "prefill"]  # fmt: skip
+    assert note["kind"] == "matched" and "head by head" in note["why"]
+    other = ("--target", "cpu", "--layout", "channels", "-o", tmp_path / "c.edgevlm")
+    ended = edgevlm("compile", source, *other)
+    assert (ended.status, ended.code) == (2, "EV220")
+
+
 def test_without_core_ai_it_says_so(edgevlm, source, tmp_path, monkeypatch):
     why = "runtime coreai lacks a package: pip install it"
     monkeypatch.setattr(CoremlRuntime, "_core_ai_missing", lambda self: why)

@@ -157,3 +157,13 @@ def test_a_recipe_in_the_wrong_order_is_refused_with_both_names():
 def test_a_clean_up_may_come_twice():
     steps = tuple(Step(n) for n in ("fold-constants", "drop-dead", "fold-constants", "drop-dead"))
     assert len(make_passes(Recipe("cpu", steps))) == 4
+
+
+def test_a_layout_is_for_those_who_have_it():
+    """Once, and last of all; who has no use for it is told."""
+    names = [s.name for s in compose("iphone", "coreml", Flags(layout="channels")).steps]
+    assert names.count("channels-first") == 1 and names[-1] == "channels-first"
+    assert "channels-first" not in [s.name for s in compose("iphone", "coreml", Flags()).steps]
+    for runtime in ("ort", "executorch", "tensorrt"):
+        told = refused(lambda r=runtime: compose("d", r, Flags(layout="channels")), "EV220")
+        assert "--layout channels" in told.what

@@ -56,11 +56,11 @@ def _constant(walk: Walk, value: ir.Value) -> ir.Value | None:
     array = value.const_value.numpy()
     if array.ndim > 3 or array.size != np.prod(array.shape[-2:]):
         return None
-    if (value, False) not in walk.stored:
+    if value not in walk.constants:
         rows = array.reshape(-1, array.shape[-1])
         laid = np.ascontiguousarray(rows.T)[None, :, None, :]
-        walk.stored[value, False] = walk.build.const(laid, laid.dtype)
-    return walk.stored[value, False]
+        walk.constants[value] = walk.build.const(laid, laid.dtype)
+    return walk.constants[value]
 
 
 def reshape(walk: Walk, node: ir.Node) -> Line | None:

@@ -40,15 +40,15 @@ def product(walk: Walk, node: ir.Node) -> Line | None:
 
 def _kernel(walk: Walk, matrix: ir.Value, turned: bool) -> ir.Value | None:
     """turned: the matrix is [N,K] already."""
-    if (matrix, turned) not in walk.stored:
+    if (matrix, turned) not in walk.kernels:
         made = _made(walk, matrix, turned)
         if made is None:
             return None
         rows, columns = (int(d) for d in matrix.shape)
         made.shape = ir.Shape([*((rows, columns) if turned else (columns, rows)), 1, 1])
         made.dtype = matrix.dtype
-        walk.stored[matrix, turned] = made
-    return walk.stored[matrix, turned]
+        walk.kernels[matrix, turned] = made
+    return walk.kernels[matrix, turned]
 
 
 def _made(walk: Walk, matrix: ir.Value, turned: bool) -> ir.Value | None:

@@ -52,7 +52,8 @@ class Walk:
     lines: dict[ir.Value, Line] = field(default_factory=dict)
     turned: dict[ir.Value, ir.Value] = field(default_factory=dict)  # values that were no lines
     reshaped: dict[tuple[ir.Value, tuple[int, ...]], ir.Value] = field(default_factory=dict)
-    stored: dict[tuple[ir.Value, bool], ir.Value] = field(default_factory=dict)  # constants, laid
+    kernels: dict[tuple[ir.Value, bool], ir.Value] = field(default_factory=dict)  # of matrices
+    constants: dict[ir.Value, ir.Value] = field(default_factory=dict)  # as they meet a line
     biases: dict[int, ir.Value] = field(default_factory=dict)  # of causal attention, by rows
 
     def over(self, rules: Mapping[str, Rule]) -> dict[str, int]:
@@ -70,7 +71,7 @@ class Walk:
         back = [node.outputs[0] for node in done if self._is_read(node.outputs[0], set(done))]
         for value in back:
             put(self.build, value, self._as_it_was(value), value)
-        drop_unread(graph, [*done, *(n for n in graph if n.name.startswith(self.build.prefix))])
+        self._clear(done)
         turned = [value for value in self.turned.values() if value.uses()]
         counts: dict[str, int] = {"layouts": len(back) + len(turned)}
         for node in done:
@@ -120,6 +121,14 @@ class Walk:
         new = self.build("Transpose", value, perm=perm)
         new.shape, new.dtype = ir.Shape([value.shape[i] for i in perm]), value.dtype
         return new
+
+    def _clear(self, done: list[ir.Node]) -> None:
+        """What was replaced, and what a rule built before it saw that it does not hold."""
+        graph, ours = self.build.graph, f"{self.build.prefix}/"
+        drop_unread(graph, [*done, *(n for n in graph if str(n.name).startswith(ours))])
+        for name, value in list(graph.initializers.items()):
+            if name.startswith(ours) and not value.uses():
+                graph.initializers.pop(name)
 
     def _is_read(self, value: ir.Value, done: set[ir.Node]) -> bool:
         return value.is_graph_output() or any(node not in done for node, _ in value.uses())

@@ -106,6 +106,28 @@ def test_values_that_meet_a_stream(graph, apply, ops):
     assert ops(result).count("Conv") == 1
 
 
+def test_a_matrix_that_is_added_as_well(graph, apply):
+    part = graph(
+        f"(float[1,{C},{C}] x) => (float[1,{C},{C}] y) {{ m = MatMul(x, w) y = Add(m, w) }}",
+        w=normal(C, C),
+    )
+    apply(ChannelsFirst(), part, **NEAR, x=normal(1, C, C))
+
+
+def test_nothing_is_left_of_what_does_not_hold(graph, apply):
+    """A product of heads, and a sum with what has no place beside tokens."""
+    part = graph(
+        f"""({X}, float[2,{S},{C}] z) => (float[1,{S},{H},8] y, float[2,{S},{C}] u) {{
+        m = MatMul(x, w) h = Reshape(m, heads) y = MatMul(h, v) s = Add(m, k)
+        u = Max(k, s, z) }}""",
+        w=normal(C, C), v=normal(C // H, 8), k=normal(C), heads=i64(1, S, H, C // H),
+    )  # fmt: skip
+    fed = {"x": normal(1, S, C), "z": normal(2, S, C)}
+    made = apply(ChannelsFirst(), part, **NEAR, **fed).model.parts["vision"].graph
+    assert all(value.uses() for value in made.initializers.values())
+    assert all(v.uses() or v.is_graph_output() for node in made for v in node.outputs)
+
+
 @pytest.mark.parametrize(
     ("op", "affine"),
     [("LayerNormalization", ", g"), ("LayerNormalization", ", g, b"), ("RMSNormalization", ", g")],
