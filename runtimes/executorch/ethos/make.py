@@ -32,8 +32,10 @@ from edgevlm.runtimes.executorch.ethos.told import FOLDER, Told
 __all__ = ["LEAST_DB", "asked_of", "make", "run_lowering"]
 
 CHECKS = 16  # runs that the reference model repeats
-#: dB; of the graph that Vela is given to what was quantised: the same integers, but for ties
-SAME_DB = 30.0
+#: dB; of the graph that Vela is given to what was quantised: the same integers, but for ties. Those
+#: add up: behind four layers a whole prompt has 94, 40, 36 and 27 dB. So a graph under that may be
+#: no further from float than what was quantised is, but for TIES_DB
+SAME_DB, TIES_DB = 30.0, 3.0
 #: dB; of integers to the float graph, the worst output and run: error is a sixteenth of the power
 LEAST_DB = 12.0
 WITHIN_S = 3600.0
@@ -124,8 +126,10 @@ def _judged(
     found = []
     for at in range(len(piece.outputs)):
         tosa, qdq = ([rows[f"{side}.{i}.{at}"] for i in checked] for side in ("tosa", "qdq"))
+        exact = np.stack([checks.outputs[i][at] for i in checked])
         same = measure(np.stack(qdq), np.stack(tosa), piece.name).sqnr_db
-        if not same >= SAME_DB:
+        mine, theirs = (measure(exact, np.stack(s), piece.name).sqnr_db for s in (tosa, qdq))
+        if not (same >= SAME_DB or mine >= theirs - TIES_DB):
             raise JobFault(
                 "EV305",
                 f"the TOSA graph of {piece.name} is another than what was quantised",

@@ -60,6 +60,17 @@ def test_another_graph_than_what_was_quantised_is_refused(piece, tmp_path):
     assert "20.0 dB at output 1" in caught.value.why
 
 
+def test_ties_that_add_up_are_no_other_graph(piece, tmp_path):
+    """28 dB apart, and both as far from float: who is right is chance."""
+    exact = [[RNG.normal(size=(1, 4000)).astype(np.float32) for _ in range(2)]]
+    off = [RNG.normal(size=(2, 1, 4000)).astype(np.float32) * 0.028 for _ in range(2)]
+    tosa, qdq = ([[x + e for x, e in zip(exact[0], each, strict=True)]] for each in off)
+    assert judged(piece, tmp_path, tosa, qdq=qdq, exact=exact) == pytest.approx(31, abs=0.5)
+    worse = [[x + 3 * e for x, e in zip(exact[0], off[0], strict=True)]]
+    with pytest.raises(JobFault, match="EV305"):
+        judged(piece, tmp_path, worse, qdq=qdq, exact=exact)
+
+
 def test_not_a_number_is_refused(piece, tmp_path):
     qdq = some()
     tosa = [[y, z * np.nan] for y, z in qdq]
