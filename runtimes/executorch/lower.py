@@ -49,7 +49,9 @@ def lower(model: ExportedModel, backend: Backend, aims: Mapping[str, str] | None
     """
     contract = model.contract
     programs: dict[str, torch.export.ExportedProgram] = {
-        role: exported_program(role, written(role, part), contract, backend.dialect)
+        role: exported_program(
+            role, written(role, part, backend.name != "coreml"), contract, backend.dialect
+        )
         for role, part in model.parts.items()
     }
     if {"prefill", "decode"} & set(model.parts):

@@ -14,12 +14,10 @@ __all__ = ["OPS"]
 def _never_negative(node: OpNode, position: int) -> bool:
     """Whether an index is stored and counts from the front; it is read as a tensor all the same.
 
-    A dialect may say that no index is negative.
+    A dialect may say that no index which is computed is negative.
     """
-    if node.dialect.index == "natural":
-        return True
     if (stored := node.peek(position)) is None:
-        return False
+        return node.dialect.index == "natural"
     return bool((stored >= 0).all())
 
 

@@ -173,6 +173,15 @@ def test_indices_that_never_count_from_the_end(graph_of, draw, equal):
     assert len(called(to_torch(part, PHONE), index)) > 1
 
 
+def test_stored_indices_may_count_from_the_end_all_the_same(graph_of, draw, equal):
+    natural = dataclasses.replace(PHONE, index="natural")
+    part = graph_of("float[2,4] x", "y = Gather<axis = -1>(x, i)", {"i": np.array([3, -4, 0])})
+    equal(part, draw(part), dialect=natural)
+    net = to_torch(part, natural)
+    places = [v for v in (*net.buffers(), *net.parameters()) if v.dtype == torch.int64]
+    assert not any(bool((v < 0).any()) for v in places) or len(called(net, torch.ones(2, 4))) > 1
+
+
 @pytest.mark.parametrize("where", [0, 3, 4])
 def test_a_row_written_by_a_mask(where, graph_of, equal):
     """Elsewhere the cache is what it was, to the bit."""

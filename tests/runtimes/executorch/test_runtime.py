@@ -8,9 +8,16 @@ import pytest
 from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.errors import JobFault, UsageFault
 from edgevlm.compiler.executor import ReferenceParts
+from edgevlm.compiler.pass_manager import apply_unchecked
 from edgevlm.compiler.reference import observe
 from edgevlm.devices import find_device
+from edgevlm.models.answer import inputs_of
+from edgevlm.passes import make_passes
+from edgevlm.passes.pipelines import Flags, compose
+from edgevlm.passes.tokens.schedule import parse_asked
 from edgevlm.runtimes import find_runtime
+from edgevlm.runtimes.executorch.runtime import ExecutorchRuntime
+from edgevlm.runtimes.executorch.written import written
 
 #: least SQNR of any part against its own graph, in dB: float, or a number may fall to either side;
 #: rows that are rounded at run time XNNPACK rounds with a zero point, and so to other numbers
@@ -24,6 +31,43 @@ def test_it_computes_what_its_graphs_do(scheme, lowered):
     found = compare_parts(ReferenceParts(made.model.parts), made.parts, seen, made.model.parts)
     assert set(found) == set(made.model.parts)
     assert min(drift.sqnr_db for drift in found.values()) >= FLOORS[scheme]
+
+
+@pytest.mark.parametrize("method", ["visionzip", "fastv"])
+def test_methods_of_token_reduction(method, make_micro, tmp_path):
+    """In the vision part and in front of decoder layers: TopK and Gather by portable kernels."""
+    pytest.importorskip("executorch", reason="pip install 'edgevlm[executorch]'")
+    source = make_micro(layers=2, width=32, grid=(4, 4), tower=2)
+    flags = Flags(parse_asked("6", method, None))
+    steps = make_passes(compose("pixel-9", "executorch", flags, source))
+    model, runtime = apply_unchecked(source, steps, inputs_of(source)[:2]), ExecutorchRuntime()
+    probes = inputs_of(model)[:4]
+    parts = runtime.open_artifacts(tmp_path, runtime.lower(model, tmp_path), model.contract)
+    seen, ran = observe(model, probes), observe(model, probes, parts)
+    found = compare_parts(ReferenceParts(model.parts), parts, seen, model.parts)
+    assert min(drift.sqnr_db for drift in found.values()) > 90
+    assert ran.answers == seen.answers and seen.choices[0]
+    for a, b in zip(ran.choices, seen.choices, strict=True):
+        assert {k: v.tolist() for k, v in a.items()} == {k: v.tolist() for k, v in b.items()}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ('float[4,3] x, int64[4,2] i, float[4,2] u| y = ScatterElements<axis=1, reduction="add">'
+         "(x, i, u)", "puts together by 'add'"),
+        ("float[1,2,4,4,4] x| y = MaxPool<kernel_shape=[2,2,2]>(x)", "over 3 axes"),
+    ],
+)  # fmt: skip
+def test_what_has_no_kernel_is_refused_by_name(graph, words, said):
+    """A program with it would be written, and not load."""
+    inputs, nodes = words.split("|")
+    shape = "float[4,3]" if "Scatter" in nodes else "float[1,2,3,3,3]"
+    part = graph(f"({inputs}) => ({shape} y) {{ {nodes} }}")
+    with pytest.raises(JobFault, match="EV303 part vision: node") as caught:
+        written("vision", part)
+    assert said in caught.value.why
+    assert len(list(written("vision", part, portable=False).graph)) == 1
 
 
 def test_rows_are_rounded_as_finely_as_in_the_graph(lowered):
