@@ -78,6 +78,13 @@ def test_rows_that_are_even_stay(graph):
     assert even_rows(piece, runs(piece, fed([1, 1, 1, UNEVEN * 2]))) is not None
 
 
+def test_sizes_that_go_by_the_picture_are_no_places(graph):
+    """Dark and bright patches, elsewhere in every picture."""
+    piece = piece_of(graph)
+    feeds = [fed(np.roll(SIZES, i), runs=1)[0] for i in range(4)]
+    assert even_rows(piece, runs(piece, feeds)) is None
+
+
 def test_rows_that_epsilon_decides_stay(graph):
     """Half of its size is not half of what a norm gives of it."""
     piece, feeds = piece_of(graph, epsilon=1e-2), fed()
