@@ -4,8 +4,8 @@
     after:  the same -> x 1 / size of the row, a constant each -> RMSNormalization
 
 A norm gives the same for a row and its double. With one scale for all rows the squares of the small
-ones are nothing, and their reciprocal roots a few codes: the whole prompt of easyvqa-tiny came out
-at 6 dB, with this and 16 bits at its ports at 23. Sizes are what rows had in the runs that ranges
+ones are nothing, and their reciprocal roots a few codes: the worst prompt of easyvqa-tiny came out
+at 6 dB, with this and 16 bits at its ports at 18. Sizes are what rows had in the runs that ranges
 are fitted to, so they belong to places in the prompt; a row of another size loses digits, not its
 meaning. Where sizes go by what is in a picture, and not by place, nothing is scaled. Rows whose
 square is not far above epsilon stay: they are no multiples of what they were.
