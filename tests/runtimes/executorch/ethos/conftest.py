@@ -20,6 +20,7 @@ from edgevlm.compiler.workshop.arrays import read_arrays, write_arrays
 from edgevlm.compiler.workshop.job import run_job
 
 TARGET, SAMPLES, CHECKS = "ethos-u85-256", 8, 4
+WORK = "a lowering"  # Vela's arguments are cut at spaces
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Lowered:
 def lowered(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     pytest.importorskip("torch", reason="the programs need: pip install 'edgevlm[torch]'")
     need_tool("ethos")
-    folder = made_once(tmp_path_factory, "an ethos", _lower)  # Vela's arguments are cut at spaces
-    told = json.loads((folder / "reply.json").read_text())
+    home = made_once(tmp_path_factory, "ethos", _lower)
+    folder, told = home / WORK, json.loads((home / "reply.json").read_text())
     floats = read_arrays(folder / "floats.npz")
     return Lowered(
         folder,
@@ -50,10 +51,12 @@ def lowered(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     )
 
 
-def _lower(folder: Path) -> None:
+def _lower(home: Path) -> None:
     import torch
     from micro.ethos import Block, Cut, export_to, inputs
 
+    folder = home / WORK
+    folder.mkdir()
     block = export_to(folder / "block.pt2", Block)
     export_to(folder / "cut.pt2", Cut)
     checks = inputs(CHECKS, seed=2)
@@ -75,4 +78,4 @@ def _lower(folder: Path) -> None:
         folder=folder,
         within_s=600,
     )
-    (folder / "reply.json").write_text(json.dumps(reply))
+    (home / "reply.json").write_text(json.dumps(reply))
