@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import numpy as np
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.generate import Cache
 from edgevlm.compiler.kv_names import CACHE_POSITION, PAST
+from edgevlm.compiler.ports import Port
+from edgevlm.compiler.state_ports import cache_ports
 
 __all__ = ["Held", "StateParts", "place_of"]
 
@@ -46,6 +49,16 @@ class StateParts(ABC):
         self.contract = contract
         self._position = 0  # the row that the next token is written to
 
+    @cached_property
+    def _states(self) -> dict[str, Port]:
+        return cache_ports(self.contract)
+
+    @cached_property
+    def _prompt_rows(self) -> dict[str, int]:
+        """Of each cache, as prefill leaves it."""
+        outs = self.contract.outputs("prefill")
+        return {p.name: p.shape[2] for p in outs if p.name in self._states}
+
     @abstractmethod
     def run(self, role: Role, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One part; decode is fed `cache_position`, int64 [1]. Outputs without caches."""
@@ -64,8 +77,7 @@ class StateParts(ABC):
             return self._decode(feeds)
         out: dict[str, Any] = self.run(role, feeds)
         if role == "prefill":
-            rows = {p.name: p.shape[2] for p in self.contract.outputs("prefill") if _cached(p.name)}
-            out |= {name: self._held(name, slice(0, n)) for name, n in rows.items()}
+            out |= {name: self._held(name, slice(0, n)) for name, n in self._prompt_rows.items()}
         return out
 
     def cache(self, contract: Contract, prefill: Mapping[str, Any]) -> Cache:
@@ -87,14 +99,10 @@ class StateParts(ABC):
         return out
 
     def _held(self, name: str, rows: slice) -> Held:
-        port = next(p for p in self.contract.inputs("decode") if p.name == PAST + name)
+        port = self._states[name]
         shape = (*port.shape[:2], rows.stop - rows.start, port.shape[3])
         dtype = np.dtype({"FLOAT": "f4", "FLOAT16": "f2", "INT8": "i1"}[port.dtype])
         return Held(lambda: self.read(name)[:, :, rows], shape, dtype, self)
-
-
-def _cached(name: str) -> bool:
-    return name.startswith(("key_", "value_"))
 
 
 def place_of(contract: Contract, feeds: Mapping[str, Any]) -> int:

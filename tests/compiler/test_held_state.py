@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgevlm.compiler import contract
 from edgevlm.compiler.attention import grouped_attention
 from edgevlm.compiler.compare_parts import compare_parts
 from edgevlm.compiler.executor import ReferenceParts
@@ -80,6 +81,20 @@ def test_recorded_feeds_of_a_step_are_the_contracts(model, tiny_probes):
     seen = observe(model, tiny_probes[:1], Keeper(model))
     out = ReferenceParts(model.parts).call("decode", seen.feeds[0]["decode"])
     assert np.isfinite(out["logits"]).all()
+
+
+def test_a_step_makes_no_ports_again(model, tiny_probes, monkeypatch):
+    """They are models of pydantic, sixteen of them a step: as long as the step itself."""
+    keeper, seen = Keeper(model), observe(model, tiny_probes[:1])
+    prompt = keeper.call("prefill", seen.feeds[0]["prefill"])
+    cache = keeper.cache(model.contract, prompt)
+    step = {n: seen.feeds[0]["decode"][n] for n in ("inputs_embeds", "position_ids")}
+    first = keeper.call("decode", step | cache.feeds(model.contract.prefill_length))
+    for name in ("input_ports", "output_ports"):
+        monkeypatch.setattr(contract, name, lambda *_: pytest.fail("made again"))
+    again = keeper.call("decode", step | cache.feeds(model.contract.prefill_length))
+    np.testing.assert_array_equal(again["logits"], first["logits"])
+    assert set(again) == set(first)
 
 
 def test_a_held_array_is_fetched_when_it_is_looked_at(model):
