@@ -29,6 +29,7 @@ ENDS = {
     3: ("EV380", "it is no Mac; Core ML runs on macOS alone"),
     4: ("EV382", "it has no coremltools 9 for the Python that ran"),
     5: ("EV382", "no such iPhone is connected to it, unlocked and trusted"),
+    6: ("EV382", "the function has states, which coremltools does not hand to an iPhone"),
 }
 
 

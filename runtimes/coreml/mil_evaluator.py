@@ -54,7 +54,7 @@ class MilProgram:
         self._planner = Planner(package.folder, Constants(package), rounding)
         self._plans: dict[str, Plan] = {}
         self.states = self._one_type_each()
-        held = sum(p.stat().st_size for p in package.beside.rglob("*.bin"))
+        held = sum(p.stat().st_size for p in package.beside.rglob("*.bin") if p.is_file())
         self._threads = 1 if held < SHARED_BYTES else torch.get_num_threads()
 
     def check(self) -> None:

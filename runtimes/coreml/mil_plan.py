@@ -26,6 +26,11 @@ from edgevlm.runtimes.coreml.stored import Rounding, stored
 __all__ = ["Plan", "Planner", "Step", "compute"]
 
 
+#: what a handler or torch raises for arguments that are not what they should be
+WRONG = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
+         ValueError)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Step:
     """fixed: parameters that are known. reads: parameter -> (names, how they are handed over)."""
@@ -180,7 +185,7 @@ def compute(
         )
     except Refused as error:
         raise _refused(function, step.op, str(error)) from error
-    except (ArithmeticError, IndexError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+    except WRONG as error:
         raise _failed(function, step.op, error) from error
 
 
@@ -207,7 +212,7 @@ def _failed(function: Function, op: Op, error: Exception) -> JobFault:
 def _handed(function: Function, op: Op, name: str, sources: list[Any], convert: Convert) -> Any:
     try:
         return convert(sources)
-    except (Refused, AttributeError, RuntimeError, TypeError, ValueError) as error:
+    except (Refused, *WRONG) as error:
         raise _refused(function, op, f"input {name!r}: {error}") from error
 
 

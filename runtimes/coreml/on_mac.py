@@ -11,6 +11,8 @@ source and documentation, and run against a stand-in for them; no Mac has run it
 from __future__ import annotations
 
 import asyncio
+import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.held_state import StateParts
 from edgevlm.compiler.manifest import Artifact
+from edgevlm.runtimes.coreml.benchmark import parse_benchmark
 from edgevlm.runtimes.coreml.mil_functions import read_functions
 from edgevlm.runtimes.coreml.mlpackage import broken, open_mlpackage
 from edgevlm.runtimes.coreml.package import coremltools
@@ -32,8 +35,6 @@ __all__ = ["UNITS", "CoremlParts", "op_times"]
 
 #: Core ML may use all but the GPU, as an app does that leaves that to the screen
 UNITS = "CPU_AND_NE"
-#: of a single op: the time of a prediction by the share that MLComputePlan estimates (benchmark.py)
-ESTIMATED = "estimated-mlcomputeplan"
 
 
 class CoremlParts(StateParts):
@@ -52,12 +53,7 @@ class CoremlParts(StateParts):
         self.outputs = promised_outputs(path, functions, artifacts, contract)
         self.stateful = {role for role in self.outputs if functions[role].states}
         try:
-            self.models = {
-                role: tools.models.MLModel(
-                    str(path), compute_units=tools.ComputeUnit[units], function_name=role
-                )
-                for role in self.outputs
-            }
+            self.models = {role: _loaded(tools, path, units, role) for role in self.outputs}
             first = next((role for role in self.models if role in self.stateful), None)
             self.state: Any = self.models[first].make_state() if first else None
         except Exception as error:  # Core ML's own are RuntimeError, coremltools' plain Exception
@@ -87,6 +83,19 @@ class CoremlParts(StateParts):
             self.state.write_state(name, np.asarray(array).astype(np.float16))
 
 
+def _loaded(tools: Any, path: Path, units: str, role: Role) -> Any:
+    """coremltools keeps Core ML's reason to itself, and warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = tools.models.MLModel(
+            str(path), compute_units=tools.ComputeUnit[units], function_name=role
+        )
+    if model.__proxy__ is None:
+        why = "its specification is of a later macOS"
+        raise model._framework_error or RuntimeError(why)
+    return model
+
+
 def op_times(package: Path, role: Role, runs: int) -> list[LayerTime]:
     """Single ops, as this Mac estimates them; in the order of the program. Raises EV302."""
     tools = coremltools()
@@ -94,11 +103,8 @@ def op_times(package: Path, role: Role, runs: int) -> list[LayerTime]:
 
     asked = {"model": str(package), "function": role, "units": UNITS, "loads": 1, "runs": runs,
              "phone": None}  # fmt: skip
-    told = asyncio.run(timed(tools, perf_utils, asked))
-    return [
-        LayerTime(role, row["op"], row["type"], row["preferred"], row["ms"], ESTIMATED)
-        for row in told["ops"]
-    ]
+    told = parse_benchmark(json.dumps(asyncio.run(timed(tools, perf_utils, asked))).encode())
+    return [LayerTime(role, op.op, op.type, op.preferred, op.ms, op.how) for op in told.ops]
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

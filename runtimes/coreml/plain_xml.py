@@ -37,6 +37,7 @@ def parse(data: bytes) -> Element:
         raise ValueError(f"more than {MOST_BYTES >> 20} MiB of XML")
     builder = _Builder()
     parser = expat.ParserCreate()
+    parser.buffer_text = True  # or every line comes by itself
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.characters
@@ -55,6 +56,7 @@ class _Builder:
     def __init__(self) -> None:
         self.root: Element | None = None
         self._open: list[Element] = []
+        self._texts: list[list[str]] = []  # of each that is open, in pieces
         self._count = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
@@ -67,13 +69,14 @@ class _Builder:
         else:
             self.root = element
         self._open.append(element)
+        self._texts.append([])
 
     def end(self, tag: str) -> None:
         element = self._open.pop()
-        element.text = element.text.strip()
+        element.text = "".join(self._texts.pop()).strip()
 
     def characters(self, text: str) -> None:
-        self._open[-1].text += text
+        self._texts[-1].append(text)
 
     def doctype(self, *_: object) -> None:
         raise ValueError("XML with a document type or entities")

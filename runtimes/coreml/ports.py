@@ -11,12 +11,14 @@ from edgevlm.compiler.artifact_checks import check_ports
 from edgevlm.compiler.contract import Contract, Role
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.ports import Port
-from edgevlm.compiler.state_ports import state_ports
+from edgevlm.compiler.state_ports import cache_ports, state_ports
 from edgevlm.runtimes.coreml.mil_functions import Function
 from edgevlm.runtimes.coreml.mil_types import TensorType
 
 __all__ = ["as_promised", "promised_outputs"]
 
+#: parts that have the caches
+HOLD = ("prefill", "decode")
 #: of a contract -> as the package has it
 HELD = {"FLOAT": "fp16", "FLOAT16": "fp16", "INT64": "int32", "INT32": "int32"}
 NUMPY = {"FLOAT": np.float32, "FLOAT16": np.float16, "INT64": np.int64, "INT32": np.int32}
@@ -35,6 +37,8 @@ def promised_outputs(
         function = functions.get(artifact.role)
         check_ports(path, "input", _found(function, "inputs", ins), _held(ins))
         check_ports(path, "output", _found(function, "outputs", outs), _held(outs))
+        caches = list(cache_ports(contract).values()) if artifact.role in HOLD else []
+        check_ports(path, "state", _found(function, "states", caches), _held(caches))
         promised[artifact.role] = outs
     return promised
 

@@ -18,6 +18,7 @@ and some (`coreml-model-event`) are not exported by any so far.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ __all__ = ["Cell", "Table", "TraceRun", "export_argv", "export_table", "parse_ta
 
 XCTRACE = ("xcrun", "xctrace")
 MOST_ROWS = 2_000_000
+MOST_TEXT = 1 << 16  # of a cell; cells are made of cells, and those of others
 
 
 def record_argv(
@@ -118,7 +120,7 @@ def parse_toc(data: bytes) -> tuple[TraceRun, ...]:
     root = _root(data, "trace-toc")
     found = []
     for run in root.all("run"):
-        if not run.attributes.get("number", "").isdigit():
+        if not re.fullmatch("[0-9]{1,9}", run.attributes.get("number", "")):
             raise unreadable("a table of contents of xctrace", "a run without a number")
         tables = (run.first("data") or Element("data", {})).all("table")
         device = run.first("info", "target", "device")
@@ -138,14 +140,16 @@ def parse_toc(data: bytes) -> tuple[TraceRun, ...]:
 def parse_table(data: bytes) -> Table:
     """What `export --xpath` printed for one table. Raises EV381."""
     root = _root(data, "trace-query-result")
-    node = root.first("node")
-    schema = node.first("schema") if node else None
-    if node is None or schema is None:
+    nodes = root.all("node")  # one a table: a schema may have several, as of two instruments
+    if len(nodes) > 1:
+        raise unreadable("a table of xctrace", f"{len(nodes)} tables of one schema in it")
+    schema = nodes[0].first("schema") if nodes else None
+    if schema is None:
         raise unreadable("a table of xctrace", "it has no node with a schema")
     columns = tuple(_text(column, "mnemonic") for column in schema.all("col"))
     known: dict[str, Cell] = {}
     rows = []
-    for row in node.all("row"):
+    for row in nodes[0].all("row"):
         if len(rows) >= MOST_ROWS:
             raise unreadable("a table of xctrace", f"more than {MOST_ROWS} rows")
         rows.append(dict(_cells(row, columns, known)))
@@ -176,6 +180,8 @@ def _cell(element: Element, known: dict[str, Cell]) -> Cell:
     own = element.text or element.attributes.get("name", "")
     value = own or " ".join(cell.value for cell in inside if cell.value)
     shown = element.attributes.get("fmt") or own or ", ".join(c.shown for c in inside if c.shown)
+    if max(len(value), len(shown)) > MOST_TEXT:
+        raise unreadable("a table of xctrace", f"a cell of more than {MOST_TEXT} letters")
     cell = Cell(value, shown)
     if (name := element.attributes.get("id")) is not None:
         known[name] = cell

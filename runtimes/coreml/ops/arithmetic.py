@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
-from edgevlm.runtimes.coreml.ops.forms import Handler, Refused
+from edgevlm.runtimes.coreml.ops.forms import MOST_GIVEN, Handler, Refused, room
 
 __all__ = ["OPS"]
 
@@ -91,7 +93,18 @@ def select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(cond, a, b)
 
 
-OPS: dict[str, Handler] = {
+def _in_room(run: Handler) -> Handler:
+    """Two rows may make a table that nothing holds."""
+
+    @functools.wraps(run)
+    def bounded(*given: Tensor, **named: Tensor) -> Tensor:
+        room(torch.broadcast_shapes(*(x.shape for x in (*given, *named.values()))), MOST_GIVEN)
+        return run(*given, **named)
+
+    return bounded
+
+
+BROADCAST: dict[str, Handler] = {
     "add": add,
     "equal": equal,
     "floor_div": floor_div,
@@ -112,3 +125,4 @@ OPS: dict[str, Handler] = {
     "select": select,
     "sub": sub,
 }
+OPS: dict[str, Handler] = {name: _in_room(run) for name, run in BROADCAST.items()}

@@ -60,6 +60,7 @@ def lut_to_dense(
     width = lut.shape[-1]
     if width > 1 and vector_axis is None:
         raise Refused("vectors without an axis")
+    room([*indices.shape, width])
     groups = torch.arange(lut.shape[:-2].numel()).reshape(lut.shape[:-2])
     rows = _by_block(groups, indices.shape) * lut.shape[-2] + indices.long()
     picked = lut.reshape(-1, width)[rows]  # [indices.., v]

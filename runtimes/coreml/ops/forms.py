@@ -18,9 +18,13 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Bools", "Floats", "Handler", "Ints", "Refused", "Tensors", "inside", "room"]
+from edgevlm.runtimes.coreml.mil_types import MOST_ELEMENTS
+
+__all__ = ["MOST_GIVEN", "Bools", "Floats", "Handler", "Ints", "Refused", "Tensors", "inside",
+           "room"]  # fmt: skip
 
 MOST_MADE = 2**28  # elements of a tensor that an op makes of sizes
+MOST_GIVEN = MOST_ELEMENTS  # of one that it makes of tensors: no program can say that it has more
 
 Handler = Callable[..., Any]
 Ints = tuple[int, ...]
@@ -33,12 +37,12 @@ class Refused(Exception):
     """A form of an op that is not computed here; the text says which."""
 
 
-def room(sizes: Sequence[int]) -> tuple[int, ...]:
+def room(sizes: Sequence[int], most: int = MOST_MADE) -> tuple[int, ...]:
     """The sizes of a tensor that is about to be made. Raises Refused where it could not be held."""
     total = 1
     for size in sizes:
         total *= size
-        if size < 0 or total > MOST_MADE:
+        if size < 0 or total > most:
             raise Refused(f"a tensor of {list(sizes)}")
     return tuple(sizes)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgevlm.runtimes.coreml.ops.forms import Handler, Ints, Refused, Tensors, room
+from edgevlm.runtimes.coreml.ops.forms import MOST_GIVEN, Handler, Ints, Refused, Tensors, room
 
 __all__ = ["OPS"]
 
@@ -47,6 +47,7 @@ def flatten2d(x: Tensor, axis: int = 1) -> Tensor:
 
 def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
     """interleave: a0 b0 a1 b1 ... along the axis."""
+    room([sum(value.numel() for value in values)], MOST_GIVEN)
     if values[0].dim() == 0:
         return torch.stack(values)
     if not interleave:
@@ -56,6 +57,7 @@ def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
 
 
 def stack(values: Tensors, axis: int) -> Tensor:
+    room([sum(value.numel() for value in values)], MOST_GIVEN)
     return torch.stack(values, axis)
 
 

@@ -64,6 +64,7 @@ def test_a_connection_carries_the_command_and_the_program():
 @pytest.mark.parametrize(
     ("status", "code", "why"),
     [(3, "EV380", "no Mac"), (4, "EV382", "no coremltools 9"), (5, "EV382", "no such iPhone"),
+     (6, "EV382", "has states"),
      (1, "EV382", "status 1: words")],
 )  # fmt: skip
 def test_how_a_program_may_end(status, code, why):

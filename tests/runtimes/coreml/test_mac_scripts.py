@@ -128,34 +128,81 @@ def test_functions_are_planned_one_by_one(a_mac):
     assert a_mac.saved == [("/m.mlpackage", "prefill", "main"), ("/m.mlpackage", "decode", "main")]
 
 
+@pytest.fixture
+def spec_of():
+    """Functions of four ops; those called decode have a state."""
+    proto = pytest.importorskip("coremltools.proto.Model_pb2", reason="edgevlm[coreml]")
+
+    def make(functions):
+        spec = proto.Model()
+        for name in functions:
+            program = spec.mlProgram.functions[name]
+            program.opset = "CoreML8"
+            for kind, outs in (("const", "k"), ("conv", "a"), ("split", "bc"), ("relu", "d")):
+                op = program.block_specializations["CoreML8"].operations.add(type=kind)
+                for out in outs:
+                    op.outputs.add(name=out)
+            described = spec.description.functions.add(name=name)
+            for port, kind in (("x", "FLOAT32"), ("ids", "INT32")):
+                array = described.input.add(name=port).type.multiArrayType
+                array.dataType = array.ArrayDataType.Value(kind)
+                array.shape.extend([1, 4])
+            if name == "decode":
+                described.state.add(name="key_0")
+        spec.description.defaultFunctionName = functions[0]
+        return spec
+
+    return make
+
+
 class Benchmarker:
+    """Its rows are by time, and one an output."""
+
     made = []
 
     def __init__(self, model, device=None) -> None:
-        Benchmarker.made.append((model.options, device))
+        self.spec = model.spec
+        Benchmarker.made.append((model, device))
 
     async def benchmark_load(self, iterations):
         return SimpleNamespace(samples=[100.0 + i for i in range(iterations)])
 
-    async def benchmark_predict(self, iterations, warmup):
-        assert warmup
+    async def benchmark_predict(self, inputs, iterations, warmup):
+        assert warmup and not any(array.any() for array in inputs.values())
+        assert {n: a.dtype.name for n, a in inputs.items()} == {"x": "float32", "ids": "int32"}
         return SimpleNamespace(samples=[10.0 + i for i in range(iterations)])
 
-    async def benchmark_operation_execution(self, iterations, warmup):
-        def info(name, median):
+    async def benchmark_operation_execution(self, inputs, iterations, warmup):
+        (function,) = self.spec.mlProgram.functions.values()
+        ops = {op.type: op for op in function.block_specializations["CoreML8"].operations}
+
+        def info(kind, median):
             statistics = None if median is None else SimpleNamespace(median=median)
-            spec = SimpleNamespace(type="conv", outputs=[SimpleNamespace(name=name)])
             usage = SimpleNamespace(preferred_compute_device=Neural())
-            return SimpleNamespace(spec=spec, compute_device_usage=usage,
+            return SimpleNamespace(spec=ops[kind], compute_device_usage=usage,
                                    measurement=SimpleNamespace(statistics=statistics))  # fmt: skip
 
-        return [info("a", 7.5), info("k", None)]
+        return [info("split", 5.0), info("split", 5.0), info("conv", 2.5), info("const", None)]
 
 
 @pytest.fixture
-def timed(a_mac):
-    def run(functions=("main",), **asked):
+def timed(a_mac, spec_of):
+    def run(functions=("prefill", "decode"), **asked):
+        spec = spec_of(functions)
         modules = a_mac.modules(functions)
+
+        class Model:
+            weights_dir = "/m/weights"
+
+            def __init__(self, given, **options) -> None:
+                self.spec, self.options = given, options
+                assert options["skip_model_load"]  # no time of loading it twice
+
+            def get_spec(self):
+                assert self.spec == "/m"
+                return spec
+
+        modules["coremltools"].models.MLModel = Model
         experimental = modules["coremltools.models.ml_program.experimental"]
         experimental.perf_utils.MLModelBenchmarker = Benchmarker
         Benchmarker.made.clear()
@@ -171,23 +218,27 @@ def test_a_benchmark_of_the_mac(timed):
     found = run()
     assert (found.load_ms, found.predict_ms) == ([100, 101], [10, 11, 12])
     assert found.predict_median_ms == 11 and found.how == "measured-device"
+    # in the order of the program, an op with two outputs once
     assert [(o.op, o.type, o.preferred, o.ms, o.how) for o in found.ops] == [
-        ("a", "conv", "ANE", 7.5, "estimated-mlcomputeplan")
+        ("a", "conv", "ANE", 2.5, "estimated-mlcomputeplan"),
+        ("b", "split", "ANE", 5.0, "estimated-mlcomputeplan"),
     ]
-    assert Benchmarker.made[0][0]["function_name"] is None
 
 
-def test_one_of_several_functions_is_asked_for(timed):
-    run, _ = timed(("prefill", "decode"))
-    assert run().function == "decode"
-    assert Benchmarker.made[0][0]["function_name"] == "decode"
+@pytest.mark.parametrize("function", ["prefill", "decode"])
+def test_one_of_several_functions_becomes_a_model_of_its_own(timed, function):
+    run, _ = timed(function=function)
+    assert run().function == function
+    ((model, phone),) = Benchmarker.made
+    told = model.spec.description
+    assert phone is None and not told.functions and not told.defaultFunctionName
+    assert list(model.spec.mlProgram.functions) == ["main"]
+    assert [port.name for port in told.input] == ["x", "ids"]
+    assert [state.name for state in told.state] == ["key_0"] * (function == "decode")
+    assert model.options["weights_dir"] == "/m/weights" and model.options["compute_units"] == "all"
 
 
-def test_a_phone_at_the_mac(timed):
-    run, modules = timed(phone={"udid": "U1", "team": "T", "bundle": None, "profile": None})
-    remote = modules["coremltools.models.ml_program.experimental.remote_device"]
-    signed = []
-
+def _phone(modules, signed):
     class Iphone:
         name, udid, identifier = "iPhone", "U1", "I1"
 
@@ -195,9 +246,28 @@ def test_a_phone_at_the_mac(timed):
             signed.append(credentials)
             return self
 
+    remote = modules["coremltools.models.ml_program.experimental.remote_device"]
     remote.DeviceType = SimpleNamespace(IPHONE="iPhone")
     remote.AppSigningCredentials = SimpleNamespace
     remote.Device = SimpleNamespace(get_connected_devices=lambda kind: [Iphone()])
-    found = run()
-    assert found.machine == "iPhone, U1" and signed[0].development_team == "T"
-    assert Benchmarker.made[0][0]["skip_model_load"] is True
+
+
+PHONE = {"udid": "U1", "team": "T", "bundle": None, "profile": None}
+
+
+def test_a_phone_at_the_mac(timed):
+    run, modules = timed(function="prefill", phone=PHONE)
+    signed = []
+    _phone(modules, signed)
+    assert run().machine == "iPhone, U1" and signed[0].development_team == "T"
+    assert Benchmarker.made[0][1].udid == "U1"
+
+
+@pytest.mark.parametrize(("change", "status"), [({"udid": "U2"}, 5), ({}, 6)])
+def test_what_a_phone_cannot_do(timed, monkeypatch, change, status):
+    """Another phone than the one that is there; states, which coremltools does not hand to it."""
+    function = "prefill" if change else "decode"
+    run, modules = timed(function=function, phone=PHONE | change)
+    _phone(modules, [])
+    with pytest.raises(AssertionError, match=f"{status} == 0"):
+        run()

@@ -13,8 +13,12 @@ import pytest
 pytest.importorskip("torch", reason="the evaluator needs: pip install 'edgevlm[coreml]'")
 pytest.importorskip("coremltools", reason="Core ML needs: pip install 'edgevlm[coreml]'")
 
+import torch
+
 from edgevlm.compiler.errors import JobFault
 from edgevlm.runtimes.coreml.mil_evaluator import MilProgram
+from edgevlm.runtimes.coreml.ops import OPS
+from edgevlm.runtimes.coreml.ops.forms import Refused
 
 X = np.arange(20, dtype=np.float32).reshape(4, 5)
 WEIGHT = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
@@ -246,3 +250,62 @@ def test_weights_that_are_cut(package, size):
     path = data(package, "weights/weight.bin")
     path.write_bytes(path.read_bytes()[:size])
     refused(package, "no blob file|mmap an empty file|no tensor at offset")
+
+
+def a_string(spec):
+    op_named(spec, "relu").outputs[0].type.tensorType.dataType = 2
+
+
+def no_number(spec):
+    """The axis of a softmax is infinite."""
+    op = op_named(spec, "relu")
+    op.type = "softmax"
+    value = op.inputs["axis"].arguments.add().value
+    value.type.tensorType.dataType = 11  # fp32
+    value.immediateValue.tensor.floats.values.append(float("inf"))
+
+
+def a_word(spec):
+    """Among the tensors of a concat."""
+    op = op_named(spec, "relu")
+    op.type = "concat"
+    op.inputs["values"].CopyFrom(op.inputs["x"])
+    del op.inputs["x"]
+    value = op.inputs["values"].arguments.add().value
+    value.type.tensorType.dataType = 2
+    value.immediateValue.tensor.strings.values.append("word")
+    value = op.inputs["axis"].arguments.add().value
+    value.type.tensorType.dataType = 23  # int32
+    value.immediateValue.tensor.ints.values.append(0)
+
+
+@pytest.mark.parametrize("change", [a_string, no_number, a_word])
+def test_kinds_that_an_op_does_not_take_are_told(package, change):
+    with pytest.raises(JobFault, match=r"EV30[347] .*relu") as caught:
+        MilProgram(edited(package, change)).call("main", {"x": X})
+    assert all(caught.value.lines())
+
+
+def test_a_link_beside_the_weights_that_leads_nowhere(package):
+    data(package, "weights/stray.bin").symlink_to("nowhere")
+    assert MilProgram(package).call("main", {"x": X})
+
+
+@pytest.mark.parametrize("kind", ["add", "matmul", "einsum"])
+def test_rows_that_would_make_a_table_that_nothing_holds(kind):
+    """Views of one number each; what they make is told before it is made."""
+    row, column = (torch.zeros(()).expand(*sizes) for sizes in ((1, 2**16), (2**16, 1)))
+    given = {
+        "add": {"x": column, "y": row},
+        "matmul": {"x": column, "y": row},
+        "einsum": {"values": [column, row], "equation": "ab,bc->ac"},
+    }[kind]
+    with pytest.raises(Refused, match="a tensor of"):
+        OPS[kind](**given)
+
+
+def test_lists_that_would_make_one():
+    values = [torch.zeros(()).expand(2**16, 2**4)] * 2**11
+    for op in ("concat", "stack"):
+        with pytest.raises(Refused, match="a tensor of"):
+            OPS[op](values=values, axis=0)

@@ -28,6 +28,7 @@ from edgevlm.runtimes.coreml import runtime as runtime_module
 from edgevlm.runtimes.coreml.mil_evaluator import MilProgram
 from edgevlm.runtimes.coreml.on_mac import CoremlParts
 from edgevlm.runtimes.coreml.package import coremltools
+from edgevlm.runtimes.coreml.scripts.benchmark import alone, rows_of, zeros
 
 
 class State:
@@ -45,9 +46,13 @@ class State:
 
 
 class Model:
-    """Of one function. opened: all of them, in the order of being loaded."""
+    """Of one function. opened: all of them, in the order of being loaded.
+
+    As coremltools' own, it says nothing where Core ML refuses what it is given.
+    """
 
     opened: list[Model] = []
+    __proxy__, _framework_error = object(), None
 
     def __init__(self, model, compute_units, function_name) -> None:
         assert isinstance(model, str)
@@ -135,7 +140,9 @@ def test_single_ops_are_estimates_and_stay_that(made, bundle, mac, monkeypatch):
         assert asked["function"] in made.model.parts and asked["runs"] == 20
         rows = [{"op": "a", "type": "conv", "preferred": "ANE", "ms": 0.5},
                 {"op": "b", "type": "conv", "preferred": "CPU", "ms": 0.25}]  # fmt: skip
-        return {"ops": rows}
+        return {"schema": 1, "coremltools": "9.0", "macos": "15.1", "machine": "arm64",
+                "units": asked["units"], "function": asked["function"], "load_ms": [9.0],
+                "predict_ms": [1.0], "ops": rows}  # fmt: skip
 
     monkeypatch.setattr(on_mac, "timed", told)
     report = find_runtime("coreml").profile_report(bundle, "measured-device")
@@ -154,10 +161,51 @@ def test_what_core_ml_refuses_is_told(made, bundle, mac, monkeypatch):
     with pytest.raises(JobFault, match="EV307 artifact vision failed") as caught:
         observe(made.model, made.probes, parts)
     assert caught.value.why == "Error in declaring network."
-    monkeypatch.setattr(Model, "__init__", refuse)
-    with pytest.raises(JobFault, match="EV304") as caught:
-        find_runtime("coreml").open(bundle)
-    assert "Core ML does not load it" in caught.value.why
+    monkeypatch.setattr(Model, "__proxy__", None)
+    for error, why in (
+        (RuntimeError("Error reading model stream.\nmore"), "reading model stream."),
+        (None, "a later macOS"),
+    ):
+        monkeypatch.setattr(Model, "_framework_error", error)
+        with pytest.raises(JobFault, match="EV304") as caught:
+            find_runtime("coreml").open(bundle)
+        assert "Core ML does not load it" in caught.value.why and why in caught.value.why
+
+
+def test_a_function_alone_computes_what_it_does_among_others(made, tools, tmp_path):
+    """What is timed: with coremltools' own classes, but for what only macOS has."""
+    path = made.folder / made.artifacts[0].file
+    whole = tools.models.MLModel(str(path.parent), skip_model_load=True)
+    program = MilProgram(path.parent)
+    for role, function in program.functions.items():
+        spec = alone(whole.get_spec(), role)
+        model = tools.models.MLModel(spec, weights_dir=whole.weights_dir, skip_model_load=True)
+        assert not model._is_multifunction() and model._is_stateful() == bool(function.states)
+        model.save(str(tmp_path / f"{role}.mlpackage"))
+        one = MilProgram(tmp_path / f"{role}.mlpackage")
+        want = program.call(role, zeros(spec), program.new_state())
+        found = one.call("main", zeros(spec), one.new_state())
+        assert set(found) == set(want) and set(one.states) == set(function.states)
+        for name in want:
+            np.testing.assert_array_equal(found[name], want[name])
+
+
+def test_ops_with_several_outputs_are_one_row(made, tools):
+    """Told as coremltools tells those with two: by time, twice. Ops of a real function."""
+    path = made.folder / made.artifacts[0].file
+    whole = tools.models.MLModel(str(path.parent), skip_model_load=True)
+    spec = alone(whole.get_spec(), "prefill")
+    (function,) = spec.mlProgram.functions.values()
+    ops = [op for op in function.block_specializations[function.opset].operations
+           if op.type != "const" and op.outputs]  # fmt: skip
+    usage = SimpleNamespace(preferred_compute_device=object())
+    told = [
+        SimpleNamespace(spec=op, compute_device_usage=usage,
+                        measurement=SimpleNamespace(statistics=SimpleNamespace(median=float(i))))
+        for i, op in enumerate(ops) for _ in range(2)
+    ]  # fmt: skip
+    rows = rows_of(spec, told[::-1])
+    assert [row["ms"] for row in rows] == list(range(len(ops)))
 
 
 def test_a_package_of_another_model_is_told_before_it_is_loaded(made, make_micro, mac, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -197,3 +199,40 @@ def test_systems_that_it_is_not_for(asked):
     with pytest.raises(UsageFault) as caught:
         find_runtime("coreml").aimed_at(find_device("iphone"), asked)
     assert caught.value.code == "EV308"
+
+
+@pytest.mark.parametrize(
+    ("role", "change"),
+    [
+        ("vision", lambda states: states.add(name="key_9").CopyFrom(_wide("key_9", [1, 2, 8, 32]))),
+        ("decode", lambda states: setattr(states[0], "name", "mine")),
+        ("decode", lambda states: states[0].CopyFrom(_wide(states[0].name, [2**15, 2**15]))),
+        ("decode", lambda states: states[0].CopyFrom(_wide(states[0].name, [0, 2**63 - 1]))),
+        ("prefill", lambda states: states[0].CopyFrom(_wide(states[0].name, [1], kind=2))),
+    ],
+    ids=["of a part without caches", "another name", "another size", "nothing", "of words"],
+)
+def test_states_are_those_of_the_contract(role, change, lowered, tmp_path):
+    """Before any is made: their sizes are whatever a package says."""
+    from coremltools.proto import Model_pb2
+
+    made = lowered()
+    folder = Path(shutil.copytree(made.folder, tmp_path / "bundle"))
+    path = next(folder.rglob("*.mlmodel"))
+    spec = Model_pb2.Model()
+    spec.ParseFromString(path.read_bytes())
+    change(spec.mlProgram.functions[role].inputs)
+    path.write_bytes(spec.SerializeToString())
+    with pytest.raises(JobFault, match="EV304"):
+        made.runtime.open_artifacts(folder, made.artifacts, made.model.contract)
+
+
+def _wide(name, sizes, kind=10):
+    from coremltools.proto import MIL_pb2
+
+    value = MIL_pb2.NamedValueType(name=name)
+    tensor = value.type.stateType.wrappedType.tensorType
+    tensor.dataType, tensor.rank = kind, len(sizes)
+    for size in sizes:
+        tensor.dimensions.add().constant.size = size
+    return value

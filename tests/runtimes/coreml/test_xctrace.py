@@ -98,6 +98,22 @@ def test_a_table_that_is_none(change, why):
         parse_table(ROWS.replace(*change))
 
 
+def test_cells_of_cells_have_an_end():
+    """Each of twenty rows is twice the one before it."""
+    rows = '<row><a id="0">xx</a></row>' + "".join(
+        f'<row><a id="{i}"><a ref="{i - 1}"/><a ref="{i - 1}"/></a></row>' for i in range(1, 21)
+    )
+    data = f'<trace-query-result><node><schema name="t"/>{rows}</node></trace-query-result>'
+    with pytest.raises(JobFault, match=r"EV381 .*a cell of more than 65536 letters"):
+        parse_table(data.encode())
+
+
+def test_tables_of_the_same_schema_are_not_dropped():
+    node = b"<node>" + ROWS.partition(b"<node ")[2].partition(b">")[2].partition(b"</node>")[0]
+    with pytest.raises(JobFault, match=r"EV381 .*2 tables of one schema"):
+        parse_table(ROWS.replace(b"</node>", b"</node>" + node + b"</node>"))
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"<trace-query-result/>", b"<trace-query-result><node/></trace-query-result>"]
 )
@@ -106,7 +122,17 @@ def test_an_empty_export(data):
         parse_table(data)
 
 
-@pytest.mark.parametrize("data", [b"<trace-toc><run/></trace-toc>", ROWS, b"x"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<trace-toc><run/></trace-toc>",
+        "<trace-toc><run number='\N{SUPERSCRIPT TWO}'/></trace-toc>".encode(),
+        b"<trace-toc><run number='" + b"9" * 5000 + b"'/></trace-toc>",
+        ROWS,
+        b"x",
+    ],
+    ids=range(5),
+)
 def test_a_table_of_contents_that_is_none(data):
     with pytest.raises(JobFault, match="EV381"):
         parse_toc(data)
