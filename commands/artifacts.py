@@ -14,7 +14,12 @@ from edgevlm.compiler.narrow_cache import cache_scales, float_ports, float_sides
 from edgevlm.compiler.near_ties import near_ties
 from edgevlm.compiler.quantised import in_half, rounds_activations
 from edgevlm.compiler.reference import Reference, observe
-from edgevlm.compiler.rounding_noise import LEAST_DB, ROUNDING_FLOOR_DB, rounding_floor
+from edgevlm.compiler.rounding_noise import (
+    LEAST_DB,
+    ROUNDING_FLOOR_DB,
+    as_fine,
+    rounding_floor,
+)
 from edgevlm.compiler.verify import answered_otherwise, chosen_otherwise
 from edgevlm.runtimes.base import Runtime
 
@@ -47,7 +52,10 @@ def check_artifacts(
             floor = LEAST_DB
         elif (rounds or half) and drift.sqnr_db < floor:
             floor = rounding_floor(graphs, proof.seen, role, floor, half)
-        if not drift.sqnr_db >= floor:  # also when it is not a number
+        if drift.sqnr_db >= floor:
+            continue
+        # also when it is not a number
+        if not (rounds and runtime.rounds_rows and as_fine(model, parts, proof.seen, role)):
             raise JobFault(
                 "EV305",
                 f"artifact {role} strays at {drift.where}",

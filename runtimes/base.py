@@ -85,6 +85,8 @@ class Runtime(ABC):
     runs_here: ClassVar[bool] = True
     #: it rounds what it lowers: artifacts are held to what rounding leaves of their float graphs
     rounds: ClassVar[bool] = False
+    #: rows that are rounded as they come get scales and zero points of its kernels' own
+    rounds_rows: ClassVar[bool] = False
     #: what runs its artifacts on this host in place of the device
     proved_by: ClassVar[str] = "ONNX Runtime on the host"
     sample: ClassVar[str | None] = None  # the package whose folder sample/ bundles carry

@@ -53,6 +53,7 @@ class ExecutorchRuntime(Runtime):
     )
     has_preflight = True
     has_runner = True
+    rounds_rows = True  # XNNPACK; no other backend takes a rounded model
 
     backend: str = "xnnpack"
     more: tuple[tuple[str, str], ...] = ()

@@ -45,10 +45,10 @@ class Artifact:
         return {"y": y}
 
 
-def checked(model, seen, artifact):
+def checked(model, seen, artifact, runtime="ort"):
     model = model.with_parts(model.contract.model_copy(update={"kind": "classifier"}))
     proof = Proof([], seen, agree_source=0)
-    check_artifacts(model, find_runtime("ort"), artifact, proof, [])
+    check_artifacts(model, find_runtime(runtime), artifact, proof, [])
     return proof.artifact["vision"].sqnr_db
 
 
@@ -75,3 +75,39 @@ def test_but_no_further(rounding, code, share, steps):
     model, seen = rounding(code)
     with pytest.raises(JobFault, match="EV305 artifact vision strays at y"):
         checked(model, seen, Artifact(model, share, steps))
+
+
+class Rows:
+    """Rows rounded with a zero point, as XNNPACK does; `bits` of the codes."""
+
+    def __init__(self, bits: int) -> None:
+        self.top = 2**bits - 1
+
+    def call(self, role, feeds):
+        x = feeds["x"]
+        low = np.minimum(x.min(-1, keepdims=True), 0)
+        step = (np.maximum(x.max(-1, keepdims=True), 0) - low) / self.top
+        return {"y": (np.rint((x - low) / step) * step + low).astype(np.float32)}
+
+
+@pytest.fixture
+def rows(solo, graph):
+    """A model that rounds rows to 4 bits without a zero point, and numbers for it."""
+    model = solo(
+        graph(
+            "(float[4,256] x) => (float[4,256] y) { "
+            "a = Abs (x) m = ReduceMax <keepdims=1> (a, axis) s = Div (m, seven) r = Div (x, s) "
+            "q = QuantizeLinear <output_dtype=3> (r, one) d = DequantizeLinear (q, one) "
+            "y = Mul (d, s) }",
+            axis=np.array([1]), seven=np.float32(7), one=np.float32(1),
+        )
+    )  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(4, 256)).astype(np.float32)
+    return model, Reference([{"vision": {"x": x}}], [], [], contract=model.contract)
+
+
+def test_rows_may_be_rounded_otherwise_by_who_has_zero_points_if_as_finely(rows):
+    assert LEAST_DB < checked(*rows, Rows(4), "executorch") < ROUNDING_FLOOR_DB
+    for bits, runtime in ((4, "ort"), (3, "executorch")):
+        with pytest.raises(JobFault, match="EV305 artifact vision strays at y"):
+            checked(*rows, Rows(bits), runtime)
