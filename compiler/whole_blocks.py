@@ -1,4 +1,4 @@
-"""Blocks of weights that do not divide the inputs, which OpenVINO and TensorRT do not read.
+"""Blocks of weights that do not divide the inputs, which few tools read: ONNX Runtime does.
 
     MatMul(x, W), the last block short  ->  MatMul(x[:k], W[:k]) + MatMul(x[k:], W[k:])
 

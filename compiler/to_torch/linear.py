@@ -98,10 +98,9 @@ def _turn(build: GraphBuilder, value: ir.Value, turned: dict[ir.Value, ir.Value]
         return turned[value]
     maker = value.producer()
     if maker is None:
-        turned[value] = _stored(build, value)
-        return turned[value]
+        return _stored(build, value, turned)
     if maker.op_type == "LutToDense":
-        made = build("LutToDense", *(_stored(build, side) for side in maker.inputs))
+        made = build("LutToDense", *(_stored(build, side, turned) for side in maker.inputs))
         made.producer().domain = DOMAIN
         turned[value] = made
         return made
@@ -109,12 +108,15 @@ def _turn(build: GraphBuilder, value: ir.Value, turned: dict[ir.Value, ir.Value]
     axis, block = maker.attributes.get_int("axis", 1) % 2, maker.attributes.get_int("block_size", 0)
     more = {"axis": 1 - axis} | ({"block_size": block} if block else {})
     blocks = len(scale.shape) == 2
-    sides = [_stored(build, side) if blocks else side for side in (scale, *zero)]
-    turned[value] = build("DequantizeLinear", _stored(build, codes), *sides, **more)
+    sides = [_stored(build, side, turned) if blocks else side for side in (scale, *zero)]
+    turned[value] = build("DequantizeLinear", _stored(build, codes, turned), *sides, **more)
     return turned[value]
 
 
-def _stored(build: GraphBuilder, value: ir.Value) -> ir.Value:
+def _stored(build: GraphBuilder, value: ir.Value, turned: dict[ir.Value, ir.Value]) -> ir.Value:
+    """Codes may have several DequantizeLinear, one for each who reads them."""
+    if value in turned:
+        return turned[value]
     tensor = value.const_value
     array = np.ascontiguousarray(np.swapaxes(tensor.numpy(), 0, 1))
     name = f"{value.name}/turned"
@@ -123,4 +125,5 @@ def _stored(build: GraphBuilder, value: ir.Value) -> ir.Value:
         name=name, const_value=made, shape=ir.Shape(made.shape), type=ir.TensorType(tensor.dtype)
     )
     build.graph.register_initializer(new)
+    turned[value] = new
     return new

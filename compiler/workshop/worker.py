@@ -16,7 +16,7 @@ import select
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, Self
@@ -72,7 +72,7 @@ def open_worker(
         )
     worker = Worker(child, scratch, python, what, within_s)
     try:
-        worker._answer(monotonic() + within_s)
+        worker._answer((), monotonic() + within_s)
     except BaseException:
         worker.close()
         raise
@@ -101,13 +101,7 @@ class Worker:
         """What it answers. Raises EV372, EV373 (it is ended then), and what was raised there."""
         limit = within_s or self._within_s
         until = monotonic() + limit
-        frame = encode({"method": method}, arrays)
-        try:
-            for part in frame:
-                self._write(memoryview(part), until)
-        except (OSError, ValueError, _Silent) as error:
-            raise self._lost(error, limit) from None
-        return self._answer(until, limit)
+        return self._answer(encode({"method": method}, arrays), until, limit)
 
     def close(self) -> None:
         """End it; a second time does nothing."""
@@ -119,12 +113,17 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answer(self, until: float, limit: float | None = None) -> dict[str, np.ndarray]:
+    def _answer(
+        self, asked: Iterable[Any], until: float, limit: float | None = None
+    ) -> dict[str, np.ndarray]:
+        """What it says to a frame that is asked, in pieces; () for the first, which nobody asks."""
         try:
+            for piece in asked:
+                self._write(memoryview(piece), until)
             head, arrays = decode(lambda size: self._read(size, until))
         except (OSError, ValueError, _Silent) as error:
             raise self._lost(error, limit or self._within_s) from None
-        except BaseException:  # Ctrl-C in the middle of a frame: what follows could not be read
+        except BaseException:  # Ctrl-C in a frame, or between two: they would be mixed
             self.close()
             raise
         if head:

@@ -128,6 +128,8 @@ def _any_of(node: ir.Node, given: list[Range | None]) -> Range | None:
     """One of the values; the index or the question among the inputs is none."""
     values = given[1:] if node.op_type == "Where" else given
     if node.op_type == "ScatterElements":
+        if attribute(node, "reduction", "none") != "none":
+            return None
         values = [given[0], given[2]]
     if None in values:
         return None
@@ -162,7 +164,9 @@ def _clipped(node: ir.Node, given: list[Range | None]) -> Range | None:
 
 
 def _summed(node: ir.Node, given: list[Range | None]) -> Range | None:
-    if given[0] is None or not known_shape(node.inputs[0]) or not known_shape(node.outputs[0]):
+    if given[0] is None or any(map(math.isinf, given[0])):
+        return None  # as in _corners
+    if not known_shape(node.inputs[0]) or not known_shape(node.outputs[0]):
         return None
     many = math.prod(node.inputs[0].shape) // math.prod(node.outputs[0].shape)
     return given[0][0] * many, given[0][1] * many

@@ -22,6 +22,7 @@ from edgevlm.compiler.axes.rules.common import attribute
 from edgevlm.compiler.axes.rules.elementwise import BROADCAST, UNARY
 from edgevlm.compiler.axes.rules.reduce import REDUCTIONS
 from edgevlm.compiler.builder import GraphBuilder
+from edgevlm.compiler.quantised import LINEAR
 from edgevlm.passes.mobile.layout import MAX_AXES
 
 __all__ = ["Fewer", "fewer_axes", "with_fewer"]
@@ -120,7 +121,7 @@ def _three(shape: Shape, axis: int) -> Shape:
 
 def _along(node: ir.Node) -> Fewer:
     """One axis apart: a softmax, a concatenation, scales of one axis."""
-    axis = attribute(node, "axis", -1)
+    axis = attribute(node, "axis", 1 if node.op_type in LINEAR else -1)
     axis %= len(node.outputs[0].shape)
     places = range(len(node.inputs)) if node.op_type == "Concat" else [0]
     return Fewer(
@@ -197,7 +198,7 @@ def _normed(node: ir.Node) -> Fewer:
 def _product(node: ir.Node) -> Fewer:
     a, b, out = _dims(node.inputs[0]), _dims(node.inputs[1]), _dims(node.outputs[0])
     if min(len(a), len(b)) < 2:
-        return Fewer({}, [out])
+        return Fewer({0: a, 1: b}, [out])
     if len(b) == 2:
         lines = math.prod(a[:-1])
         return Fewer({0: [lines, a[-1]]}, [[lines, out[-1]]])
@@ -208,7 +209,7 @@ def _product(node: ir.Node) -> Fewer:
 RULES: dict[str, Callable[[ir.Node], Fewer]] = {
     **dict.fromkeys([*UNARY, *BROADCAST, "Where"], _pointwise),
     **dict.fromkeys(["Softmax", "LogSoftmax", "Hardmax", "Concat"], _along),
-    **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _rounded),
+    **dict.fromkeys(LINEAR, _rounded),
     **dict.fromkeys(["ArgMax", "ArgMin", "TopK", "CumSum"], _chosen),
     **dict.fromkeys(REDUCTIONS, _reduced),
     **dict.fromkeys(["LayerNormalization", "RMSNormalization"], _normed),

@@ -132,7 +132,8 @@ def _unfold(build: GraphBuilder, conv: ir.Node) -> tuple[int, int]:
         y = build("Add", y, conv.inputs[2])
     shape = [1, batch * rows, width]
     y.shape, y.dtype = ir.Shape(shape), conv.outputs[0].dtype
-    leaves, between = follow(conv.outputs[0], _as_seen(batch, grid, width))
+    seen = _as_seen(batch, grid, width)
+    leaves, between = follow(conv.outputs[0], seen, lambda view: plan(view, shape) is not None)
     taken: set[ir.Value] = set()
     for leaf in leaves:
         new = replayed(build, write(build, y, plan(leaf.view, shape)), leaf.then)

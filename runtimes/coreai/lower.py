@@ -29,6 +29,7 @@ from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.state_ports import state_ports
 from edgevlm.compiler.to_torch.dialect import Dialect
 from edgevlm.compiler.to_torch.exported import exported_program, origin
+from edgevlm.compiler.whole_blocks import whole_blocks
 from edgevlm.runtimes.coreai.asset import HASH, METADATA, PROGRAM
 from edgevlm.runtimes.coreai.lowerings import decompositions, register
 from edgevlm.runtimes.coreai.steady import name_steadily
@@ -126,7 +127,7 @@ def _states(program: torch.export.ExportedProgram) -> list[str]:
 
 def _function(role: Role, part: ir.Model, model: ExportedModel) -> Function:
     try:
-        program = exported_program(role, part, model.contract, COREAI)
+        program = exported_program(role, whole_blocks(part), model.contract, COREAI)
     except JobFault as error:
         if error.code != "EV212":
             raise

@@ -26,6 +26,7 @@ from edgevlm.compiler.ports import Port
 from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.state_ports import state_ports
 from edgevlm.compiler.to_torch.dialect import Dialect
+from edgevlm.compiler.whole_blocks import whole_blocks
 from edgevlm.runtimes.coreml.lowerings import register
 from edgevlm.runtimes.coreml.package import coremltools
 
@@ -74,7 +75,7 @@ def convert(model: ExportedModel, folder: Path, ios: int) -> None:
 def _converted(ct: Any, role: Role, part: ir.Model, contract: Contract, target: Any) -> Any:
     from edgevlm.compiler.to_torch.exported import exported_program
 
-    program = exported_program(role, part, contract, DIALECT).run_decompositions({})
+    program = exported_program(role, whole_blocks(part), contract, DIALECT).run_decompositions({})
     ins, outs = state_ports(contract, role)
     try:
         return ct.convert(

@@ -43,13 +43,14 @@ def group_norm(node: OpNode) -> Run:
     groups, epsilon, channels = node.get("num_groups"), node.get("epsilon", 1e-5), node.shape(0)[1]
     if node.shape(1) != [channels]:
         raise Refused(f"its scale is {node.shape(1)}, and there are {channels} channels")
-    return lambda x, gain, bias: F.group_norm(x, groups, gain, bias, epsilon)
+    # F.group_norm refuses a group of one number, as of a picture of one pixel
+    return lambda x, gain, bias: torch.group_norm(x, groups, gain, bias, epsilon)
 
 
 def instance_norm(node: OpNode) -> Run:
-    """Groups of one channel; torch's own op refuses a picture of one pixel."""
+    """Groups of one channel."""
     channels, epsilon = node.shape(0)[1], node.get("epsilon", 1e-5)
-    return lambda x, gain, bias: F.group_norm(x, channels, gain, bias, epsilon)
+    return lambda x, gain, bias: torch.group_norm(x, channels, gain, bias, epsilon)
 
 
 def local_response(node: OpNode) -> Run:

@@ -117,6 +117,7 @@ def dequantize_decomposed(node: OpNode) -> Run:
     axis, none = node.get("axis", 1), torch.zeros(scale.shape, dtype=torch.int64)
     if not node.get("block_size", 0):
         return lambda x, _: decomposed_ops().dequantize_per_channel(x, scale, none, axis, *limits)
+    _check_blocks(node)
     blocks = [whole // parts for whole, parts in zip(shape, scale.shape, strict=True)]
     low, high, dtype = limits
     return lambda x, _: affine_ops().dequantize_affine(x, blocks, scale, none, dtype, low, high)
@@ -159,10 +160,17 @@ def dequantize_coreai(node: OpNode) -> Run:
     if not node.get("block_size", 0):
         scale = _spread(scale, torch.empty(shape, device="meta"), axis, 0)
         scale = scale.reshape([1] * len(shape)) if scale.dim() == 0 else scale
-    elif any(whole % parts for whole, parts in zip(shape, scale.shape, strict=True)):
-        raise Refused(f"blocks of {shape} by {list(scale.shape)} scales: the last one is shorter")
+    else:
+        _check_blocks(node)
     ops = coreai_ops()
     return lambda x, _: ops.constexpr_blockwise_shift_scale(x, scale, input_dtype=kind)
+
+
+def _check_blocks(node: OpNode) -> None:
+    """Where all are of one size, tools find it from the shapes. Raises Refused."""
+    block, axis, shape = node.get("block_size", 0), node.get("axis", 1), node.shape(0)
+    if shape[axis] > block and shape[axis] % block:
+        raise Refused(f"blocks of {block} along {shape[axis]}: the last one is shorter")
 
 
 #: what coreai-torch knows codes of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,9 +29,22 @@ def reduction(fold: Run) -> Maker:
         if not axes and node.get("noop_with_empty_axes", 0):
             raise Refused("noop_with_empty_axes: it reduces nothing")
         axes, keep = axes or tuple(range(rank)), bool(node.get("keepdims", 1))
-        return lambda x, *_: fold(x, axes, keep)
+
+        def run(x: Tensor, *_: Tensor | None) -> Tensor:
+            made = fold(x, axes, keep)
+            # torch counts in 64 bits, and has no means of integers
+            return made if made.dtype == x.dtype else made.to(x.dtype)
+
+        return run
 
     return make
+
+
+def mean(node: OpNode) -> Run:
+    kind = node.dtype(0)
+    if kind is not None and not kind.is_floating_point():
+        raise Refused("means of integers, which torch does not have")
+    return reduction(torch.mean)(node)
 
 
 def cum_sum(node: OpNode) -> Run:
@@ -128,11 +143,22 @@ def rms_norm(node: OpNode) -> Run:
         if node.dialect.norms == "layer":
             return rms_norm_as_layer_norm(node, epsilon)
         mean = _mean(node)
-        return lambda x, gain: x * torch.rsqrt(mean(x * x) + epsilon) * gain
+        return _stashed(lambda x: x * torch.rsqrt(mean(x * x) + epsilon))
+
+    def normalised(x: Tensor) -> Tensor:
+        over = tuple(range(axis % x.dim(), x.dim()))
+        return x * torch.rsqrt(x.pow(2).mean(over, keepdim=True) + epsilon)
+
+    return _stashed(normalised)
+
+
+def _stashed(normalised: Callable[[Tensor], Tensor]) -> Run:
+    """stash_type 1: what is of float16 is normalised in float32; its squares have no room in 16."""
 
     def run(x: Tensor, gain: Tensor) -> Tensor:
-        over = tuple(range(axis % x.dim(), x.dim()))
-        return x * torch.rsqrt(x.pow(2).mean(over, keepdim=True) + epsilon) * gain
+        if x.dtype != torch.float16:
+            return normalised(x) * gain
+        return normalised(x.float()).to(x.dtype) * gain
 
     return run
 
@@ -148,7 +174,7 @@ OPS: dict[str, Maker] = {
     "ReduceLogSum": reduction(lambda x, axes, keep: x.sum(axes, keep).log()),
     "ReduceLogSumExp": reduction(torch.logsumexp),
     "ReduceMax": reduction(torch.amax),
-    "ReduceMean": reduction(torch.mean),
+    "ReduceMean": mean,
     "ReduceMin": reduction(torch.amin),
     "ReduceProd": reduction(_prod),
     "ReduceSum": reduction(torch.sum),

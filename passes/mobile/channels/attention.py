@@ -36,9 +36,9 @@ def attention(walk: Walk, node: ir.Node) -> Line | None:
     if attribute(node, "is_causal", 0):
         if q.count != k.count:
             return None
-        bias = _bias(walk, q.count)
+        bias = _bias(walk, q.count, q.value.dtype)
     scale = attribute(node, "scale", 0.0) or (q.channels // q.heads) ** -0.5
-    scaled = walk.made("Mul", q.value, walk.build.const(scale, np.float32))
+    scaled = walk.made("Mul", q.value, walk.build.const(scale, q.value.dtype.numpy()))
     keys = _pieces(walk, walk.transpose(k.value, [0, 3, 2, 1]), 3, k.heads)
     values = _pieces(walk, v.value, 1, v.heads)
     found = []
@@ -70,13 +70,13 @@ def _einsum(walk: Walk, equation: str, a: ir.Value, b: ir.Value) -> ir.Value:
     return new
 
 
-def _bias(walk: Walk, count: int) -> ir.Value:
+def _bias(walk: Walk, count: int, kind: ir.DataType) -> ir.Value:
     """[1,keys,1,queries]: no query looks at a key behind it; once for all layers of a size."""
-    if count not in walk.biases:
+    if (count, kind) not in walk.biases:
         later = np.tril(np.ones((count, count), bool), -1)
         rows = np.where(later, np.float32(NEVER), np.float32(0))
-        walk.biases[count] = walk.build.const(rows[None, :, None, :], np.float32)
-    return walk.biases[count]
+        walk.biases[count, kind] = walk.build.const(rows[None, :, None, :], kind.numpy())
+    return walk.biases[count, kind]
 
 
 def rotary(walk: Walk, node: ir.Node) -> Line | None:

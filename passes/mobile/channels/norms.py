@@ -29,10 +29,11 @@ def norm(walk: Walk, node: ir.Node) -> Line | None:
     last = attribute(node, "axis", -1) in (-1, len(x.shape) - 1)
     if line is None or line.form == "split" or not last or x.dtype != ir.DataType.FLOAT:
         return None
-    if any(v is not None and not (v.is_initializer() and len(v.shape) == 1) for v in affine):
-        return None
     by_head = line.form == "heads"
     width = line.channels // line.heads if by_head else line.channels
+    stored = (v.is_initializer() and list(v.shape) == [width] for v in affine if v is not None)
+    if not all(stored):
+        return None
     shape = [1, line.heads, width, line.count] if by_head else [1, width, 1, line.count]
     y = _normalised(walk, node, walk.reshape(line.value, shape), 2 if by_head else 1)
     for op, value in zip(("Mul", "Add"), affine, strict=False):

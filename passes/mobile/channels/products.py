@@ -28,6 +28,9 @@ def product(walk: Walk, node: ir.Node) -> Line | None:
     if not plain or tokens_of(node.outputs[0]) is None or not known_shape(matrix):
         return None
     turned = node.op_type == "Gemm" and bool(attribute(node, "transB", 0))
+    width = node.outputs[0].shape[-1]
+    if any(v is not None and list(v.shape) != [width] for v in bias):
+        return None  # one number for all
     if len(matrix.shape) != 2 or (kernel := _kernel(walk, matrix, turned)) is None:
         return None
     if (line := walk.turn(x)) is None:

@@ -54,7 +54,7 @@ class Walk:
     reshaped: dict[tuple[ir.Value, tuple[int, ...]], ir.Value] = field(default_factory=dict)
     kernels: dict[tuple[ir.Value, bool], ir.Value] = field(default_factory=dict)  # of matrices
     constants: dict[ir.Value, ir.Value] = field(default_factory=dict)  # as they meet a line
-    biases: dict[int, ir.Value] = field(default_factory=dict)  # of causal attention, by rows
+    biases: dict[tuple[int, ir.DataType], ir.Value] = field(default_factory=dict)  # by rows
 
     def over(self, rules: Mapping[str, Rule]) -> dict[str, int]:
         """Rewrite; how many nodes of each op have another form, and `layouts` that change."""

@@ -114,7 +114,9 @@ CASES: dict[str, Rows] = {
     "GroupNormalization": normalised("GroupNormalization", 6, "<num_groups = 3>")
     + normalised("GroupNormalization", 4, "<num_groups = 1, epsilon = 0.1>"),
     "InstanceNormalization": normalised("InstanceNormalization")
-    + normalised("InstanceNormalization", 3, "<epsilon = 0.1>"),
+    + normalised("InstanceNormalization", 3, "<epsilon = 0.1>")
+    + [("float[1,4,1,1] x", "y = InstanceNormalization(x, g, b)",
+        {"g": normal(4), "b": normal(4, seed=2)})],
     "LRN": [("float[2,7,3,2] x", f"y = LRN<size = {size}, alpha = 0.5, beta = 0.6, bias = 1.5>(x)",
              {}) for size in (1, 3, 9)]
     + one("LRN", "float[2,5,3,2]", "<size = 5>"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from to_torch_case_forms import F, Rows, i64, normal, one, quantised, reduction
+from to_torch_case_forms import F, Rows, i64, ints, normal, one, quantised, reduction
 
 __all__ = ["CASES"]
 
@@ -15,9 +15,13 @@ CASES: dict[str, Rows] = {
     # reduce
     **{op: reduction(op) for op in (
         "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
-         "ReduceProd",
-        "ReduceSum", "ReduceSumSquare")},
+        "ReduceSumSquare")},
     "ReduceLogSum": reduction("ReduceLogSum", "positive"),
+    "ReduceSum": reduction("ReduceSum")
+    + [(f"{kind}[2,3,4] x", "y = ReduceSum(x, axes)", {"axes": ints(1)})
+       for kind in ("int32", "int64")],
+    "ReduceProd": [
+        *reduction("ReduceProd"), ("int32[2,3,4] x", "y = ReduceProd(x, axes)", {"axes": ints(1)})],
     "CumSum": [("float[3,4] x", f"y = CumSum<reverse = {r}, exclusive = {e}>(x, a)",
                 {"a": i64(axis)})
                for r in (0, 1) for e in (0, 1) for axis in (0, -1)]

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="the bridge needs: pip install 'edge
 
 from edgevlm.compiler.errors import JobFault  # noqa: E402
 from edgevlm.compiler.to_torch import Dialect, missing_ops, to_torch  # noqa: E402
+from edgevlm.compiler.to_torch.linear import as_linears  # noqa: E402
 
 #: all that an op may be written otherwise in; ties and negative indices are tested below
 PHONE = Dialect(
@@ -111,6 +112,54 @@ def test_weights_that_products_share_are_turned_once(graph_of):
     )
     net = to_torch(part, PHONE)
     assert [tuple(p.shape) for p in net.parameters()] == [(5, 4)]
+
+
+@pytest.mark.parametrize("block", [0, 2])
+def test_codes_that_several_read_are_turned_once(block, graph_of, draw, equal):
+    """Each product has a DequantizeLinear of its own, over the same codes."""
+    rng = np.random.default_rng(0)
+    shape = (2, 6) if block else (6,)
+    stored = {
+        "c": rng.integers(-127, 128, (4, 6), dtype=np.int8),
+        "s": rng.uniform(0.01, 0.1, shape).astype(np.float32),
+    }
+    how = f"axis = 0, block_size = {block}" if block else "axis = 1"
+    nodes = (
+        f"d = DequantizeLinear<{how}>(c, s); e = DequantizeLinear<{how}>(c, s);"
+        "y = MatMul(x, d); z = MatMul(x, e)"
+    )
+    part = graph_of("float[3,4] x", nodes, stored)
+    dialect = dataclasses.replace(PHONE, quantised="decomposed")
+    for each in (PHONE, dialect):
+        equal(part, draw(part), dialect=each)
+    names = {name for name in as_linears(part).graph.initializers if name.endswith("/turned")}
+    assert names == ({"c/turned", "s/turned"} if block else {"c/turned"})
+
+
+@pytest.mark.parametrize("size", [4, 3, 8])
+def test_a_block_that_is_shorter_is_refused_and_one_for_all_is_not(size, graph_of, draw, equal):
+    stored = {
+        "c": np.random.default_rng(0).integers(-8, 8, (4, 6)).astype(np.int8),
+        "s": np.full((-(-4 // size), 6), 0.25, np.float32),
+    }
+    nodes = f"d = DequantizeLinear<axis = 0, block_size = {size}>(c, s); y = MatMul(x, d)"
+    part = graph_of("float[3,4] x", nodes, stored)
+    for rounding in ("decomposed", "coreai"):
+        dialect = dataclasses.replace(PHONE, quantised=rounding)
+        if size == 3:
+            with pytest.raises(JobFault, match="EV212") as told:
+                to_torch(part, dialect)
+            assert "the last one is shorter" in told.value.why
+        elif rounding == "decomposed":
+            equal(part, draw(part), dialect=dialect)
+
+
+def test_float16_is_normalised_in_float32(graph_of):
+    """Squares of 300 have no room in float16."""
+    part = graph_of("float16[2,4] x", "y = RMSNormalization(x, g)", {"g": np.ones(4, np.float16)})
+    for dialect in (Dialect(), PHONE):
+        x = torch.full((2, 4), 300.0, dtype=torch.float16)
+        assert torch.equal(to_torch(part, dialect)({"x": x})["y"], torch.ones_like(x))
 
 
 def test_stored_codes_stay_codes_and_scales_follow_the_axis(graph_of, draw, equal):

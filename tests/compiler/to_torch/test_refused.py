@@ -25,6 +25,7 @@ FORMS = [
     ("float[2,3] x", "y = Cast<to = 17>(x)", {}, "FLOAT8E4M3FN"),
     ("float[2,3] x", "y = ArgMax<select_last_index = 1>(x)", {}, "select_last_index"),
     ("float[2,3] x", "y = ReduceSum<noop_with_empty_axes = 1>(x)", {}, "reduces nothing"),
+    ("int32[2,3] x", "y = ReduceMean(x)", {}, "means of integers"),
     ("float[2,3] x, float r, bool t", "y = Dropout(x, r, t)", {}, "input 2 is computed"),
     ("float[2,3] x, float r", "y = Dropout(x, r, t)", {"t": 1}, "at random"),
     ("float[2,3] x, float8e5m2 t", "y = CastLike(x, t)", {}, "no FLOAT8E5M2"),

@@ -121,3 +121,21 @@ def test_closing_twice_does_nothing(start):
 def test_it_stands_in_its_folder(start, tmp_path):
     with start() as worker:
         assert Path(f"/proc/{worker._child.pid}/cwd").readlink() == tmp_path / "work"
+
+
+@pytest.mark.parametrize("where", ["_write", "_read"])
+def test_one_that_is_interrupted_answers_nothing_more(start, monkeypatch, where):
+    """What is left of a question, or of an answer, would be taken for the next."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with start() as worker:
+        worker.call("sum", ONE)
+        with monkeypatch.context() as patch:
+            patch.setattr(Worker, where, stop)
+            with pytest.raises(KeyboardInterrupt):
+                worker.call("sum", ONE)
+        with pytest.raises(JobFault, match="EV373") as told:
+            worker.call("sum", ONE)
+    assert "it had been ended" in told.value.why

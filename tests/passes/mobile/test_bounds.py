@@ -72,6 +72,12 @@ FINITE = {
     ),
     "a clip alone lets NaN through": ("y = Clip(x, c, d)", "nothing"),
     "infinities may cancel": ("n = IsNaN(x) w = Where(n, c, x) y = Sub(w, w)", "nothing"),
+    "or in a sum": ("n = IsNaN(x) w = Where(n, c, x) y = ReduceSum(w)", "nothing"),
+    "what is added up is more than either": (
+        "n = IsNaN(x) w = Where(n, c, x) u = Clip(w, c, d) i = Cast<to=7>(u) "
+        'y = ScatterElements<reduction="add">(u, i, u)',
+        "nothing",
+    ),
     "an input is anything": ("y = Add(x, c)", "nothing"),
     "a product is anything": ("y = MatMul(x, x)", "nothing"),
     "another question": ("n = IsInf(x) y = Where(n, c, x)", "nothing"),

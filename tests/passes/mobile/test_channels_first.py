@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,10 +73,39 @@ def test_rows_and_gemm(graph, apply, ops, words):
     assert ops(apply(ChannelsFirst(), part, **NEAR, x=normal(S, C))).count("Conv") == 1
 
 
-@pytest.mark.parametrize("words", ["Gemm<transA=1>(x, w)", "Gemm<alpha=2.0>(x, w)"])
+@pytest.mark.parametrize(
+    "words", ["Gemm<transA=1>(x, w)", "Gemm<alpha=2.0>(x, w)", "Gemm(x, w, one)"]
+)
 def test_a_gemm_of_another_kind_stays(graph, solo, words):
-    part = graph(f"(float[{C},{C}] x) => (float[{C},7] y) {{ y = {words} }}", w=normal(C, 7))
+    more = {"one": normal(1)} if "one" in words else {}
+    part = graph(
+        f"(float[{C},{C}] x) => (float[{C},7] y) {{ y = {words} }}", w=normal(C, 7), **more
+    )
     assert not ChannelsFirst()(solo(part)).changed
+
+
+@pytest.mark.parametrize("op", ["LayerNormalization", "RMSNormalization"])
+def test_a_norm_with_one_factor_for_all_keeps_its_layout(graph, apply, ops, op):
+    part = graph(
+        f"({X}) => (float[1,{S},{C}] y) {{ m = MatMul(x, w) y = {op}(m, g) }}",
+        w=normal(C, C),
+        g=normal(1),
+    )
+    assert op in ops(apply(ChannelsFirst(), part, **NEAR, x=normal(1, S, C)))
+
+
+@pytest.mark.parametrize("how", ["", "<is_causal=1>"])
+def test_attention_of_float16_stays_float16(graph, solo, how):
+    """The checker of ONNX finds two types in one sum."""
+    part = graph(
+        f"""(float16[1,{S},{C}] x) => (float16[1,{H},{S},{C // H}] y) {{
+        a = MatMul(x, w) b = Reshape(a, h) q = Transpose<perm=[0,2,1,3]>(b)
+        y = Attention{how}(q, q, q) }}""",
+        w=normal(C, C).astype(np.float16), h=i64(1, S, H, C // H),
+    )  # fmt: skip
+    made = ChannelsFirst()(solo(part)).model.parts["vision"]
+    assert "Einsum" in {n.op_type for n in made.graph}
+    onnx.checker.check_model(ir.to_proto(made), full_check=True)
 
 
 @pytest.mark.parametrize(

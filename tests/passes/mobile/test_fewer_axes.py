@@ -65,6 +65,10 @@ CASES = {  # nodes from x to z of five axes or fewer; constants
         "q = QuantizeLinear<axis=1, output_dtype=3>(x, s) z = DequantizeLinear<axis=1>(q, s)",
         {"s": np.array([0.1, 0.2, 0.3], np.float32)},
     ),
+    "rounded along the axis that is meant": (
+        "q = QuantizeLinear<output_dtype=3>(x, s) z = DequantizeLinear(q, s)",
+        {"s": np.array([0.1, 0.2, 0.3], np.float32)},
+    ),
 }  # fmt: skip
 
 
@@ -113,5 +117,7 @@ def test_five_runs_that_differ_are_refused(graph):
         "(float[2,3,2,3,2] x) => (float[2,3,2,3,2] y) { y = Mul(x, c) }", c=real(2, 1, 2, 1, 2)
     )
     assert fewer_axes(next(iter(part.graph))) == "Mul treats 5 axes each in its own way"
+    vector = graph("(float[1,2,3,4,5] x) => (float[1,2,3,4] y) { y = MatMul(x, c) }", c=real(5))
+    assert fewer_axes(next(iter(vector.graph))) == "MatMul treats 5 axes each in its own way"
     einsum = graph('(float[2,2] x) => (float[2,2] y) { y = Einsum<equation="ij->ji">(x) }')
     assert fewer_axes(next(iter(einsum.graph))) == "Einsum has no form with fewer axes"

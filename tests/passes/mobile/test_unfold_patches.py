@@ -51,6 +51,17 @@ def test_patches_to_tokens(graph, apply):
     assert list(w.shape) == [48, 5]
 
 
+def test_a_piece_of_the_map_that_no_moves_give_is_cut_as_before(graph, apply):
+    part = graph(
+        "(float[1,3,12,12] x) => (float[1,8,3,2] y) {"
+        " c = Conv<strides=[4,4]>(x, w) s = Slice(c, low, high, axis, step) y = Relu(s) }",
+        w=real(8, 3, 4, 4), low=i64(0), high=i64(3), axis=i64(2), step=i64(2),
+    )  # fmt: skip
+    part.graph.outputs[0].shape = None
+    result = apply(UnfoldPatches(), part, **NEAR, x=real(1, 3, 12, 12))
+    assert "Conv" not in kinds(result) and "Slice" in kinds(result)
+
+
 def test_a_map_of_channels_is_turned_back(graph, apply):
     part = graph(
         "(float[1,3,8,12] x) => (float[1,5,2,3] y, float[1,2,3,5] z) {"
