@@ -39,8 +39,8 @@ def check_artifacts(
     """The emitted files, run by the runtime, against the graphs they came from.
 
     Rounding may make a selector keep another of two all but equal tokens; then answers may differ.
-    So may those of float16 where two tokens are all but equal, and all of a runtime that rounds
-    float graphs: how many do is told, and `--max-drop` is what refuses.
+    So may those of graphs that round where two tokens are all but equal, and all of a runtime that
+    rounds float graphs: how many do is told, and `--max-drop` is what refuses.
     """
     graphs = ReferenceParts(model.parts)
     proof.artifact = compare_parts(graphs, parts, proof.seen, model.contract.roles)
@@ -65,7 +65,7 @@ def check_artifacts(
     ran = observe(model, probes, parts)
     proof.chosen_otherwise = sum(chosen_otherwise(proof.seen, ran))
     wrong = [] if runtime.rounds else answered_otherwise(proof.seen, ran)
-    if wrong and any(map(in_half, model.parts.values())):
+    if wrong and any(in_half(p) or rounds_activations(p) for p in model.parts.values()):
         wrong -= near_ties(model, (graphs, parts), probes, wrong)
     if wrong or 0 < len(probes) == proof.chosen_otherwise:
         raise JobFault(

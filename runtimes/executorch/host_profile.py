@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from edgevlm.runtimes.executorch.op_rows import rows_of
 from edgevlm.runtimes.executorch.profile_rows import EtProfile
 from edgevlm.runtimes.executorch.program import read_program
 
-__all__ = ["profile_here", "profile_methods", "trace_here", "zeros"]
+__all__ = ["profile_here", "profile_methods", "trace_here"]
 
 WARM_UP = 3
 #: of an input, as a program numbers its types (ScalarType of ExecuTorch) -> as torch names them
@@ -31,15 +32,22 @@ TYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16"
 Fed = Callable[[Any], Sequence[Any]]
 
 
-def zeros(about: Any) -> list[Any]:
-    """A torch tensor for each input of a method; about: its MethodMeta. Ids and places are 0."""
+def _zeros(method: str, about: Any) -> list[Any]:
+    """A torch tensor for each input of a method; about: its MethodMeta. Ids and places are 0.
+
+    But for the last place of a prompt, the third input of prefill: where decoder layers drop image
+    tokens, 0 lies in front of all that is left.
+    """
     import torch
 
-    found = (about.input_tensor_meta(i) for i in range(about.num_inputs()))
-    return [
-        torch.zeros(tuple(each.sizes()), dtype=getattr(torch, TYPES[each.dtype()]))
-        for each in found
+    told = (about.input_tensor_meta(i) for i in range(about.num_inputs()))
+    found = [
+        torch.zeros(tuple(each.sizes()), dtype=getattr(torch, TYPES[each.dtype()])) for each in told
     ]
+    if method == "prefill":
+        rows, last = found[0].shape[1], found[2]
+        last.fill_(rows - 1)
+    return found
 
 
 def trace_here(
@@ -88,7 +96,7 @@ def profile_methods(
     for method in methods:
         try:
             with quietly():
-                dump = trace_here(program, zeros, runs + warm_up, method)
+                dump = trace_here(program, partial(_zeros, method), runs + warm_up, method)
         except (RuntimeError, KeyError) as error:
             raise JobFault(
                 "EV307",

@@ -14,6 +14,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from edgevlm.compiler.quiet import quietly
 from edgevlm.compiler.to_torch.dtypes import DTYPES
 from edgevlm.compiler.to_torch.ops.node import Maker, OpNode, Refused, Run
 
@@ -200,7 +201,8 @@ def decomposed_ops() -> Any:
 
 def affine_ops() -> Any:
     """The same of torchao, for scales of blocks."""
-    import torchao.quantization.quant_primitives  # noqa: F401
+    with quietly():  # it tells of libraries that it does not need
+        import torchao.quantization.quant_primitives  # noqa: F401
 
     return torch.ops.torchao
 
