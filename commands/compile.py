@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from edgevlm.commands.begun import Begun
-from edgevlm.commands.compile_inputs import calibration_inputs, check_floor
+from edgevlm.commands.compile_inputs import calibration_inputs, check_floor, check_os
 from edgevlm.commands.compile_options import CompileOptions
 from edgevlm.commands.derived import with_probes_of
 from edgevlm.commands.finish import Given, Progress, finish
@@ -41,6 +41,7 @@ def compile_model(
     """
     start = perf_counter()
     device = find_device(options.target)
+    check_os(options.toolchain, device)
     runtime = find_runtime(device.runtime).aimed_at(device, options.toolchain)
     runtime.toolchain()  # a missing package is told at once
     check_target(options.out, options.force)

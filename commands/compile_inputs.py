@@ -12,13 +12,14 @@ from edgevlm.compiler.beside import ProbeInput
 from edgevlm.compiler.errors import UsageFault
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.pass_base import Pass
+from edgevlm.devices import Device
 from edgevlm.models.answer import inputs_of
 from edgevlm.models.calibration import calibration_set
 from edgevlm.models.domain_rows import domain_set
 from edgevlm.models.picture_folders import CalibrationSet
 from edgevlm.passes.derive.asked import Derived
 
-__all__ = ["CalibrationInputs", "calibration_inputs", "check_floor"]
+__all__ = ["CalibrationInputs", "calibration_inputs", "check_floor", "check_os"]
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,15 @@ def check_floor(min_sqnr: float | None) -> None:
             "with it nothing would be checked",
             "give a number of dB, such as 15",
         )
+
+
+def check_os(toolchain: str | None, device: Device) -> None:
+    """`--os` is a toolchain of Apple's devices alone. Raises EV220."""
+    if toolchain is None or not toolchain.startswith("ios-") or device.runtime == "coreml":
+        return
+    raise UsageFault(
+        "EV220",
+        f"--os {toolchain.removeprefix('ios-')} for {device.id}",
+        "versions of iOS are for iPhones and Macs",
+        "leave it out, or --target iphone",
+    )

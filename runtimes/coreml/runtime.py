@@ -93,7 +93,14 @@ class CoremlRuntime(Runtime):
         return dataclasses.replace(aimed, ios=OLDEST if int(found[1]) < NEWEST else NEWEST)
 
     def check_recipe(self, recipe: Recipe) -> None:
-        """Raises EV303 for scales of run time, which Core ML has no op for."""
+        """Raises EV303 for scales of run time, which Core ML has no op for, and caches of codes."""
+        if any(step.name == "quantize-kv" for step in recipe.steps):
+            raise JobFault(
+                "EV303",
+                "caches of 8 bits cannot be lowered for Core ML",
+                "its states are float16",
+                "--kv float;  --os 27 for Core AI, whose states may be codes",
+            )
         for step in recipe.steps:
             blocks = any(
                 s.name == "quantize-weights" and s.options.get("block") for s in recipe.steps

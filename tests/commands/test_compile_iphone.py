@@ -125,3 +125,12 @@ def test_systems_and_toolchains_exclude_each_other(edgevlm, source, tmp_path):
     assert ended.status == 2 and "EV220" in ended.err
     ended = edgevlm(*call[:-1], "12")
     assert ended.status == 2 and "EV308" in ended.err
+    for target in ("pixel-9", "host-cpu"):
+        ended = edgevlm("compile", source, "--target", target, "-o", tmp_path / "c", "--os", "18")
+        assert (ended.status, ended.code) == (2, "EV220") and f"--os 18 for {target}" in ended.err
+
+
+def test_caches_of_codes_are_told_before_a_pass_has_run(edgevlm, source, tmp_path):
+    call = ("compile", source, "--target", "iphone", "--kv", "int8", "-o", tmp_path / "b.edgevlm")
+    ended = edgevlm(*call)
+    assert ended.code == "EV303" and "--os 27" in ended.err and "fold-constants" not in ended.err
