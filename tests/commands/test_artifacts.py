@@ -9,8 +9,11 @@ from edgevlm.commands.artifacts import LEAST_DB, ROUNDING_FLOOR_DB, check_artifa
 from edgevlm.commands.writing import Proof
 from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.executor import ReferenceParts
-from edgevlm.compiler.reference import Reference
+from edgevlm.compiler.pass_manager import apply_unchecked
+from edgevlm.compiler.reference import Reference, observe
 from edgevlm.compiler.rounding_noise import rounding_noise
+from edgevlm.passes import make_passes
+from edgevlm.passes.pipelines import Flags, compose
 from edgevlm.runtimes import find_runtime
 
 STEP = 0.25
@@ -111,3 +114,36 @@ def test_rows_may_be_rounded_otherwise_by_who_has_zero_points_if_as_finely(rows)
     for bits, runtime in ((4, "ort"), (3, "executorch")):
         with pytest.raises(JobFault, match="EV305 artifact vision strays at y"):
             checked(*rows, Rows(bits), runtime)
+
+
+class Flipped:
+    """Where a step's first two logits lie nearest, they change places; parts alone are alike."""
+
+    def __init__(self, model) -> None:
+        self.graphs = ReferenceParts(model.parts)
+
+    def call(self, role, feeds):
+        out = dict(self.graphs.call(role, feeds))
+        if role == "prefill":
+            logits = out["logits"] = out["logits"].copy()
+            first, second = np.argsort(logits[0])[[-1, -2]]
+            logits[0, [first, second]] = logits[0, [second, first]]
+        return out
+
+
+@pytest.mark.parametrize(("scheme", "passes"), [("w8a8:min-elements=1", True), ("none", False)])
+def test_ties_may_fall_otherwise_where_numbers_are_rounded(
+    micro_model, micro_probes, monkeypatch, scheme, passes
+):
+    flags = Flags(quant=scheme)
+    steps = make_passes(compose("host-cpu", "ort", flags, micro_model))
+    model = apply_unchecked(micro_model, steps, micro_probes)
+    proof = Proof([], observe(model, micro_probes), agree_source=0)
+    monkeypatch.setattr("edgevlm.commands.artifacts.compare_parts", lambda *_: {})
+    monkeypatch.setattr("edgevlm.compiler.near_ties.ALIKE_DB", -100.0)
+    asked = (model, find_runtime("ort"), Flipped(model), proof, micro_probes)
+    if passes:
+        check_artifacts(*asked)
+        return
+    with pytest.raises(JobFault, match="EV306 artifacts answer"):
+        check_artifacts(*asked)
