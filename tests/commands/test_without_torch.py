@@ -13,10 +13,17 @@ CHECKPOINT = bundled_folder("easyvqa-tiny").parent / "checkpoint"
 #: packages of the extras; an import of one fails as if it were not installed
 BLOCKED = """
 import sys
+from importlib import metadata
+GONE = ("torch", "torchao", "transformers", "safetensors", "executorch", "coremltools")
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "safetensors", "executorch"):
+        if name.partition(".")[0] in GONE:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+def version(name, real=metadata.version):
+    if name in GONE:
+        raise metadata.PackageNotFoundError(name)
+    return real(name)
+metadata.version = version
 sys.meta_path.insert(0, Blocked())
 from edgevlm.cli import main
 main()
@@ -48,6 +55,13 @@ def test_the_whole_way_needs_no_torch(bare, tmp_path, picture):
     assert bare("verify", out).status == 0
     assert bare("inspect", out, "--axes", "--json").status == 0
     assert bare("doctor", "--json").json["ok"] is True
+
+
+@pytest.mark.parametrize("target", ["pixel-9", "iphone", "ethos-u85-256"])
+def test_phones_and_npus_say_what_to_install_before_anything_is_done(bare, tmp_path, target):
+    ended = bare("compile", "easyvqa-tiny", "--target", target, "-o", tmp_path / "b")
+    assert ended.status == 1 and ended.code in ("EV302", "EV190") and not list(tmp_path.iterdir())
+    assert "next: pip install 'edgevlm[" in ended.err and "read source" not in ended.err
 
 
 @pytest.mark.parametrize("option", ["--purify", "--recover"])

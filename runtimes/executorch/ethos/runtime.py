@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -91,10 +92,14 @@ class EthosRuntime(Runtime):
         return CAPABILITIES
 
     def toolchain(self) -> dict[str, str]:
-        """As they are pinned: nothing else makes the environment."""
+        """As they are pinned: nothing else makes the environment. Raises EV190, EV302."""
+        from edgevlm.compiler.extras import torch_extra
         from edgevlm.compiler.workshop.interpreter import interpreter_for
         from edgevlm.compiler.workshop.tools import find_tool
 
+        with torch_extra("a part for an Ethos-U is written by torch, which is not installed"):
+            if find_spec("torch") is None:
+                raise ModuleNotFoundError("it exports the graph that Arm's quantiser takes")
         interpreter_for(TOOL)
         return dict(each.split("==") for each in find_tool(TOOL).here)
 
