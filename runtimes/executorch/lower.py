@@ -130,6 +130,8 @@ def constants_of(contract: Contract) -> dict[str, int]:
             "get_vocab_size": contract.vocabulary,
             "get_prompt_capacity": contract.prompt_capacity,
             "get_image_tokens": contract.kept_image_tokens,
+            "get_image_places": contract.image_tokens,
+            "get_renumbered": int(contract.image_positions == "renumber"),
             "get_vision_width": contract.vision_width,
             "get_width": contract.width,
         }

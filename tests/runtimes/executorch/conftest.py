@@ -3,6 +3,7 @@
 lowered(scheme)     a miniature's program; its model, folder, artifacts, open parts
 lowered(scheme, "vulkan", ("prefill", "decode"))    for another backend, some of its parts
 bundle_of(scheme)   the same as a bundle for this machine, with goldens; shared, not to be edited
+sample(file, model, probes)     token ids that the C++ sample answers with, linked with the wheel's
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+from importlib import resources
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from micro.once import made_once
 
 from edgevlm.commands.writing import Proof, goldens_of, write_manifest, write_processor
 from edgevlm.compiler.bundle import RECORD, open_bundle, write_sums
@@ -79,3 +84,44 @@ def bundle_of(lowered, tmp_path_factory):
         return made[scheme]
 
     return bundle
+
+
+#: of the wheel, by name
+LIBRARIES = ("executorch", "executorch_kernels_optimized", "executorch_kernels_quantized",
+             "executorch_backend_xnnpack", "executorch_threadpool")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory):
+    """The header of sample/, compiled and linked as an app would."""
+    executorch = pytest.importorskip("executorch", reason=WHY)
+    if shutil.which("g++") is None:
+        pytest.skip("no g++: sudo apt-get install g++")
+    root = Path(next(iter(executorch.__path__)))
+    include, lib = root / "include", root / "lib"
+    header = Path(str(resources.files("edgevlm.runtimes.executorch"))) / "sample"
+
+    def build(folder: Path) -> None:
+        call = ["g++", "-std=c++17", "-O1", "-w", "-DC10_USING_CUSTOM_GENERATED_MACROS",
+                f"-I{include}", f"-I{include}/executorch/runtime/core/portable_type/c10",
+                f"-I{header}", str(Path(__file__).with_name("ask.cpp")), "-o", str(folder / "ask"),
+                f"-L{lib}", f"-Wl,-rpath,{lib}", "-Wl,--no-as-needed",
+                *(f"-l{name}" for name in LIBRARIES)]  # fmt: skip
+        done = subprocess.run(call, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    ask = made_once(tmp_path_factory, "executorch-sample", build) / "ask"
+
+    def answers(file: Path, model, probes) -> list[list[int]]:
+        ends = model.processor.eos_ids
+        rows = [(p.pixel_values.reshape(-1).tolist(), p.before, p.after, ends) for p in probes]
+        words = [str(len(rows))]
+        for row in rows:
+            words += [" ".join(map(repr, [len(part), *part])) for part in row]
+        asked = tmp_path_factory.mktemp("asked") / "questions"
+        asked.write_text("\n".join(words))
+        done = subprocess.run([ask, file, asked], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
+
+    return answers

@@ -34,7 +34,7 @@ def test_it_computes_what_its_graphs_do(scheme, lowered):
 
 
 @pytest.mark.parametrize("method", ["visionzip", "hawk"])
-def test_methods_of_token_reduction(method, make_micro, tmp_path):
+def test_methods_of_token_reduction(method, make_micro, tmp_path, sample):
     """In the vision part and in front of decoder layers: TopK and Gather by portable kernels.
 
     The place of a prompt's end moves when tokens in front of it go: any that is fed lies behind.
@@ -52,6 +52,8 @@ def test_methods_of_token_reduction(method, make_micro, tmp_path):
     found = compare_parts(ReferenceParts(model.parts), parts, seen, model.parts)
     assert min(drift.sqnr_db for drift in found.values()) > 90
     assert ran.answers == seen.answers and seen.choices[0]
+    for ours, theirs in zip(sample(parts.path, model, probes), ran.answers, strict=True):
+        assert ours[: len(theirs)] == [i for i in theirs if i not in model.processor.eos_ids]
     for a, b in zip(ran.choices, seen.choices, strict=True):
         assert {k: v.tolist() for k, v in a.items()} == {k: v.tolist() for k, v in b.items()}
 
