@@ -95,6 +95,10 @@ class Backend:
     evaluated: bool = False
     #: another way to delegates than `partitioners`; takes what lower.py hands it
     lowered: Callable[..., Any] | None = None
+    #: what no delegate takes is left to portable kernels, which have not all ops
+    portable: bool = True
+    #: how programs are timed that this host does not run
+    timed: str = "edgevlm profile BUNDLE --device adb: times it on a phone"
     #: why it takes no model whose weights or inputs are rounded; empty where it does
     not_rounded: str = ""
 
@@ -148,6 +152,8 @@ BACKENDS: dict[str, Backend] = {
             "Vulkan runs on the phone alone: kernels of its GPU, their rounding and their time are "
             "not proved here",
         ),
+        timed="edgevlm profile BUNDLE --device adb: on a phone, with an executor_runner that is "
+        "built with -DEXECUTORCH_BUILD_VULKAN=ON as well",
         # seen on a miniature with executorch 1.5.1
         not_rounded="its fused products leave inputs unrounded, so that answers change (w8a8), and "
         "int4 in blocks ends in an error of ExecuTorch's own",
@@ -165,6 +171,9 @@ BACKENDS: dict[str, Backend] = {
         evaluated=True,
         fits=_apple,
         tools=_coreml_tools,
+        portable=False,
+        timed="compile it for Core ML itself (without --toolchain), which a Mac times: "
+        "edgevlm profile BUNDLE --device ssh://MAC",
     ),
     "qnn": Backend(
         "qnn",

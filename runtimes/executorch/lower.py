@@ -50,7 +50,7 @@ def lower(model: ExportedModel, backend: Backend, aims: Mapping[str, str] | None
     contract = model.contract
     programs: dict[str, torch.export.ExportedProgram] = {
         role: exported_program(
-            role, written(role, part, backend.name != "coreml"), contract, backend.dialect
+            role, written(role, part, backend.portable), contract, backend.dialect
         )
         for role, part in model.parts.items()
     }

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["READ", "WRITE", "MethodParts", "reason"]
 
 READ, WRITE = "read_caches", "write_caches"
+#: what a program that is none of ours ends in, where no reader has looked before
+WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError,
+         ValueError)  # fmt: skip
 
 
 class MethodParts(StateParts):
@@ -57,13 +60,23 @@ class MethodParts(StateParts):
         """Raises EV307 with the reason of who runs it."""
         ins, outs = self.ports[role]
         values = self._executed(role, [np.asarray(feeds[p.name]) for p in ins])
+        self._check_outputs(role, values, [p.shape for p in outs])
         return {p.name: value for p, value in zip(outs, values, strict=True)}
 
     def read(self, name: str) -> np.ndarray:
-        return self._executed(READ, [])[cache_names(self.contract).index(name)]
+        caches = self._executed(READ, [])
+        self._check_outputs(READ, caches, [port.shape for port in self._states.values()])
+        return caches[list(self._states).index(name)]
 
     def write(self, caches: Mapping[str, np.ndarray]) -> None:
         self._executed(WRITE, [caches[name] for name in cache_names(self.contract)])
+
+    def _check_outputs(
+        self, method: str, made: Sequence[np.ndarray], wanted: list[tuple[int, ...]]
+    ) -> None:
+        found = [each.shape for each in made]
+        if found != wanted:
+            raise unusable(self.path, f"method {method} gives {found}, the contract says {wanted}")
 
     def _executed(self, method: str, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         import torch
@@ -71,7 +84,7 @@ class MethodParts(StateParts):
         try:
             given = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
             return self.execute(method, given)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except WRONG as error:
             raise JobFault(
                 "EV307",
                 f"method {method} of {self.path.name} failed while it ran",

@@ -52,7 +52,10 @@ class ProgramParts(MethodParts):
                 raise unusable(self.path, reason(error)) from error
         for role in self.ports:
             told = self.methods[role].metadata
-            sizes = (told.input_tensor_meta(i).sizes() for i in range(told.num_inputs()))
+            try:
+                sizes = [told.input_tensor_meta(i).sizes() for i in range(told.num_inputs())]
+            except RuntimeError as error:  # an input that is no tensor
+                raise unusable(self.path, f"an input of {role}: {reason(error)}") from error
             self.check_inputs(role, [tuple(each) for each in sizes])
 
     def execute(self, method: str, given: list[Tensor]) -> list[np.ndarray]:

@@ -121,7 +121,7 @@ class ExecutorchRuntime(Runtime):
         from edgevlm.runtimes.executorch.written import written
 
         legalise(model, self.name, self.capabilities)
-        lowered = lower(model, self.aimed, dict(self.more))
+        lowered, portable = lower(model, self.aimed, dict(self.more)), self.aimed.portable
         file = f"{self.name}/model.pte"
         (folder / self.name).mkdir()
         (folder / file).write_bytes(lowered.data)
@@ -133,7 +133,7 @@ class ExecutorchRuntime(Runtime):
                 settings={
                     "method": role,
                     "placed": lowered.placed[role],
-                    "expects": expected_kernels(written(role, part)),
+                    "expects": expected_kernels(written(role, part, portable)),
                 },
             )
             for role, part in model.parts.items()
@@ -174,7 +174,7 @@ class ExecutorchRuntime(Runtime):
             "EV434",
             f"the time of {bundle.folder.name} on this machine",
             f"this host has no {backend.name}: an evaluator runs the program, for its numbers",
-            f"edgevlm profile {shlex.quote(str(bundle.folder))} --device adb: times it on a phone",
+            backend.timed.replace("BUNDLE", shlex.quote(str(bundle.folder))),
         )
 
     def profile_layers(self, bundle: Bundle, runs: int = PROFILED_RUNS) -> list[LayerTime]:

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from edgevlm.compiler.errors import JobFault
 
-__all__ = ["AndroidNdk", "QnnSdk", "SdkMissing", "find_android_ndk", "find_qnn_sdk"]
+__all__ = ["QnnSdk", "SdkMissing", "find_qnn_sdk"]
 
 HOST, DEVICE = "x86_64-linux-clang", "aarch64-android"
 QNN_ROOT = "QNN_SDK_ROOT"
-NDK_ROOTS = ("ANDROID_NDK", "ANDROID_NDK_ROOT", "ANDROID_NDK_HOME")
 #: what compiles for the HTP on this host
 QNN_COMPILES = (f"lib/{HOST}/libQnnHtp.so", f"lib/{HOST}/libQnnSystem.so")
 #: what profiles on a phone, and reads on this host what it wrote
@@ -29,7 +28,6 @@ QNN_PROFILES = (
     f"lib/{DEVICE}/libQnnHtp.so",
     f"lib/{DEVICE}/libQnnHtpNetRunExtensions.so",
 )
-NDK_FILES = ("build/cmake/android.toolchain.cmake",)
 MOST_TEXT = 2**16
 
 
@@ -51,17 +49,6 @@ class QnnSdk:
         return self.root / "lib" / where / name
 
 
-@dataclass(frozen=True)
-class AndroidNdk:
-    root: Path
-    version: str | None
-
-    @property
-    def toolchain(self) -> Path:
-        """For CMAKE_TOOLCHAIN_FILE."""
-        return self.root / NDK_FILES[0]
-
-
 def find_qnn_sdk(
     environ: Mapping[str, str] = os.environ, files: Sequence[str] = QNN_COMPILES
 ) -> QnnSdk:
@@ -77,24 +64,6 @@ def find_qnn_sdk(
             "the phone's CPU needs none of it: --toolchain xnnpack",
         )
     return QnnSdk(Path(root), _qnn_version(Path(root)))
-
-
-def find_android_ndk(environ: Mapping[str, str] = os.environ) -> AndroidNdk:
-    """By the first of its variables that is set. Raises SdkMissing EV362."""
-    name = next((each for each in NDK_ROOTS if environ.get(each)), NDK_ROOTS[0])
-    root = environ.get(name, "")
-    why = _lacks(root, name, NDK_FILES)
-    if why:
-        raise SdkMissing(
-            "EV362",
-            "the Android NDK is not usable",
-            why,
-            f"sdkmanager --install 'ndk;27.2.12479018', export {NDK_ROOTS[0]}=its folder; "
-            "a program that is built already needs none: EDGEVLM_EXECUTOR_RUNNER=FILE",
-        )
-    properties = _text(Path(root) / "source.properties")
-    found = re.search(r"^Pkg\.Revision\s*=\s*([\d.]+)", properties, re.MULTILINE)
-    return AndroidNdk(Path(root), found[1] if found else None)
 
 
 def _lacks(root: str, name: str, files: Sequence[str]) -> str | None:

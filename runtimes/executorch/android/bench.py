@@ -84,7 +84,8 @@ def _benched(bundle: Bundle, opened: OpenedThere, asked: Asked, tell: Progress) 
 
 def _asked(artifact: Artifact) -> list[int]:
     """Products of integers that it has."""
-    return list(artifact.settings.get("expects", {}).values())
+    expects = artifact.settings.get("expects")
+    return list(expects.values()) if isinstance(expects, dict) else []
 
 
 def _why(role: Role, fed: bool, opened: OpenedThere) -> str:

@@ -185,6 +185,9 @@ def arguments(
         made.append(f"--{name}={input_list}")
     elif inputs:
         raise _cannot(runner, "read inputs from files")
+    elif not runner.spelling("inputs") and runner.spelling("input_list"):
+        # it takes an empty list for one file without a name
+        raise _cannot(runner, "run on numbers of its own: it takes a list of files alone")
     if data is not None:
         made.append(f"--{_must(runner, 'data')}={data}")
     if output_file and (name := runner.spelling("output_file")):

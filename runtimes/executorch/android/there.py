@@ -61,9 +61,12 @@ class There:
 
     def __exit__(self, *_: object) -> None:
         """A link that is gone for good is told already."""
-        self.device.patience_s = LEAVE_S
-        with contextlib.suppress(EdgeError):
-            self.job.remove(self._keep)
+        patience, self.device.patience_s = self.device.patience_s, LEAVE_S
+        try:
+            with contextlib.suppress(EdgeError):
+                self.job.remove(self._keep)
+        finally:
+            self.device.patience_s = patience
 
     @property
     def _home(self) -> str:

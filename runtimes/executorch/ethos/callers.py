@@ -9,6 +9,7 @@ import numpy as np
 
 from edgevlm.compiler.artifact_checks import unusable
 from edgevlm.compiler.contract import Contract, Role
+from edgevlm.compiler.errors import JobFault
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.workshop.worker import Worker, open_worker
 from edgevlm.runtimes.executorch.ethos.told import Told, told_by
@@ -24,6 +25,8 @@ class TosaParts:
     def __init__(self, folder: Path, artifacts: Sequence[Artifact], contract: Contract) -> None:
         self.contract = contract
         self.pieces: dict[Role, list[Told]] = {a.role: told_by(a, folder) for a in artifacts}
+        for role, pieces in self.pieces.items():
+            _check_names(folder / artifacts[0].file, role, pieces, contract)
         asked = {}
         for role, pieces in self.pieces.items():
             for piece in pieces:
@@ -52,6 +55,24 @@ class TosaParts:
         for piece in self.pieces[role]:
             given = {str(i): values[name] for i, name in enumerate(piece.inputs)}
             made = self._worker.call(piece.name, given)
+            if len(made) != len(piece.outputs):
+                raise JobFault(
+                    "EV307",
+                    f"piece {piece.name} failed while it ran",
+                    f"it gave {len(made)} arrays, where {len(piece.outputs)} were said",
+                    "see whether the bundle is whole: edgevlm verify BUNDLE",
+                )
             values |= {name: made[str(i)] for i, name in enumerate(piece.outputs)}
         wanted = [port.name for port in self.contract.outputs(role)]
         return {name: values[name] for name in wanted}
+
+
+def _check_names(path: Path, role: Role, pieces: Sequence[Told], contract: Contract) -> None:
+    """From piece to piece: what each reads was given, and all that is promised is in the end."""
+    known = {port.name for port in contract.inputs(role)}
+    for piece in pieces:
+        if missing := set(piece.inputs) - known:
+            raise unusable(path, f"piece {piece.name} of {role} reads {min(missing)}, from nowhere")
+        known |= set(piece.outputs)
+    if missing := {port.name for port in contract.outputs(role)} - known:
+        raise unusable(path, f"no piece of {role} gives {min(missing)}")

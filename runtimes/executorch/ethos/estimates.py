@@ -84,7 +84,8 @@ def estimate_of(role: str, piece: str, tables: Sequence[tuple[Path, Path]]) -> E
 
 def preflight(found: Sequence[Estimate], artifacts: Sequence[Artifact]) -> Preflight:
     """found: what `estimates` gave of the same artifacts."""
-    version = artifacts[0].settings.get("versions", {}).get("ethos-u-vela", "")
+    versions = artifacts[0].settings.get("versions")
+    version = versions.get("ethos-u-vela", "") if isinstance(versions, dict) else ""
     label = f"{HOW}: ethos-u-vela {version}"
     note = "its own estimate of cycles; nothing ran on the NPU"
     left = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgevlm.compiler.artifact_checks import unusable
 from edgevlm.compiler.manifest import Artifact
@@ -34,6 +34,12 @@ class Told(BaseModel):
     delegates: int = Field(ge=0, le=1000)
     signature: dict[str, Any] | None = None
     sqnr_db: float | None = None
+
+    @model_validator(mode="after")
+    def _run_by_somebody(self) -> Told:
+        if self.runs == "device" and not self.delegates:
+            raise ValueError(f"{self.name} is the NPU's, and nothing of it is")
+        return self
 
     @property
     def program(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,37 @@ def test_what_has_no_kernel_is_refused_by_name(graph, words, said):
         written("vision", part)
     assert said in caught.value.why
     assert len(list(written("vision", part, portable=False).graph)) == 1
+
+
+def test_core_ml_is_asked_for_no_portable_kernels(micro_model, tmp_path, monkeypatch):
+    """Neither when it is lowered nor when its products are counted."""
+    asked = []
+
+    def note(role, part, portable=True):
+        asked.append(portable)
+        return part
+
+    monkeypatch.setattr("edgevlm.runtimes.executorch.written.written", note)
+    made = SimpleNamespace(data=b"", placed=dict.fromkeys(micro_model.parts), nodes={})
+    monkeypatch.setattr("edgevlm.runtimes.executorch.lower.lower", lambda *_: made)
+    for backend, portable in (("coreml", False), ("xnnpack", True)):
+        (tmp_path / backend).mkdir()
+        ExecutorchRuntime(backend=backend).lower(micro_model, tmp_path / backend)
+        assert asked == [portable] * len(micro_model.parts)
+        asked.clear()
+
+
+def test_a_program_that_gives_something_else_is_told(lowered, monkeypatch):
+    parts = lowered().parts
+    ports = {p.name: np.zeros(p.shape, np.float32) for p in parts.contract.inputs("vision")}
+    real = parts.execute
+    for change in (lambda made: made * 2, lambda made: [made[0][:, :1]], lambda made: []):
+        monkeypatch.setattr(parts, "execute", lambda *call, to=change: to(real(*call)))
+        with pytest.raises(JobFault, match="EV304") as told:
+            parts.run("vision", ports)
+        assert "method vision gives" in told.value.why
+        with pytest.raises(JobFault, match="EV304"):
+            parts.read("key_0")
 
 
 def test_rows_are_rounded_as_finely_as_in_the_graph(lowered):

@@ -71,6 +71,7 @@ def test_brought_run_and_gone(here, device, tmp_path, recorded, asked, stand_in)
     assert "/up" in {layer.node for layer in layer_times(timed.profile, "measured-device")}
     words = (tmp_path / "seen" / "words").read_text().splitlines()
     assert {"--num_executions=3", "--method_name=forward", "--inputs=0.bin"} <= set(words)
+    assert device.patience_s == 2.0  # less on leaving, and as before for who goes on
     assert {"0.bin", "input_list.txt", "outputs"} <= set(
         (tmp_path / "seen" / "files").read_text().split()
     )

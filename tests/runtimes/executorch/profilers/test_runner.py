@@ -74,6 +74,12 @@ def test_one_that_cannot(without, more, why):
     assert "model_path" in fault.value.why and "EVENT_TRACER=ON" in fault.value.fix
 
 
+def test_qualcomms_has_no_numbers_of_its_own():
+    """An empty list is one file without a name to it."""
+    with pytest.raises(JobFault, match=r"EV361 .*it takes a list of files alone"):
+        called(QUALCOMM, input_list="l.txt", output_folder="out")
+
+
 def test_help_as_gflags_and_absl_print_it():
     """Synthetic: written after both libraries' sources."""
     text = """executor_runner: Warning: SetUsageMessage() never called

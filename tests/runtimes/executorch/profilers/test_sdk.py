@@ -6,11 +6,9 @@ import pytest
 
 from edgevlm.compiler.errors import JobFault
 from edgevlm.runtimes.executorch.sdk import (
-    NDK_FILES,
     QNN_COMPILES,
     QNN_PROFILES,
     SdkMissing,
-    find_android_ndk,
     find_qnn_sdk,
 )
 
@@ -65,18 +63,3 @@ def test_its_version(tmp_path, name, text, version):
     assert found.version == version
     assert found.library("libQnnHtp.so").is_file()
     assert found.tool("qnn-net-run", "aarch64-android") == root / "bin/aarch64-android/qnn-net-run"
-
-
-def test_the_ndk(tmp_path):
-    with pytest.raises(SdkMissing, match=r"EV362 the Android .*ANDROID_NDK is not set") as fault:
-        find_android_ndk({})
-    assert "EDGEVLM_EXECUTOR_RUNNER" in fault.value.fix
-    root = laid(tmp_path, NDK_FILES)
-    assert find_android_ndk({"ANDROID_NDK_ROOT": str(root)}).version is None
-    (root / "source.properties").write_text(
-        "Pkg.Desc = Android NDK\nPkg.Revision = 27.2.12479018\n"
-    )
-    found = find_android_ndk({"ANDROID_NDK_HOME": str(root)})
-    assert found.version == "27.2.12479018" and found.toolchain.is_file()
-    with pytest.raises(SdkMissing, match="ANDROID_NDK_ROOT names a folder that has no build/cmake"):
-        find_android_ndk({"ANDROID_NDK_ROOT": str(tmp_path / "build")})
