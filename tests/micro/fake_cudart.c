@@ -21,10 +21,11 @@ typedef struct { int capturing, broken; graph_t *graph; } stream_t;
 
 static struct { char *start; size_t size; } table[MANY];
 static size_t used, room = (size_t)4 << 30;
-static int compute = 87, refuse_capture, capturing;
+static int compute = 87, integrated, refuse_capture, capturing;
 
 /* levers of the tests */
 void fake_set_compute(int capability) { compute = capability; }
+void fake_set_integrated(int yes) { integrated = yes; }
 void fake_set_room(size_t bytes) { room = bytes; }
 void fake_refuse_capture(int yes) { refuse_capture = yes; }
 size_t fake_used(void) { return used; }
@@ -161,7 +162,8 @@ int fake_graph_add(stream_t *stream, work_t work, void *data) {
 int cudaDeviceGetAttribute(int *value, int which, int device) {
   const char *told = getenv("FAKE_COMPUTE"); /* for who starts a process and cannot call it */
   int capability = told ? atoi(told) : compute;
-  if (device || (which != 75 && which != 76)) return INVALID;
+  if (device || (which != 75 && which != 76 && which != 18)) return INVALID;
+  if (which == 18) { *value = integrated; return 0; }
   *value = which == 75 ? capability / 10 : capability % 10;
   return 0;
 }

@@ -82,13 +82,21 @@ def check_room(plan: Plan, folder: Path, cuda: Cuda) -> None:
 
 
 def memory_free(cuda: Cuda) -> int:
-    """Bytes, the lesser of what the GPU and what the processor can still have."""
+    """Bytes that the GPU and the processor can still have: the lesser, where each has its own.
+
+    An integrated GPU is given pages that hold a cache of files as well, which its own figure leaves
+    out; and hashing the artifacts has just filled that cache.
+    https://docs.nvidia.com/cuda/cuda-for-tegra-appnote/ (estimating allocatable device memory)
+    """
     free, _ = cuda.memory()
     try:
         told = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:
         told = None
-    return min(free, int(told[1]) * 1024) if told else free
+    if not told:
+        return free
+    available = int(told[1]) * 1024
+    return available if cuda.integrated else min(free, available)
 
 
 def _digest(path: Path) -> str:

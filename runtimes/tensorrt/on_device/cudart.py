@@ -23,7 +23,8 @@ FOLDERS = ("/usr/local/cuda/lib64", "/usr/local/cuda/targets/aarch64-linux/lib")
 TO_DEVICE, TO_HOST, ON_DEVICE = 1, 2, 3  # cudaMemcpyKind
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 THREAD_LOCAL = 1  # cudaStreamCaptureMode: other threads may go on allocating
-MAJOR, MINOR = 75, 76  # cudaDevAttrComputeCapability...; cudaDeviceProp changes with each release
+#: cudaDevAttrComputeCapability..., cudaDevAttrIntegrated; cudaDeviceProp changes with each release
+MAJOR, MINOR, INTEGRATED = 75, 76, 18
 
 #: what is called, and of what; pointers as c_void_p, or ctypes would cut them to 32 bits
 CALLS = {
@@ -189,12 +190,17 @@ class Cuda:
         return 10 * major + minor
 
     @property
+    def integrated(self) -> bool:
+        """Whether the first GPU has no memory of its own, but shares the processor's."""
+        return bool(self._number("cudaDeviceGetAttribute", INTEGRATED, 0))
+
+    @property
     def version(self) -> int:
         """Of the runtime: 12060 is CUDA 12.6."""
         return self._number("cudaRuntimeGetVersion")
 
     def memory(self) -> tuple[int, int]:
-        """Bytes free and in all; a Jetson shares them with its processor."""
+        """Bytes free and in all. Of an integrated GPU, pages that are a cache of files are not free."""
         free, total = c_size_t(), c_size_t()
         self._do("cudaMemGetInfo", byref(free), byref(total))
         return int(free.value), int(total.value)

@@ -61,6 +61,7 @@ def levers(cudart, monkeypatch):
     library.fake_used.restype = ctypes.c_size_t
     library.fake_set_room(4 << 30)
     library.fake_set_compute(87)
+    library.fake_set_integrated(0)
     library.fake_refuse_capture(0)
     return library
 

@@ -64,9 +64,18 @@ def test_too_little_memory(plan, levers, tmp_path):
         check.check_room(plan, tmp_path, find_cuda())
 
 
-def test_memory_is_the_lesser_of_both(levers):
+def test_memory_of_a_card_is_the_lesser_of_both(levers):
     cuda = find_cuda()
     levers.fake_set_room(1 << 50)
     assert 0 < check.memory_free(cuda) < 1 << 45  # what the processor has
     levers.fake_set_room(levers.fake_used() + 5)
     assert check.memory_free(cuda) == 5
+
+
+def test_memory_of_a_jetson_is_what_its_system_can_give(levers, plan, tmp_path):
+    """Pages that cache files are not free to cudaMemGetInfo, and are given all the same."""
+    cuda = find_cuda()
+    levers.fake_set_integrated(1)
+    levers.fake_set_room(levers.fake_used() + 5)
+    assert 2**26 < check.memory_free(cuda) < 1 << 45
+    check.check_room(plan, tmp_path, cuda)
