@@ -7,6 +7,7 @@ real builder of TensorRT-RTX is for.
 
     FAKE_TENSORRT_VERSION    10.3.0, or what a test wants to have now
     FAKE_TENSORRT_REFUSE     an op that the parser does not take
+    FAKE_TENSORRT_CACHE      how a foreign timing cache is refused: none, false; or always
     FAKE_TENSORRT_STEPS      steps of 10 ms that a build has; its monitor is asked after each
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 
 __version__ = os.environ.get("FAKE_TENSORRT_VERSION", "10.3.0")
 MAGIC = b"FAKE-ENGINE "
+TIMES = f"TIMES OF {__version__}: ".encode()  # what a timing cache of this one begins with
 cuda = ctypes.CDLL(os.environ["EDGEVLM_CUDART"])
 WORK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 cuda.fake_graph_add.argtypes = (ctypes.c_void_p, WORK, ctypes.c_void_p)
@@ -116,8 +118,8 @@ class OnnxParser:
 
 
 class _TimingCache:
-    def __init__(self, data):
-        self.data = data
+    def __init__(self, data, refused):
+        self.data, self.refused = data, refused
 
     def serialize(self):
         return self.data + b"+"
@@ -134,9 +136,15 @@ class _Config:
         self.pools[pool] = size
 
     def create_timing_cache(self, data):
-        return _TimingCache(data)
+        foreign = not data.startswith(TIMES) and data != b""
+        refused = os.environ.get("FAKE_TENSORRT_CACHE")
+        if (foreign and refused == "none") or refused == "always":
+            return None
+        return _TimingCache(data or TIMES, foreign and refused == "false")
 
     def set_timing_cache(self, cache, ignore_mismatch):
+        if cache.refused:
+            return False
         self.cache = cache
         return True
 

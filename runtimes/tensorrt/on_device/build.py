@@ -85,8 +85,7 @@ def build_part(
         config.add_optimization_profile(shapes)
     cached = timing_cache if timing_cache and api.has_timing_cache(config) else None
     if cached:
-        known = cached.read_bytes() if cached.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), False)
+        _remember(config, cached)
     seen = len(log.lines)
     start = perf_counter()
     with Unbroken() as keeper:
@@ -105,9 +104,25 @@ def build_part(
     return built
 
 
+def _remember(config: Any, path: Path) -> None:
+    """Times of kernels from builds before. Bytes of another TensorRT or GPU begin anew."""
+    try:
+        known = path.read_bytes() if path.is_file() else b""
+    except OSError:
+        known = b""
+    cache = config.create_timing_cache(known)
+    if cache is None or not config.set_timing_cache(cache, False):
+        cache = config.create_timing_cache(b"")
+        if cache is not None:
+            config.set_timing_cache(cache, False)
+
+
 def _keep(config: Any, path: Path) -> None:
     """A timing cache that is lost costs time only; half of one would be refused, so it is whole."""
-    data = config.get_timing_cache().serialize()
+    cache = config.get_timing_cache()
+    if cache is None:
+        return
+    data = cache.serialize()
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(memoryview(data))

@@ -200,7 +200,7 @@ class Cuda:
         return self._number("cudaRuntimeGetVersion")
 
     def memory(self) -> tuple[int, int]:
-        """Bytes free and in all. Of an integrated GPU, pages that are a cache of files are not free."""
+        """Bytes free and in all. Of an integrated GPU, pages that cache files are not free."""
         free, total = c_size_t(), c_size_t()
         self._do("cudaMemGetInfo", byref(free), byref(total))
         return int(free.value), int(total.value)

@@ -66,9 +66,9 @@ class EngineStore:
         self.folder = folder
         self.used: set[str] = set()
 
-    @property
-    def timing_cache(self) -> Path:
-        return self.folder / "timing.cache"
+    def timing_cache(self, library: str, version: str, sm: int) -> Path:
+        """Times of kernels hold for one TensorRT on one kind of GPU."""
+        return self.folder / f"timing-{library}-{version}-sm{sm}.cache"
 
     def find(self, key: EngineKey) -> Kept | str:
         """The engine, or why there is none."""

@@ -124,6 +124,12 @@ class Maker:
         """Engines of these parts are in use, whether or not they were made now."""
         self.store.used.update(self._key(part).name for part in parts)
 
+    @property
+    def timing_cache(self) -> Path | None:
+        """A file of this TensorRT on this kind of GPU; None where nothing is to be remembered."""
+        told = self.api.name, self.api.version, self.sm
+        return self.store.timing_cache(*told) if self.timing else None
+
     def _key(self, part: PartPlan) -> EngineKey:
         library, version = self.api.name, self.api.version
         return EngineKey(part.role, library, version, self.sm, part.digest, self.workspace)
@@ -139,7 +145,7 @@ class Maker:
             part.path,
             self.api,
             workspace=self.workspace,
-            timing_cache=self.store.timing_cache if self.timing else None,
+            timing_cache=self.timing_cache,
             profile=part.profile,
             loud=self.loud,
         )

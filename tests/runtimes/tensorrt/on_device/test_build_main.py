@@ -18,6 +18,7 @@ from edgevlm.runtimes.tensorrt.on_device import build_main
 from edgevlm.runtimes.tensorrt.on_device.build import build_part
 
 MODULE = "edgevlm.runtimes.tensorrt.on_device.build_main"
+CACHE, TIMES = "timing-tensorrt-10.3.0-sm87.cache", b"TIMES OF 10.3.0: "
 
 
 def names(folder):
@@ -84,14 +85,44 @@ def test_prune_removes_what_is_older_and_keeps_parts_that_were_not_asked_for(
     done = main("build", "--bundle", bundle, "--prune", "--parts", "vision", "--json")
     assert len(done.out["removed"]) == 10 and len(done.out["parts"]) == 1
     left = names(bundle.with_name("micro.engines"))
-    assert sum(name.endswith(".engine") for name in left) == 5 and "timing.cache" in left
+    assert sum(name.endswith(".engine") for name in left) == 5 and CACHE in left
 
 
 def test_a_timing_cache_grows_or_is_not_there(bundle, main, tensorrt, tmp_path):
     main("build", "--bundle", bundle)
-    assert bundle.with_name("micro.engines").joinpath("timing.cache").read_bytes() == b"+++++"
+    assert bundle.with_name("micro.engines").joinpath(CACHE).read_bytes() == TIMES + b"+++++"
     main("build", "--bundle", bundle, "--no-timing-cache", "--engines", tmp_path / "e")
-    assert "timing.cache" not in names(tmp_path / "e")
+    assert CACHE not in names(tmp_path / "e")
+
+
+@pytest.mark.parametrize("how", ["none", "false"])
+def test_a_timing_cache_of_another_tensorrt_begins_anew(
+    how, bundle, main, tensorrt, monkeypatch, tmp_path
+):
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / CACHE).write_bytes(b"of a TensorRT long gone")
+    monkeypatch.setenv("FAKE_TENSORRT_CACHE", how)
+    done = main("build", "--bundle", bundle, "--engines", tmp_path / "e")
+    assert done.status == 0, done.err
+    assert (tmp_path / "e" / CACHE).read_bytes() == TIMES + b"+++++"
+
+
+def test_a_tensorrt_that_makes_no_timing_cache_builds_all_the_same(
+    bundle, main, tensorrt, monkeypatch
+):
+    monkeypatch.setenv("FAKE_TENSORRT_CACHE", "always")
+    assert main("build", "--bundle", bundle).status == 0
+    assert CACHE not in names(bundle.with_name("micro.engines"))
+
+
+def test_times_are_of_one_tensorrt_and_one_kind_of_gpu(bundle, main, tensorrt, levers):
+    main("build", "--bundle", bundle)
+    tensorrt.__version__ = "10.7.0"
+    levers.fake_set_compute(110)
+    main("build", "--bundle", bundle, "--any-device")
+    assert {CACHE, "timing-tensorrt-10.7.0-sm110.cache"} <= {
+        *names(bundle.with_name("micro.engines"))
+    }
 
 
 def test_a_refusal_names_node_and_op(bundle, main, tensorrt, monkeypatch):
