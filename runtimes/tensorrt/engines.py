@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from edgevlm.compiler.errors import EdgeError, JobFault
 from edgevlm.runtimes.tensorrt.on_device.api import find_api
@@ -29,6 +31,8 @@ __all__ = ["OpenedEngines", "can_build", "open_engines"]
 #: what the scripts of a bundle are told by their options, as they are without any
 PLAIN = {"library": None, "engines": None, "workspace": None, "verbose": False}
 PLAIN |= {"any_device": False, "no_build": False, "no_graph": False}
+
+_open: WeakValueDictionary[tuple[Path, str], OpenedEngines] = WeakValueDictionary()
 
 
 class OpenedEngines:
@@ -59,11 +63,18 @@ def can_build(bundle: Bundle) -> bool:
 
 
 def open_engines(bundle: Bundle) -> OpenedEngines:
-    """Raises EV350 (refused), EV353 (other outputs), EV354-EV357, EV304 and EV307 (CUDA)."""
-    try:
-        return _opened(bundle)
-    except CudaError as error:
-        raise as_fault(error) from error
+    """Those that are open already, while somebody holds them: there is memory for them once.
+
+    Raises EV350 (refused), EV353 (other outputs), EV354-EV357, EV304 and EV307 (CUDA).
+    """
+    key = bundle.folder.resolve(), bundle.digest
+    opened = _open.get(key)
+    if opened is None:
+        try:
+            opened = _open[key] = _opened(bundle)
+        except (CudaError, OSError) as error:
+            raise as_fault(error) from error
+    return opened
 
 
 def _opened(bundle: Bundle) -> OpenedEngines:

@@ -34,6 +34,7 @@ def _enum(name, *members):
 
 
 NetworkDefinitionCreationFlag = _enum("NetworkDefinitionCreationFlag", "EXPLICIT", "STRONGLY_TYPED")
+BuilderFlag = _enum("BuilderFlag", "FP16", "TF32")
 ProfilingVerbosity = _enum("ProfilingVerbosity", "LAYER_NAMES_ONLY", "NONE", "DETAILED")
 MemoryPoolType = _enum("MemoryPoolType", "WORKSPACE")
 TensorLocation = _enum("TensorLocation", "DEVICE", "HOST")
@@ -131,6 +132,10 @@ class _Config:
 
     def __init__(self):
         self.pools = {}
+        self.flags = {int(flag) for flag in BuilderFlag if flag.name == "TF32"}  # set unasked
+
+    def clear_flag(self, flag):
+        self.flags.discard(int(flag))
 
     def set_memory_pool_limit(self, pool, size):
         self.pools[pool] = size
@@ -165,6 +170,7 @@ class Builder:
 
     def build_serialized_network(self, network, config):
         head = {"version": __version__, "verbosity": int(config.profiling_verbosity)}
+        head["flags"] = sorted(config.flags)
         self.log.log(ILogger.WARNING, "this is a stand-in")
         for step in range(int(os.environ.get("FAKE_TENSORRT_STEPS", 0))):
             time.sleep(0.01)

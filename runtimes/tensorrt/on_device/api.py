@@ -55,6 +55,15 @@ class Api:
         flag = flags.get("STRONGLY_TYPED")
         return builder.create_network(0 if flag is None else 1 << int(flag))
 
+    def keep_float32(self, config: Any) -> None:
+        """Products that the host kept in float32 stay so: by default TensorRT rounds to TF32.
+
+        That has the 10 bits of float16, which the host found to be too few there.
+        """
+        flag = getattr(getattr(self.trt, "BuilderFlag", None), "TF32", None)
+        if flag is not None:
+            config.clear_flag(flag)
+
     def has_timing_cache(self, config: Any) -> bool:
         """RTX times no kernels when it builds, and so has nothing to remember."""
         return not self.is_rtx and hasattr(config, "create_timing_cache")

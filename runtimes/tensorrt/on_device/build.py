@@ -18,7 +18,10 @@ from edgevlm.runtimes.tensorrt.on_device.products import Products, products_of
 from edgevlm.runtimes.tensorrt.on_device.refusals import Refusal, log_refusals, parser_refusals
 from edgevlm.runtimes.tensorrt.on_device.unbroken import Unbroken, progress_monitor
 
-__all__ = ["Built", "build_part"]
+__all__ = ["OPTIONS", "Built", "build_part"]
+
+#: how engines are built, for their key: with other ones it would be another engine
+OPTIONS = "no TF32"
 
 
 @dataclass
@@ -74,6 +77,7 @@ def build_part(
     built.products = products_of(network)
     config = builder.create_builder_config()
     config.profiling_verbosity = api.trt.ProfilingVerbosity.DETAILED  # or layers have no types
+    api.keep_float32(config)
     if compute_capability:
         api.aim_at(config, compute_capability)
     if workspace:

@@ -100,7 +100,7 @@ def _build(
     cuda = find_cuda()
     sm = cuda.compute_capability
     check_device(plan, sm, args.any_device)
-    store = EngineStore(engines_folder(args.bundle, args.engines))
+    store = EngineStore(engines_folder(args.bundle, args.engines), args.bundle)
     stream = cuda.stream()
     maker = Maker(
         api,
@@ -113,16 +113,14 @@ def _build(
         rebuild=args.rebuild,
         timing=not args.no_timing_cache,
         loud=args.verbose,
+        only_build=True,
     )
     made = maker.make(parts, tell)
-    for one in made:
-        if one.engine:
-            one.engine.close()  # that it opens was seen; running is another script's
     cuda.end_stream(stream)
     where: dict[str, Any] = {"cc": f"SM{sm}", "engines": str(store.folder), "removed": []}
     if args.prune:
         maker.claim(plan.parts)
-        where["removed"] = store.prune()
+        where["removed"] = store.prune({part.digest for part in plan.parts})
     return made, where
 
 

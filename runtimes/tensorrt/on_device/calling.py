@@ -57,7 +57,7 @@ def finish(
     except KeyboardInterrupt:
         tell("interrupted; engines that were finished are kept")
         return 130
-    except (EdgeError, CudaError, MemoryError) as error:
+    except (EdgeError, CudaError, MemoryError, OSError) as error:
         report, failed = {}, as_fault(error)
     if as_json:
         report = {**report, **({"error": failed.as_json()} if failed else {})}
@@ -73,9 +73,16 @@ def finish(
 
 
 def as_fault(error: BaseException) -> EdgeError:
-    """What a failure of CUDA, or a want of memory, is told as."""
+    """What a failure of CUDA or of a disk, or a want of memory, is told as."""
     if isinstance(error, EdgeError):
         return error
+    if isinstance(error, OSError):
+        return JobFault(
+            "EV354",
+            f"{error.filename or 'a file'} cannot be read or written",
+            error.strerror or str(error),
+            "free some space, or --engines FOLDER in a place that can be written to",
+        )
     if isinstance(error, MemoryError) or getattr(error, "out_of_memory", False):
         return JobFault(
             "EV354",

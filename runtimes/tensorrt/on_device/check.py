@@ -6,7 +6,6 @@ the processor shares its memory with the GPU.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Iterable
 from edgevlm.compiler.errors import JobFault
 from edgevlm.runtimes.tensorrt.on_device.api import Api, numbers_of
 from edgevlm.runtimes.tensorrt.on_device.cudart import Cuda
+from edgevlm.runtimes.tensorrt.on_device.digests import file_digest
 from edgevlm.runtimes.tensorrt.on_device.plan import PartPlan, Plan
 
 __all__ = ["check_artifacts", "check_device", "check_room", "memory_free", "older_release"]
@@ -52,7 +52,7 @@ def check_artifacts(plan: Plan, parts: Iterable[PartPlan]) -> None:
             found = re.fullmatch(r"([0-9a-f]{64})  (tensorrt/[\w.-]+)", line)
             if found:
                 wanted.setdefault(plan.bundle / found[2], found[1])
-    wrong = [path.name for path, digest in wanted.items() if _digest(path) != digest]
+    wrong = [path.name for path, digest in wanted.items() if file_digest(path) != digest]
     if wrong:
         raise JobFault(
             "EV330",
@@ -97,15 +97,3 @@ def memory_free(cuda: Cuda) -> int:
         return free
     available = int(told[1]) * 1024
     return available if cuda.integrated else min(free, available)
-
-
-def _digest(path: Path) -> str:
-    """sha256 of a file, hex; empty where there is none."""
-    found = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            for block in iter(lambda: file.read(2**20), b""):
-                found.update(block)
-    except OSError:
-        return ""
-    return found.hexdigest()

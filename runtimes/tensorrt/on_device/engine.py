@@ -141,6 +141,8 @@ class Engine:
         """Mean milliseconds a layer. Each is waited for, so that their sum is more than a run."""
         profiler = _profiler(self.api.trt)
         context = self.engine.create_execution_context()  # a graph would not report to a profiler
+        if not context:
+            raise self._failed("there is no room to run it a second time, for its layers")
         for name, port in self.ports.items():
             context.set_tensor_address(name, port.pointer)
         self._enqueue(context)

@@ -11,15 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Collection
 
 from edgevlm.compiler.errors import JobFault
+from edgevlm.runtimes.tensorrt.on_device.digests import file_digest
+from edgevlm.runtimes.tensorrt.on_device.plan import ROLES
+from edgevlm.runtimes.tensorrt.on_device.records import Record, read_record
 
 __all__ = ["EngineKey", "EngineStore", "Kept"]
 
-MAX_RECORD = 64 * 2**20
+#: names of files that are written here, whole or half; anything else in the folder is somebody's
+ENGINE = re.compile(rf"((?:{'|'.join(ROLES)})-[0-9a-f]{{16}})\.(?:engine|json)(\.part)?")
+TIMES = re.compile(r"timing(?:-[\w.+-]+-sm\d+)?\.cache(?:\.part)?")
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class EngineKey:
     sm: int  # compute capability x 10
     digest: str  # of the artifact
     workspace: int | None  # bytes the builder was given
+    options: str  # of the builder, see build.py
 
     @property
     def name(self) -> str:
@@ -47,23 +54,27 @@ class EngineKey:
             return f"it was built on SM{other.get('sm')}, this is SM{self.sm}"
         if other.get("digest") != self.digest:
             return "it was built from another artifact"
+        if other.get("options") != self.options:
+            return "it was built with other options"
         return "it was built with another workspace"
 
 
 @dataclass
 class Kept:
-    """An engine found: its bytes, and what was told when it was built."""
+    """An engine found, not read yet, and what was told when it was built."""
 
     path: Path
-    plan: bytes
-    record: dict[str, Any]
+    record: Record
 
 
 class EngineStore:
-    """The folder. Nothing is removed from it but by `prune`."""
+    """The folder. Nothing is removed from it but by `prune`.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    bundle: whose engines these are; a folder that a user names may hold those of others, too.
+    """
+
+    def __init__(self, folder: Path, bundle: Path) -> None:
+        self.folder, self.bundle = folder, str(bundle.resolve())
         self.used: set[str] = set()
 
     def timing_cache(self, library: str, version: str, sm: int) -> Path:
@@ -74,55 +85,64 @@ class EngineStore:
         """The engine, or why there is none."""
         self.used.add(key.name)
         path = self.folder / f"{key.name}.engine"
-        record = _record(path.with_suffix(".json"))
+        record = read_record(path.with_suffix(".json"))
         if record is not None and path.is_file():
-            plan = path.read_bytes()
-            if hashlib.sha256(plan).hexdigest() == record.get("sha256"):
-                return Kept(path, plan, record)
+            if file_digest(path) == record.get("sha256"):
+                return Kept(path, record)
             return f"{path.name} is damaged"
-        others = (_record(other) for other in sorted(self.folder.glob(f"{key.role}-*.json")))
+        others = (read_record(other) for other in sorted(self.folder.glob(f"{key.role}-*.json")))
         told = [key.unlike(other) for other in others if other]
         return told[-1] if told else "there is none yet"
 
-    def keep(self, key: EngineKey, plan: Any, record: dict[str, Any]) -> Path:
-        """Write both files, the engine first. Raises EV354 where the disk does not take them."""
+    def make_folder(self) -> None:
+        """Raises EV354 where there can be none."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritten("the folder of the engines cannot be made", error) from error
+
+    def keep(self, key: EngineKey, plan: Any, record: Record) -> Path:
+        """Write both files, the engine first. Raises EV354 where they do not fit."""
         self.used.add(key.name)
         path = self.folder / f"{key.name}.engine"
         data = memoryview(plan)
-        told = {**asdict(key), "sha256": hashlib.sha256(data).hexdigest(), **record}
+        about = {**asdict(key), "bundle": self.bundle, "sha256": hashlib.sha256(data).hexdigest()}
+        self.make_folder()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             _write(path, data)
-            _write(path.with_suffix(".json"), memoryview(json.dumps(told, indent=1).encode()))
+            told = json.dumps({**about, **record}, indent=1)
+            _write(path.with_suffix(".json"), memoryview(told.encode()))
         except OSError as error:
-            raise JobFault(
-                "EV354",
-                f"the engine of part {key.role} cannot be written to {self.folder}",
-                f"{error.strerror or error} ({data.nbytes} bytes)",
-                "free some space, or --engines FOLDER on another disk",
-            ) from error
+            what = f"the engine of part {key.role} ({data.nbytes} bytes) cannot be written"
+            raise self._unwritten(what, error) from error
         return path
 
-    def prune(self) -> list[str]:
-        """Remove what no part of this bundle uses here and now, halves of killed builds too."""
-        removed = []
-        for path in sorted(self.folder.glob("*")):
-            ours = path.suffix in (".engine", ".json", ".part")
-            if ours and path.is_file() and path.stem not in self.used:
-                path.unlink()
-                removed.append(path.name)
-        return removed
+    def prune(self, digests: Collection[str]) -> list[str]:
+        """Remove what no part of this bundle uses here and now, halves of killed builds too.
 
+        digests: of its artifacts; they tell its engines wherever it lay when these were built.
+        """
+        stale = [p for p in sorted(self.folder.glob("*")) if self._is_stale(p, digests)]
+        for path in stale:
+            path.unlink()
+        return [path.name for path in stale]
 
-def _record(path: Path) -> dict[str, Any] | None:
-    """None for what is missing or broken: the engine is built again then."""
-    try:
-        if path.stat().st_size > MAX_RECORD:
-            return None
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return told if isinstance(told, dict) else None
+    def _is_stale(self, path: Path, digests: Collection[str]) -> bool:
+        found = ENGINE.fullmatch(path.name)
+        if not path.is_file() or not found:
+            return path.name not in self.used and TIMES.fullmatch(path.name) is not None
+        if found[1] in self.used:
+            return found[2] is not None  # a half, of a build that was done again
+        told = read_record(self.folder / f"{found[1]}.json")
+        return told is None or told.get("bundle") == self.bundle or told.get("digest") in digests
+
+    def _unwritten(self, what: str, error: OSError) -> JobFault:
+        return JobFault(
+            "EV354",
+            what,
+            f"{self.folder}: {error.strerror or error}",
+            "free some space, or --engines FOLDER in a place that can be written to",
+        )
 
 
 def _write(path: Path, data: memoryview) -> None:

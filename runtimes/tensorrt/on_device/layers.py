@@ -19,10 +19,11 @@ from typing import Any, Dict, Iterable
 
 from edgevlm.runtimes.tensorrt.on_device.products import ONNX_NAME
 
-__all__ = ["Row", "rows_of_inspector", "rows_of_log"]
+__all__ = ["TENSORS", "TEXTS", "Row", "rows_of_inspector", "rows_of_log"]
 
 #: name, type, tactic: text; inputs, consts, outputs: ["Half[1,64,64]", ..]; onnx: node names
 Row = Dict[str, Any]
+TEXTS, TENSORS = ("name", "type", "tactic"), ("inputs", "consts", "outputs", "onnx")
 
 LINE = re.compile(r"^\s*Name: (.*?), LayerType: ([^,]*), (Inputs: .*)$")
 #: a list of tensors ends where a brace and a bracket close; brackets alone are dimensions

@@ -8,7 +8,7 @@ from typing import Any, Callable, Sequence
 
 from edgevlm.compiler.errors import JobFault
 from edgevlm.runtimes.tensorrt.on_device.api import Api
-from edgevlm.runtimes.tensorrt.on_device.build import Built, build_part
+from edgevlm.runtimes.tensorrt.on_device.build import OPTIONS, Built, build_part
 from edgevlm.runtimes.tensorrt.on_device.check import check_artifacts, check_room
 from edgevlm.runtimes.tensorrt.on_device.cudart import Cuda
 from edgevlm.runtimes.tensorrt.on_device.engine import Engine
@@ -35,6 +35,12 @@ class Made:
     path: Path | None = None
     engine_bytes: int = 0
     rows: list[Row] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Give the memory back; may be called twice."""
+        if self.engine:
+            self.engine.close()
+            self.engine = None
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -88,9 +94,13 @@ class Maker:
     rebuild: bool = False
     timing: bool = True
     loud: bool = False
+    only_build: bool = False  # an engine is closed as soon as it was seen to open
 
     def make(self, parts: Sequence[PartPlan], tell: Tell) -> list[Made]:
-        """Engines of all parts, opened. Raises EV351 where one is missing and may not be built."""
+        """Engines of all parts, opened unless `only_build`.
+
+        Raises EV351 where one is missing and may not be built.
+        """
         found = {part.role: self._find(part) for part in parts}
         missing = [part for part in parts if isinstance(found[part.role], str)]
         if missing and not self.may_build:
@@ -113,39 +123,37 @@ class Maker:
                 else:
                     tell(f"{part.role}: building ({kept})")
                     made.append(self._build(part, kept))
+                if self.only_build:
+                    made[-1].close()
         except BaseException:
             for one in made:
-                if one.engine:
-                    one.engine.close()
+                one.close()
             raise
         return made
 
     def claim(self, parts: Sequence[PartPlan]) -> None:
         """Engines of these parts are in use, whether or not they were made now."""
         self.store.used.update(self._key(part).name for part in parts)
+        self.store.used.add(self.store.timing_cache(*self._where).name)
 
     @property
-    def timing_cache(self) -> Path | None:
-        """A file of this TensorRT on this kind of GPU; None where nothing is to be remembered."""
-        told = self.api.name, self.api.version, self.sm
-        return self.store.timing_cache(*told) if self.timing else None
+    def _where(self) -> tuple[str, str, int]:
+        return self.api.name, self.api.version, self.sm
 
     def _key(self, part: PartPlan) -> EngineKey:
-        library, version = self.api.name, self.api.version
-        return EngineKey(part.role, library, version, self.sm, part.digest, self.workspace)
+        return EngineKey(part.role, *self._where, part.digest, self.workspace, OPTIONS)
 
     def _find(self, part: PartPlan) -> Kept | str:
-        found = self.store.find(self._key(part))
-        return "it was asked for" if self.rebuild else found
+        return "it was asked for" if self.rebuild else self.store.find(self._key(part))
 
     def _build(self, part: PartPlan, why: str) -> Made:
         if self.timing:
-            self.store.folder.mkdir(parents=True, exist_ok=True)
+            self.store.make_folder()
         built = build_part(
             part.path,
             self.api,
             workspace=self.workspace,
-            timing_cache=self.timing_cache,
+            timing_cache=self.store.timing_cache(*self._where) if self.timing else None,
             profile=part.profile,
             loud=self.loud,
         )
@@ -173,12 +181,12 @@ class Maker:
         record = kept.record
         built = Built(
             b"",
-            network_layers=int(record.get("network_layers", 0)),
-            products=Products.of_json(record.get("products") or {}),
+            network_layers=record.get("network_layers", 0),
+            products=Products.of_json(record.get("products", {})),
         )
-        engine = self._load(part, kept.plan)
-        rows = _rows(engine, list(record.get("layers") or []))
-        return Made(part, built, "", engine, kept.path, len(kept.plan), rows)
+        engine = self._load(part, kept.path.read_bytes())  # one at a time, and let go at once
+        rows = _rows(engine, record.get("layers", []))
+        return Made(part, built, "", engine, kept.path, kept.path.stat().st_size, rows)
 
     def _load(self, part: PartPlan, plan: Any) -> Engine:
         engine = Engine(self.api, self.cuda, self.stream, part.role, plan)

@@ -60,7 +60,7 @@ def open_session(plan: Plan, args: argparse.Namespace) -> Iterator[Session]:
         api,
         cuda,
         stream,
-        EngineStore(engines_folder(args.bundle, args.engines)),
+        EngineStore(engines_folder(args.bundle, args.engines), args.bundle),
         plan,
         sm,
         args.workspace or plan.workspace,

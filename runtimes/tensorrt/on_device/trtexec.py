@@ -32,6 +32,7 @@ def command_of(part: PartPlan, folder: Path, release: str, workspace: int | None
         TRTEXEC,
         f"--onnx={part.path}",
         *(["--stronglyTyped"] if numbers_of(release) < (11,) else []),
+        "--noTF32",
         f"--saveEngine={folder / part.role}.engine",
         "--profilingVerbosity=detailed",
         f"--exportLayerInfo={folder / part.role}.layers.json",

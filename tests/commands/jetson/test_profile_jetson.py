@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from edgevlm.compiler.bundle import write_sums
+from edgevlm.runtimes.tensorrt.on_device.engine import Engine
 
 TARGET = "rtx-4090"  # as a Jetson, but of the architecture of those who run these tests
 CALL = ("-n", "3", "--warmup", "1", "--json")
@@ -50,6 +51,15 @@ def test_layers_are_those_of_its_profiler(edgevlm, card, bundle):
     layers = edgevlm("profile", bundle, "--ops", *CALL).json["layers"]
     assert {row["unit"] for row in layers} == {"GPU"}
     assert {row["role"] for row in layers} == {"vision", "connector", "embed", "prefill", "decode"}
+
+
+def test_layers_take_no_second_set_of_engines(edgevlm, card, bundle, monkeypatch):
+    """There may be memory for one alone."""
+    card(89)
+    opened, load = [], Engine.__init__
+    monkeypatch.setattr(Engine, "__init__", lambda self, *a: opened.append(a[3]) or load(self, *a))
+    assert edgevlm("profile", bundle, "--ops", *CALL).json["layers"]
+    assert sorted(opened) == ["connector", "decode", "embed", "prefill", "vision"]
 
 
 def test_another_card_is_none(edgevlm, card, bundle):

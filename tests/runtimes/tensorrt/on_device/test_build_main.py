@@ -83,9 +83,10 @@ def test_prune_removes_what_is_older_and_keeps_parts_that_were_not_asked_for(
     tensorrt.__version__ = "10.7.0"
     main("build", "--bundle", bundle)
     done = main("build", "--bundle", bundle, "--prune", "--parts", "vision", "--json")
-    assert len(done.out["removed"]) == 10 and len(done.out["parts"]) == 1
+    assert len(done.out["removed"]) == 11 and len(done.out["parts"]) == 1
     left = names(bundle.with_name("micro.engines"))
-    assert sum(name.endswith(".engine") for name in left) == 5 and CACHE in left
+    assert sum(name.endswith(".engine") for name in left) == 5
+    assert CACHE in done.out["removed"] and "timing-tensorrt-10.7.0-sm87.cache" in left
 
 
 def test_a_timing_cache_grows_or_is_not_there(bundle, main, tensorrt, tmp_path):
@@ -174,20 +175,58 @@ def test_an_engine_with_other_ports_is_told(key, value, told, bundle, main, tens
     assert levers.fake_used() == before
 
 
-def test_a_disk_that_fills_while_engines_are_kept(bundle, main, tensorrt, levers, tmp_path):
+@pytest.mark.parametrize("more", [[], ["--no-timing-cache"]])
+def test_a_folder_that_cannot_be_made(more, bundle, main, tensorrt, levers, tmp_path):
     (tmp_path / "file").write_text("in the way of a folder")
     before = levers.fake_used()
-    words = ("--engines", tmp_path / "file" / "engines", "--no-timing-cache")
+    words = ("--engines", tmp_path / "file" / "engines", *more)
     done = main("build", "--bundle", bundle, *words)
     assert done.status == 1 and "EV354" in done.err and "--engines" in done.err
     assert levers.fake_used() == before
+
+
+def test_an_engine_that_cannot_be_read(bundle, main, tensorrt, monkeypatch):
+    main("build", "--bundle", bundle)
+
+    def refused(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    done = main("run", "--bundle", bundle)
+    assert done.status == 1 and "EV354" in done.err and "Permission denied" in done.err
+
+
+def test_engines_are_closed_one_by_one_where_they_are_only_built(
+    bundle, main, tensorrt, levers, monkeypatch
+):
+    before, seen = levers.fake_used(), []
+    make = tensorrt.Builder.build_serialized_network
+
+    def build(self, network, config):
+        seen.append(levers.fake_used())
+        return make(self, network, config)
+
+    monkeypatch.setattr(tensorrt.Builder, "build_serialized_network", build)
+    main("build", "--bundle", bundle)
+    assert seen == [before] * 5
+
+
+def test_float32_is_not_rounded_to_tf32(bundle, main, tensorrt):
+    main("build", "--bundle", bundle)
+    for engine in bundle.with_name("micro.engines").glob("*.engine"):
+        head = engine.read_bytes().partition(b"\n")[0]
+        assert json.loads(head[len(tensorrt.MAGIC) :])["flags"] == []
+    tensorrt.BuilderFlag = tensorrt._enum(
+        "BuilderFlag", "FP16"
+    )  # of a TensorRT that has no such flag
+    assert main("build", "--bundle", bundle, "--rebuild").status == 0
 
 
 def test_memory_that_runs_out_while_engines_open(bundle, main, tensorrt, levers, monkeypatch):
     monkeypatch.setattr("edgevlm.runtimes.tensorrt.on_device.making.check_room", lambda *_: None)
     before = levers.fake_used()
     levers.fake_set_room(before + 2000)
-    done = main("build", "--bundle", bundle, "--json")
+    done = main("run", "--bundle", bundle, "--json")
     assert done.status == 1 and done.out["error"]["code"] == "EV354"
     assert levers.fake_used() == before  # engines that were open are closed
 

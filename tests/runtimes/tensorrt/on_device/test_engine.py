@@ -42,6 +42,13 @@ def test_it_computes(doubler):
     assert (ran(doubler, 3 * ONES) == 6).all()
 
 
+def test_layers_without_room_for_a_second_context_are_told(doubler, monkeypatch):
+    monkeypatch.setattr(type(doubler.engine), "create_execution_context", lambda self: None)
+    with pytest.raises(JobFault, match="no room") as caught:
+        doubler.layer_ms(1)
+    assert caught.value.code == "EV307"
+
+
 def test_feeds_of_another_type_are_converted(doubler):
     assert (ran(doubler, np.full((2, 3), 2, np.float64)) == 4).all()
     assert (ran(doubler, np.arange(6).reshape(3, 2).T) == 2 * np.arange(6).reshape(3, 2).T).all()

@@ -22,6 +22,7 @@ def part(bundle):
 def test_a_line_does_what_the_build_does(part):
     words = shlex.split(trtexec.command_of(part, Path("out dir"), "10.3", 2**28))
     assert words[0].endswith("/trtexec") and f"--onnx={part.path}" in words
+    assert "--noTF32" in words
     assert "--stronglyTyped" in words and "--memPoolSize=workspace:256" in words
     assert "--exportLayerInfo=out dir/vision.layers.json" in words
 
