@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
@@ -25,12 +26,13 @@ from edgevlm.compiler.closure import closure
 from edgevlm.compiler.contract import Contract, Port, Role
 from edgevlm.compiler.exported_model import ExportedModel
 from edgevlm.compiler.manifest import Artifact
-from edgevlm.compiler.quantised import rounds_activations
+from edgevlm.compiler.reference import MAX_ANSWER
 from edgevlm.compiler.weights import load_graph
 from edgevlm.devices import Device
 from edgevlm.runtimes.base import Shown
 from edgevlm.runtimes.tensorrt.aim import Aim
 from edgevlm.runtimes.tensorrt.expects import expected_kernels
+from edgevlm.runtimes.tensorrt.floors import floor_of
 from edgevlm.runtimes.tensorrt.on_device.own_picture import CARRIED
 
 __all__ = ["GOLDENS", "PLAN", "write_device_files"]
@@ -38,9 +40,6 @@ __all__ = ["GOLDENS", "PLAN", "write_device_files"]
 PLAN, GOLDENS = "tensorrt/plan.json", "tensorrt/goldens.npz"
 DEVICE = "edgevlm.runtimes.tensorrt.on_device"
 MAINS = (f"{DEVICE}.build_main", f"{DEVICE}.run_main")
-#: dB between an engine's outputs and ONNX Runtime's; of parts that round, a number on the edge
-#: between two codes falls to either side
-FLOOR_DB, ROUNDING_FLOOR_DB = 30.0, 18.0
 #: of pictures in goldens.npz, before it is packed; one is always there
 PICTURE_BYTES = 32 << 20
 #: of the memory of a device that shares it with its system, what a builder may take
@@ -76,7 +75,8 @@ def write_device_files(
         "kind": model.contract.kind,
         "contract": _contract(model.contract),
         "eos_ids": list(model.processor.eos_ids),
-        "parts": [_part(folder, artifact, model.contract) for artifact in artifacts],
+        "max_answer": MAX_ANSWER,
+        "parts": [_part(folder, artifact, model, shown) for artifact in artifacts],
         "goldens": [
             {"question": g.question, "answer": g.answer, "token_ids": list(g.token_ids)}
             for g in shown.goldens[: len(asked)]
@@ -104,8 +104,8 @@ def _contract(contract: Contract) -> dict[str, Any]:
     }
 
 
-def _part(folder: Path, artifact: Artifact, contract: Contract) -> dict[str, Any]:
-    path = folder / artifact.file
+def _part(folder: Path, artifact: Artifact, model: ExportedModel, shown: Shown) -> dict[str, Any]:
+    path, contract = folder / artifact.file, model.contract
     part = load_graph(path)
     return {
         "role": artifact.role,
@@ -115,7 +115,7 @@ def _part(folder: Path, artifact: Artifact, contract: Contract) -> dict[str, Any
         "inputs": [_port(port) for port in contract.inputs(artifact.role)],
         "outputs": [_port(port) for port in contract.outputs(artifact.role)],
         "profile": {},  # every shape is static
-        "floor_db": ROUNDING_FLOOR_DB if rounds_activations(part) else FLOOR_DB,
+        "floor_db": math.floor(floor_of(model, part, shown, artifact.role)),
         "expects": expected_kernels(part),
     }
 
@@ -143,10 +143,14 @@ def _write_goldens(
     shown: Shown,
 ) -> None:
     arrays: dict[str, np.ndarray] = {}
+    seen, words = shown.seen, any(shown.seen.answers)
     for i, probe in enumerate(asked):
         arrays[f"{i}/pixel_values"] = probe.pixel_values
         arrays[f"{i}/before"] = np.array(probe.before, np.int64)
         arrays[f"{i}/after"] = np.array(probe.after, np.int64)
+        arrays |= {f"{i}/choice/{name}": kept for name, kept in seen.choices[i].items()}
+        if words:  # a map has no first word
+            arrays[f"{i}/logits"] = np.asarray(seen.logits[i], np.float32)
     for role in roles:
         feeds = next((each[role] for each in shown.seen.feeds if role in each), None)
         if feeds is None:

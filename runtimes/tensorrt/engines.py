@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from edgevlm.compiler.errors import EdgeError, JobFault
+from edgevlm.runtimes.tensorrt.on_device.answers import check_answers, failure_of, notes_of
 from edgevlm.runtimes.tensorrt.on_device.api import find_api
 from edgevlm.runtimes.tensorrt.on_device.calling import as_fault
 from edgevlm.runtimes.tensorrt.on_device.cudart import CudaError, find_cuda
-from edgevlm.runtimes.tensorrt.on_device.goldens import OutputCheck, check_part
+from edgevlm.runtimes.tensorrt.on_device.goldens import OutputCheck, check_parts
 from edgevlm.runtimes.tensorrt.on_device.making import Made
 from edgevlm.runtimes.tensorrt.on_device.plan import read_plan
 from edgevlm.runtimes.tensorrt.on_device.session import Session, open_session
@@ -31,6 +32,7 @@ __all__ = ["OpenedEngines", "can_build", "open_engines"]
 #: what the scripts of a bundle are told by their options, as they are without any
 PLAIN = {"library": None, "engines": None, "workspace": None, "verbose": False}
 PLAIN |= {"any_device": False, "no_build": False, "no_graph": False}
+FIX = "compile without the scheme at fault; edgevlm report shows which part strays"
 
 _open: WeakValueDictionary[tuple[Path, str], OpenedEngines] = WeakValueDictionary()
 
@@ -44,6 +46,15 @@ class OpenedEngines:
     def __init__(self, session: Session, held: ExitStack, report: dict[str, Any]) -> None:
         self.call, self.cache = session.parts.call, session.parts.cache
         self.report, self._session, self._held = report, session, held
+
+    def check_answers(self) -> None:
+        """The goldens, token for token, into the report. Raises EV353 where they are others."""
+        plan = self._session.plan
+        if plan.is_whole and "answers" not in self.report:
+            answers = check_answers(plan, self._session.parts, Tensors(plan.tensors), None)
+            _raise(failure_of((), answers, FIX))
+            self.report["answers"] = [answer.as_json() for answer in answers]
+            self.report["notes"] += notes_of(answers)
 
     def layer_times(self, runs: int) -> list[tuple[str, str, float]]:
         """(part, layer, mean ms) as TensorRT's profiler has them."""
@@ -95,21 +106,14 @@ def _opened(bundle: Bundle) -> OpenedEngines:
 
 def _compared(session: Session) -> list[OutputCheck]:
     """One call of every part. Raises EV353 where an output is not the host's."""
-    checks, tensors = [], Tensors(session.plan.tensors)
-    for part in session.plan.parts:
-        feeds = tensors.of_part(part.role, "in")
-        if feeds:
-            outputs = session.parts.call(part.role, feeds)
-            checks += check_part(part, outputs, tensors.of_part(part.role, "out"))
-    unlike = [f"{c.role}/{c.name}" for c in checks if not c.ok]
-    if unlike:
-        raise JobFault(
-            "EV353",
-            "the engines do not answer as the bundle was compiled to",
-            f"outputs stray from the host's: {', '.join(unlike[:5])}",
-            "compile without the scheme at fault; edgevlm report shows which part strays",
-        )
+    checks = check_parts(session.plan.parts, session.parts, Tensors(session.plan.tensors))
+    _raise(failure_of(checks, (), FIX))
     return checks
+
+
+def _raise(fault: JobFault | None) -> None:
+    if fault:
+        raise fault
 
 
 def _row(made: Made) -> dict[str, Any]:

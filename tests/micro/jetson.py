@@ -28,12 +28,17 @@ def reference(model, probes, eos_ids, count):
         if contract.kind != "vlm":
             seen = classify(parts, probe.pixel_values, trace)
             said.append([int(seen[0].argmax())] if contract.kind == "classifier" else [])
+            tensors[f"{i}/logits"] = seen
         else:
             tensors[f"{i}/before"] = np.array(probe.before, np.int64)
             tensors[f"{i}/after"] = np.array(probe.after, np.int64)
             image = encode_image(contract, parts, probe.pixel_values, trace)
             asked = (image, probe.before, probe.after, eos_ids)
-            said.append(list(generate(contract, parts, *asked, trace=trace)))
+            logits = []
+            how = {"trace": trace, "max_new": 16, "on_logits": logits.append}
+            said.append(list(generate(contract, parts, *asked, **how)))
+            tensors[f"{i}/logits"] = logits[0]
+        tensors.update({f"{i}/choice/{name}": kept for name, kept in trace.choices.items()})
         if i == 0:
             calls = dict(trace.feeds)
             if contract.kind == "vlm":
@@ -69,6 +74,7 @@ def draft_bundle(folder: Path, model, probes, *, roles=None, count=3, sm=87, exp
         "kind": contract.kind,
         "contract": _contract(contract) if contract.kind == "vlm" else None,
         "eos_ids": list(model.processor.eos_ids),
+        "max_answer": 16,
         "parts": [_part(inside, role, contract, expects or {}) for role in roles],
         "goldens": [
             {"answer": str(probe.truth or ""), "question": f"question {i}", "token_ids": ids}

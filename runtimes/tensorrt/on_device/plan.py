@@ -22,6 +22,7 @@ PLAN = "tensorrt/plan.json"
 SCHEMA = 1
 ROLES = ("vision", "connector", "embed", "prefill", "decode")
 MAX_BYTES = 4 * 2**20
+MAX_ANSWER = 16  # of bundles that do not say it
 #: relative, of plain names; no "..", no backslash, nothing hidden
 NAME = re.compile(r"(?!.*(?:^|/)\.)[\w.-]+(?:/[\w.-]+)*")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -61,6 +62,7 @@ class Plan:
     kind: str  # vlm, classifier, dense
     contract: PlanContract
     eos_ids: list[int]
+    max_answer: int  # tokens after which the host's answers end
     parts: list[PartPlan]
     goldens: list[PlanGolden]
     tensors: Path
@@ -116,6 +118,7 @@ def _plan(bundle: Path, told: Mapping[str, Any]) -> Plan:
         kind,
         PlanContract(told.get("contract"), {row["role"]: row for row in rows}, kind),
         integers(told.get("eos_ids", []), "eos_ids", 100),
+        integer({"max_answer": MAX_ANSWER, **told}, "max_answer", 1, 10**6),
         parts,
         [_golden(table(row, "a golden")) for row in goldens],
         _inside(bundle, text(told, "tensors", 200)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
@@ -72,12 +72,17 @@ def ask(
     before: Sequence[int] = (),
     after: Sequence[int] = (),
     eos_ids: Sequence[int] = (),
+    *,
+    max_new: int | None = None,
+    trace: Trace | None = None,
+    on_logits: Callable[[np.ndarray], Any] | None = None,
 ) -> tuple[list[int], dict[str, list[float]]]:
     """One picture and one question: token ids ([class] of a classifier), and seconds by stage.
 
     kind: of the plan; SEEN_ONLY where the language half of the model runs elsewhere.
+    on_logits: is called with [1,V] of every step; max_new: steps at most.
     """
-    trace = Trace()
+    trace = trace or Trace()
     start = perf_counter()
     if kind == SEEN_ONLY:
         encode_image(contract, parts, pixels, trace)
@@ -85,10 +90,13 @@ def ask(
     if kind != "vlm":
         seen = classify(parts, pixels, trace)
         ids = [int(seen[0].argmax())] if kind == "classifier" else []
+        if ids and on_logits:
+            on_logits(seen)
         return ids, {**trace.seconds, "end_to_end": [perf_counter() - start]}
     image = encode_image(contract, parts, pixels, trace)
     ids = []
-    for token in generate(contract, parts, image, before, after, eos_ids, trace=trace):
+    how = {"max_new": max_new, "trace": trace, "on_logits": on_logits}
+    for token in generate(contract, parts, image, before, after, eos_ids, **how):
         if not ids:
             trace.seconds["ttft"] = [perf_counter() - start]
         ids.append(token)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from micro.shades import shade_classifier
 
@@ -43,6 +44,10 @@ def test_what_the_plan_says_is_what_is_there(jetson):
     told = plan["parts"][4]["inputs"]
     assert [[p["name"], p["dtype"], p["shape"]] for p in told] == ports
     assert {p["dtype"] for p in told if "past" in p["name"]} == {"FLOAT16"}
+    assert plan["max_answer"] == 16
+    with np.load(jetson / "tensorrt/goldens.npz") as tensors:
+        for i, golden in enumerate(plan["goldens"]):
+            assert tensors[f"{i}/logits"].argmax() == golden["token_ids"][0]
     assert len(plan["goldens"]) == len(open_bundle(jetson).manifest.goldens) > 0
 
 

@@ -36,6 +36,7 @@ def test_here_it_is_built_checked_and_timed(edgevlm, card, bundle):
     assert engines["library"] == "tensorrt" and engines["cc"] == "SM89"
     assert all(part["ok"] for part in engines["parts"]) and len(engines["parts"]) == 5
     assert engines["goldens"] and all(row["ok"] for row in engines["goldens"])
+    assert engines["answers"] and all(row["ok"] for row in engines["answers"])
     assert {"preprocess", "vision", "prefill", "decode"} <= report["stages"].keys()
     folder = bundle.with_name("card.edgevlm.engines")
     assert len(list(folder.glob("*.engine"))) == 5
@@ -123,6 +124,18 @@ def test_engines_that_answer_otherwise_are_no_result(edgevlm, sshd, far_card, bu
     _sign(bundle, "tensorrt/goldens.npz")
     ended = edgevlm("profile", bundle, "--device", sshd.address, *CALL)
     assert ended.code == "EV353" and "vision/image_features" in ended.err and sshd.left == []
+
+
+def test_other_tokens_are_no_result(edgevlm, card, bundle):
+    """Every part is as it should be, and the answer is another all the same."""
+    card(89)
+    plan = bundle / "tensorrt/plan.json"
+    told = json.loads(plan.read_text())
+    told["goldens"][0]["token_ids"] = [*told["goldens"][0]["token_ids"][:-1], 0]
+    plan.write_text(json.dumps(told))
+    _sign(bundle, "tensorrt/plan.json")
+    ended = edgevlm("profile", bundle, *CALL)
+    assert ended.code == "EV353" and "1 of 3 goldens have other token ids" in ended.err
 
 
 def _sign(bundle: Path, name: str) -> None:

@@ -57,3 +57,58 @@ def test_an_output(case, part):
         got[0] += 1
     [row] = goldens.check_part(part, {} if got is None else {"y": got}, {"y": wanted})
     assert row.ok is ok and ("ok" if ok else "DIFFERS") in str(row)
+
+
+KEPT = np.arange(0, 64, 2)
+FAR = {"image_features": -REF, "key_0": -REF, "key_3": -REF, "logits": -REF}
+
+
+def swapped(count):
+    """Other tokens in place of the first `count`."""
+    return np.sort(np.concatenate([KEPT[:count] + 1, KEPT[count:]]))
+
+
+def judged(part, choice, kept, **others):
+    wanted = {choice: KEPT, **dict.fromkeys(FAR, REF)}
+    rows = goldens.check_part(part, {choice: kept, **FAR, **others}, wanted)
+    return {row.name: row for row in rows}
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_other_tokens_that_are_as_good_are_noted_and_what_lies_behind_is_not_compared(count, part):
+    rows = judged(part, "image_index", swapped(count))
+    assert all(row.ok and row.note for row in rows.values())
+    assert f"in {count} of 32" in str(rows["image_index"]) and "not compared" in str(rows["logits"])
+
+
+def test_in_prefill_caches_in_front_of_the_choice_are_compared(part):
+    rows = judged(part, "image_index_2", swapped(1))
+    assert [name for name, row in rows.items() if not row.ok] == ["image_features", "key_0"][1:]
+
+
+WRONG = {
+    "too many": swapped(12),
+    "all of them": KEPT + 1,
+    "out of order": KEPT[::-1],
+    "one twice": np.concatenate([KEPT[:1], KEPT[:-1]]),
+    "fewer": KEPT[:-1],
+    "no places": swapped(1).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_choice_that_is_another_is_wrong(how, part):
+    rows = judged(part, "image_index", WRONG[how])
+    assert not rows["image_index"].ok and not rows["logits"].ok
+
+
+@pytest.mark.parametrize("value", [REF[:2], REF * NAN, None])
+def test_what_lies_behind_a_choice_is_whole_all_the_same(value, part):
+    rows = judged(part, "image_index", swapped(1), logits=value)
+    assert not rows["logits"].ok and rows["key_0"].ok
+
+
+def test_of_two_tokens_one_may_be_another(part):
+    two = np.array([3, 7])
+    assert goldens.alike_choice(np.array([3, 8]), two)
+    assert not goldens.alike_choice(np.array([4, 8]), two)

@@ -27,7 +27,7 @@ def opened(tensorrt, tmp_path):
 
     def open_parts(bundle, graphs=True):
         plan, cuda = read_plan(bundle), find_cuda()
-        store = EngineStore(tmp_path / "engines")
+        store = EngineStore(tmp_path / "engines", bundle)
         maker = Maker(find_api("tensorrt"), cuda, cuda.stream(), store, plan, 87, None)
         engines = {one.part.role: one.engine for one in maker.make(plan.parts, lambda line: None)}
         made.append(EngineParts(engines, graphs))

@@ -62,3 +62,37 @@ def test_a_tensor_that_cannot_be_read(spoil, tmp_path):
     with pytest.raises(JobFault) as caught:
         tensors["x"]
     assert caught.value.code == "EV357"
+
+
+STRANGE = {
+    "text": {"0/pixel_values": np.array(["a", "b"])},
+    "a picture of another rank": {"0/pixel_values": np.zeros((3, 4), np.float32)},
+    "a picture of whole numbers": {"0/pixel_values": np.zeros((1, 3, 4, 4), np.int64)},
+    "words that are one number": {"0/before": np.array(3)},
+    "words that are none": {"0/before": np.array([0.5])},
+    "times": {"0/pixel_values": np.zeros((1, 3, 4, 4), "datetime64[s]")},
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_a_request_of_another_kind_or_rank(what, tmp_path):
+    good = {"0/pixel_values": np.zeros((1, 3, 4, 4), np.float32), "0/before": np.array([3, 4])}
+    np.savez(tmp_path / "goldens.npz", **good)
+    pixels, before, after = Tensors(tmp_path / "goldens.npz").request(0)
+    assert (pixels.ndim, before, after) == (4, [3, 4], [])
+    np.savez(tmp_path / "goldens.npz", **{**good, **STRANGE[what]})
+    with pytest.raises(JobFault, match=next(iter(STRANGE[what]))) as caught:
+        Tensors(tmp_path / "goldens.npz").request(0)
+    assert caught.value.code == "EV357"
+
+
+def test_what_the_host_said_of_a_golden(tmp_path):
+    path = tmp_path / "goldens.npz"
+    np.savez(path, **{"0/logits": np.eye(1, 4, dtype=np.float32), "0/choice/a/b": np.arange(3)})
+    tensors = Tensors(path)
+    assert tensors.first_logits(0).tolist() == [1, 0, 0, 0] and tensors.first_logits(1) is None
+    assert tensors.choices(0)["a/b"].tolist() == [0, 1, 2] and tensors.choices(1) == {}
+    np.savez(path, **{"0/logits": np.zeros(4), "0/choice/a/b": np.zeros(3)})
+    for read in (Tensors(path).first_logits, Tensors(path).choices):
+        with pytest.raises(JobFault, match="EV357"):
+            read(0)
