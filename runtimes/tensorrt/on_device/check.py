@@ -19,7 +19,7 @@ from edgevlm.runtimes.tensorrt.on_device.plan import PartPlan, Plan
 
 __all__ = ["check_artifacts", "check_device", "check_room", "memory_free", "older_release"]
 
-SUMS = "SHA256SUMS"
+SUMS, MAX_SUMS = "SHA256SUMS", 16 * 2**20
 DISK = 2  # times the artifacts: an engine holds the weights, and its .part stands beside it
 ASIDE = 128 * 2**20  # bytes that a builder takes whatever the part; seen: 190 MB in all for 39 kB
 
@@ -46,13 +46,15 @@ def older_release(plan: Plan, api: Api) -> list[str]:
 def check_artifacts(plan: Plan, parts: Iterable[PartPlan]) -> None:
     """Digests of the files that will be built from. Raises EV330 naming those that are others."""
     wanted = {part.path: part.sha256 for part in parts}
-    sums = plan.bundle / SUMS
-    if sums.is_file():  # weights lie in files of their own, which only the sums of the bundle name
-        for line in sums.read_text(encoding="utf-8").splitlines():
+    wrong = []
+    try:  # weights lie in files of their own, which only the sums of the bundle name
+        for line in _sums(plan.bundle / SUMS):
             found = re.fullmatch(r"([0-9a-f]{64})  (tensorrt/[\w.-]+)", line)
             if found:
                 wanted.setdefault(plan.bundle / found[2], found[1])
-    wrong = [path.name for path, digest in wanted.items() if file_digest(path) != digest]
+    except ValueError:  # it is no text
+        wrong = [SUMS]
+    wrong += [path.name for path, digest in wanted.items() if file_digest(path) != digest]
     if wrong:
         raise JobFault(
             "EV330",
@@ -60,6 +62,15 @@ def check_artifacts(plan: Plan, parts: Iterable[PartPlan]) -> None:
             f"{', '.join(wrong[:3])}: missing or changed",
             "copy the bundle again",
         )
+
+
+def _sums(path: Path) -> list[str]:
+    """Lines; none where there is no such file. Raises ValueError for what is no text of one."""
+    if not path.is_file():
+        return []
+    if path.stat().st_size > MAX_SUMS:
+        raise ValueError(f"more than {MAX_SUMS} bytes")
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def check_room(plan: Plan, folder: Path, cuda: Cuda) -> None:

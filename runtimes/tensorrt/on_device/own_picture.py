@@ -6,6 +6,7 @@ three packages that JetPack has not, and Python 3.10. Nothing else here needs th
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -69,4 +70,8 @@ def answer_own(session: Session, image: Path, prompt: str | None) -> dict[str, A
 
 
 def _class(k: int, seen: Any, names: Sequence[str]) -> dict[str, Any]:
-    return {"class": names[k] if k < len(names) else str(k), "logit": float(seen.reshape(-1)[k])}
+    logit = float(seen.reshape(-1)[k])
+    return {
+        "class": names[k] if k < len(names) else str(k),
+        "logit": logit if math.isfinite(logit) else None,  # JSON has no other numbers
+    }

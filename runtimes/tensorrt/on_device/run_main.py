@@ -134,7 +134,8 @@ def _own_lines(own: dict[str, Any]) -> Iterator[str]:
     if "answer" in own:
         yield own["answer"]
     for row in own.get("classes", ()):
-        yield f"class {row['class']}  {row['logit']:.3f}"
+        logit = "not finite" if row["logit"] is None else f"{row['logit']:.3f}"
+        yield f"class {row['class']}  {logit}"
     if own.get("map"):
         yield f"a map of {own['map']}"
     for stage, seconds in own["seconds"].items():

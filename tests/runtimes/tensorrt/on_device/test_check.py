@@ -50,6 +50,13 @@ def test_the_part_is_checked_where_there_are_no_sums(plan):
         check.check_artifacts(plan, plan.parts)
 
 
+def test_sums_that_are_no_text(plan):
+    (plan.bundle / "SHA256SUMS").write_bytes(b"\xff\xfe")
+    with pytest.raises(JobFault, match="SHA256SUMS: missing or changed") as caught:
+        check.check_artifacts(plan, plan.parts)
+    assert caught.value.code == "EV330"
+
+
 def test_a_full_disk(plan, levers, monkeypatch, tmp_path):
     check.check_room(plan, tmp_path / "not" / "there", find_cuda())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**10))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from micro.jetson import change_plan, draft_bundle
@@ -9,6 +11,7 @@ from micro.jetson import change_plan, draft_bundle
 from edgevlm.compiler.exported_model import load_model
 from edgevlm.models.answer import inputs_of
 from edgevlm.models.zoo import bundled_folder
+from edgevlm.runtimes.tensorrt.on_device import own_picture, run_main
 
 
 def test_a_bundle_answers_as_the_reference(bundle, main, tensorrt, levers):
@@ -150,3 +153,11 @@ def test_an_older_tensorrt_is_noted(bundle, main, tensorrt):
     assert "note: the bundle was written for TensorRT 10.7, this is 10.3.0" in ran.out
     tensorrt.__version__ = "10.13.3"  # compared as numbers
     assert "note" not in main("run", "--bundle", bundle, "--runs", 1).out
+
+
+@pytest.mark.parametrize("logit", [float("nan"), float("inf"), 1.5])
+def test_a_logit_that_json_has_not_is_null(logit):
+    told = own_picture._class(1, np.array([0.0, logit], np.float32), ["ape", "bee"])
+    assert json.loads(json.dumps(told, allow_nan=False))["class"] == "bee"
+    [line] = run_main._own_lines({"classes": [told], "seconds": {}})
+    assert line == ("class bee  1.500" if logit == 1.5 else "class bee  not finite")
