@@ -6,6 +6,7 @@ With --compute-capability it is the host's preflight: the same builds for a GPU 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Iterator, Sequence
@@ -52,7 +53,7 @@ def _work(args: argparse.Namespace) -> dict[str, Any]:
     workspace = args.workspace or plan.workspace
     if args.trtexec:
         lines = [command_of(part, args.trtexec, plan.tensorrt, workspace) for part in parts]
-        return {"commands": lines}
+        return {"commands": [f"mkdir -p {shlex.quote(str(args.trtexec))}", *lines]}
     if args.read_trtexec:
         return {"runs": [read_run(part, args.read_trtexec) for part in parts]}
     api = find_api(args.library)
@@ -72,7 +73,7 @@ def _work(args: argparse.Namespace) -> dict[str, Any]:
         **where,
         "parts": [one.as_json() for one in made],
     }
-    return {**report, "failed": _failure(made, args.strict)}
+    return {**report, "failed": _failure(made, plan, api, args.strict)}
 
 
 def _preflight(
@@ -141,8 +142,8 @@ def _asked(plan: Plan, names: str | None) -> list[PartPlan]:
     return [part for part in plan.parts if part.role in wanted]
 
 
-def _failure(made: list[Made], strict: bool) -> JobFault | None:
-    refused = refusal_of(made)
+def _failure(made: list[Made], plan: Plan, api: Api, strict: bool) -> JobFault | None:
+    refused = refusal_of(made, plan, api)
     if refused:
         return refused
     unlike = [f"{one.part.role}: {v}" for one in made for v in one.verdicts if v.ok is False]
@@ -186,7 +187,7 @@ def _verdicts(part: dict[str, Any]) -> Iterator[str]:
         if verdict["ok"] is False:
             yield f"  warning EV352: {bound}; slower than it could be"
         elif verdict["ok"] is None:
-            yield f"  {bound}; cannot be told, layers are hidden"
+            yield f"  {bound}; cannot be told, layers hide products"
 
 
 if __name__ == "__main__":

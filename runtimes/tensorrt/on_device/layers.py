@@ -102,7 +102,8 @@ def _of_layer(layer: Any) -> Row:
         layer = {"Name": str(layer)}
 
     def tensors(key: str) -> list[str]:
-        listed = [t for t in layer.get(key) or () if isinstance(t, dict)]
+        told = layer.get(key)
+        listed = [t for t in told if isinstance(t, dict)] if isinstance(told, list) else []
         return [f"{_type(_told(t))}{json.dumps(t.get('Dimensions', []))}" for t in listed]
 
     return {

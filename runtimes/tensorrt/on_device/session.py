@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Iterator
@@ -71,7 +72,7 @@ def open_session(plan: Plan, args: argparse.Namespace) -> Iterator[Session]:
     engines = {one.part.role: one.engine for one in made if one.engine}
     parts = EngineParts(engines, graphs=not args.no_graph)
     try:
-        refused = refusal_of(made)
+        refused = refusal_of(made, plan, api)
         if refused:
             raise refused
         yield Session(plan, api, cuda, sm, parts, made)
@@ -80,14 +81,26 @@ def open_session(plan: Plan, args: argparse.Namespace) -> Iterator[Session]:
         cuda.end_stream(stream)
 
 
-def refusal_of(made: list[Made]) -> JobFault | None:
-    """EV350 for the parts that were refused, if any were."""
+def refusal_of(made: list[Made], plan: Plan, api: Api) -> JobFault | None:
+    """EV350 for the parts that were refused, if any were.
+
+    An older TensorRT than the bundle was written for is the likeliest cause: artifacts for one that
+    knows fewer ops are written otherwise.
+    """
     refused = [one for one in made if one.built.refusals]
     if not refused:
         return None
+    what = f"TensorRT refuses {', '.join(one.part.role for one in refused)}"
+    told = "; ".join(str(one.built.refusals[0]) for one in refused)
+    older = older_release(plan, api)
+    if older:
+        there = ".".join(map(str, api.numbers[:2]))
+        target = f"--target {shlex.quote(plan.device)} --toolchain tensorrt-{there}"
+        fix = f"where it was compiled: edgevlm compile MODEL {target} -o BUNDLE"
+        return JobFault("EV350", f"{what}: {told}", older[0], fix)
     return JobFault(
         "EV350",
-        f"TensorRT refuses {', '.join(one.part.role for one in refused)}",
-        "; ".join(str(one.built.refusals[0]) for one in refused),
+        what,
+        told,
         "python3 build_on_device.py --json tells all; please report it with the recipe",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from edgevlm.runtimes.tensorrt.on_device.plan import PartPlan
 
 __all__ = ["command_of", "read_layers", "read_profile", "read_run", "read_times"]
 
-
+T = TypeVar("T")
+MAX_BYTES = 64 * 2**20
 #: JetPack does not put it on the PATH
 TRTEXEC = "/usr/src/tensorrt/bin/trtexec"
 
@@ -60,7 +61,9 @@ def read_run(part: PartPlan, folder: Path) -> dict[str, Any]:
     return {
         "role": part.role,
         "summary": counts,
-        "expects": [verdict.as_json() for verdict in compare_kernels(counts, part.expects)],
+        "expects": [
+            verdict.as_json() for verdict in compare_kernels(counts, part.expects, named=False)
+        ],
         "run_ms": {"p50_ms": p50, "p90_ms": p90, "n": len(times)},
         "layer_ms": read_profile(folder / f"{part.role}.profile.json"),
         "layers": rows,
@@ -69,41 +72,57 @@ def read_run(part: PartPlan, folder: Path) -> dict[str, Any]:
 
 def read_layers(path: Path) -> list[Row]:
     """Of --exportLayerInfo. Raises EV357."""
-    try:
-        return rows_of_inspector(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _broken(path, error) from error
+    return _read(path, rows_of_inspector)
 
 
 def read_profile(path: Path) -> dict[str, float]:
     """Of --exportProfile: mean milliseconds a layer. Raises EV357."""
-    return {
-        str(row["name"]): float(row["averageMs"])
-        for row in _rows(path)
-        if "name" in row and "averageMs" in row
-    }
+
+    def means(text: str) -> dict[str, float]:
+        told = [row for row in _rows(text) if "name" in row and "averageMs" in row]
+        return {str(row["name"]): _milliseconds(row["averageMs"]) for row in told}
+
+    return _read(path, means)
 
 
 def read_times(path: Path) -> list[float]:
     """Of --exportTimes: milliseconds on the GPU of each run. Raises EV357."""
-    return [float(row["computeMs"]) for row in _rows(path) if "computeMs" in row]
+
+    def runs(text: str) -> list[float]:
+        return [_milliseconds(r["computeMs"]) for r in _rows(text) if "computeMs" in r]
+
+    return _read(path, runs)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Both files are lists of tables; the first of a profile is the count of runs."""
+def _read(path: Path, parse: Callable[[str], T]) -> T:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(told, list) or not all(isinstance(row, dict) for row in told):
-            raise ValueError("it is no list of tables")
-        return told
-    except (OSError, ValueError) as error:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _broken(path, error) from error
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    """Both files are lists of tables; the first of a profile is the count of runs."""
+    told = json.loads(text)
+    if not isinstance(told, list) or not all(isinstance(row, dict) for row in told):
+        raise ValueError("it is no list of tables")
+    return told
+
+
+def _milliseconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{str(value)[:40]!r} is no time")
+    if not 0 <= float(value) < float("inf"):  # not a number is not within, either
+        raise ValueError(f"a time of {value} ms")
+    return float(value)
 
 
 def _broken(path: Path, error: Exception) -> JobFault:
     return JobFault(
         "EV357",
         f"{path} is not what trtexec leaves",
-        str(error)[:300],
+        str(error)[:300] or type(error).__name__,
         "run the line that `python3 build_on_device.py --trtexec FOLDER` prints, and wait for it",
     )

@@ -43,3 +43,20 @@ def test_a_lost_integer_path_is_caught_in_a_real_engine(built):
     assert [v.ok for v in right] == [True, True, True]
     assert [v.ok for v in wrong] == [False, True, True]
     assert str(wrong[0]) == "int8_gemm: at least 6 wanted, 0 found"
+
+
+@pytest.mark.parametrize(
+    "found, expects, verdict",
+    [
+        (1, {"int8_gemm": 3}, None),  # three projections may be one layer
+        (0, {"int8_gemm": 3}, False),  # of none, none was made
+        (3, {"int8_gemm": 3}, True),
+        (0, {"fp32_gemm": 0}, True),
+        (2, {"fp32_gemm": 4}, None),
+        (2, {"fp32_gemm": 1}, False),
+        (0, {"mha": 1}, False),  # a layer each, always
+    ],
+)
+def test_of_products_without_names_only_layers_are_counted(found, expects, verdict):
+    told = {"layers": 9, next(iter(expects)): found}
+    assert [v.ok for v in compare_kernels(told, expects, named=False)] == [verdict]

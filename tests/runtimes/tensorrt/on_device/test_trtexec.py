@@ -57,9 +57,32 @@ def test_its_files_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("read", [trtexec.read_layers, trtexec.read_profile, trtexec.read_times])
-@pytest.mark.parametrize("text", ["", "{}", "[3]"])
+@pytest.mark.parametrize("text", ["", "{}", "[3]", "[" * 10**5, "\ud800"])
 def test_other_files_are_refused(read, text, tmp_path):
-    (tmp_path / "x.json").write_text(text)
+    (tmp_path / "x.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(JobFault) as caught:
         read(tmp_path / "x.json")
     assert caught.value.code == "EV357"
+
+
+@pytest.mark.parametrize(
+    "value", ['"fast"', "null", "true", "NaN", "Infinity", "-1", "[]", "1" * 400]
+)
+def test_a_time_that_is_none_is_refused(value, tmp_path):
+    (tmp_path / "p.json").write_text(f'[{{"name": "fc", "averageMs": {value}}}]')
+    (tmp_path / "t.json").write_text(f'[{{"computeMs": {value}}}]')
+    for read, name in ((trtexec.read_profile, "p.json"), (trtexec.read_times, "t.json")):
+        with pytest.raises(JobFault, match="EV357"):
+            read(tmp_path / name)
+
+
+def test_a_layer_with_tensors_that_are_none_is_a_row_without(tmp_path):
+    layer = {"Name": "fc", "LayerType": "gemm", "Inputs": 5, "Outputs": {"a": 1}}
+    [row] = trtexec.read_layers(written(tmp_path / "l.json", {"Layers": [layer]}))
+    assert row["inputs"] == row["outputs"] == []
+
+
+def test_a_file_without_end_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(trtexec, "MAX_BYTES", 10)
+    with pytest.raises(JobFault, match="more than 10 bytes"):
+        trtexec.read_times(written(tmp_path / "t.json", [{"computeMs": 1.0}]))
