@@ -40,8 +40,8 @@ def section() -> str:
             "by the MIL evaluator, an `.aimodel` run by Core AI's runtime for Linux; on this host, "
             "all answers from the emitted file. Drift is that of the worst part against the "
             "source's (of w8a8 and 8da*, whose ranges and rows are rounded, that is what rounding "
-            "costs). Delegated: of all ops of a program, those that XNNPACK runs. Right: of n test "
-            "questions; the source's share of the same questions beside it.",
+            "costs). Delegated: of all ops of a program, those that XNNPACK or Vulkan is given. "
+            "Right: of n test questions; the source's share of the same questions beside it.",
             grid(headings, rows),
             *_layouts(result["rows"]),
             *[
@@ -61,8 +61,8 @@ def section() -> str:
 
 def _row(row: dict[str, Any], shown: bool) -> list[str]:
     worst = min(row["parts"], key=lambda part: part["drift"]["sqnr_db"])["drift"]
-    placed = row["placed"].values()
-    share = 100 * sum(p["share"] for p in placed) / len(placed) if placed else None
+    ours = sum(part["delegated"] for part in row["placed"].values())
+    left = sum(n for part in row["placed"].values() for n in part["left"].values())
     scheme = "float" if row["scheme"] == "none" else row["scheme"]
     layout = ", channels first" if row.get("layout") == "channels" else ""
     return [
@@ -72,7 +72,7 @@ def _row(row: dict[str, Any], shown: bool) -> list[str]:
         f"{row['bundle_mb']:.2f}",
         f"{worst['sqnr_db']:.1f}",
         worst["against"],
-        "" if share is None else f"{share:.1f}",
+        f"{100 * ours / (ours + left):.1f}" if row["placed"] else "",
         str(row["accuracy"]["n"]),
         f"{100 * row['accuracy']['accuracy']:.1f}",
         f"{100 * row['source_accuracy']['accuracy']:.1f}",
