@@ -16,6 +16,8 @@ from collections.abc import Iterator
 __all__ = ["BadFlatbuffer", "Table", "root"]
 
 MOST_TEXT, MOST_FIELDS = 1024, 256  # bytes of a name; fields of a table
+#: bytes that may be read for each of the data, and of none: many places may point at one table
+READ_TIMES, READ_ANYWAY, A_TABLE = 16, 1 << 20, 16
 
 
 class BadFlatbuffer(ValueError):
@@ -25,10 +27,12 @@ class BadFlatbuffer(ValueError):
 class Table:
     """One table; fields by their number in the schema (a union takes two, its type first)."""
 
-    __slots__ = ("_at", "_data", "_fields")
+    __slots__ = ("_at", "_data", "_fields", "_left")
 
-    def __init__(self, data: bytes, at: int) -> None:
-        self._data, self._at = data, at
+    def __init__(self, data: bytes, at: int, left: list[int]) -> None:
+        """left: how many bytes may be read yet, of all tables of a root together."""
+        self._data, self._at, self._left = data, at, left
+        self._spend(A_TABLE)
         vtable = at - _read(data, "<i", at)
         size = _read(data, "<H", vtable)
         if not 4 <= size <= 4 + 2 * MOST_FIELDS or vtable + size > len(data):
@@ -48,26 +52,32 @@ class Table:
         size = _read(self._data, "<I", at)
         if size > MOST_TEXT or at + 4 + size > len(self._data):
             raise BadFlatbuffer(f"a name of {size} bytes at {at}")
+        self._spend(size)
         return self._data[at + 4 : at + 4 + size].decode("utf-8", "replace")
 
     def table(self, field: int) -> Table | None:
         at = self._where(field)
-        return None if at is None else Table(self._data, at + _read(self._data, "<I", at))
+        if at is None:
+            return None
+        return Table(self._data, at + _read(self._data, "<I", at), self._left)
 
     def tables(self, field: int) -> Iterator[Table]:
         """Of a vector of tables; none where it is absent."""
         at, count = self._vector(field, 4)
         for place in range(at, at + 4 * count, 4):
-            yield Table(self._data, place + _read(self._data, "<I", place))
+            yield Table(self._data, place + _read(self._data, "<I", place), self._left)
 
     def numbers(self, field: int, kind: str) -> tuple[int, ...]:
         """A vector of scalars; () where it is absent."""
-        at, count = self._vector(field, struct.calcsize(f"<{kind}"))
+        size = struct.calcsize(f"<{kind}")
+        at, count = self._vector(field, size)
+        self._spend(count * size)
         return struct.unpack_from(f"<{count}{kind}", self._data, at)
 
     def raw(self, field: int) -> bytes:
         """A vector of bytes."""
         at, count = self._vector(field, 1)
+        self._spend(count)
         return self._data[at : at + count]
 
     def count(self, field: int) -> int:
@@ -84,6 +94,11 @@ class Table:
             raise BadFlatbuffer(f"a list of {count} at {at}")
         return at + 4, count
 
+    def _spend(self, size: int) -> None:
+        self._left[0] -= size
+        if self._left[0] < 0:
+            raise BadFlatbuffer("it points to the same bytes over and over")
+
     def _where(self, field: int) -> int | None:
         offset = self._fields[field] if field < len(self._fields) else 0
         return self._at + offset if offset else None
@@ -93,7 +108,8 @@ def root(data: bytes, identifier: bytes) -> Table:
     """The root, with or without the size in front. Raises BadFlatbuffer for another file."""
     for start in (4, 0):
         if data[start + 4 : start + 8] == identifier:
-            return Table(data, start + _read(data, "<I", start))
+            left = [READ_TIMES * len(data) + READ_ANYWAY]
+            return Table(data, start + _read(data, "<I", start), left)
     raise BadFlatbuffer(f"it does not begin as one of kind {identifier.decode()}")
 
 

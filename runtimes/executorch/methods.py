@@ -22,7 +22,7 @@ from edgevlm.compiler.state_ports import cache_names, state_ports
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["READ", "WRITE", "MethodParts", "reason"]
+__all__ = ["READ", "WRITE", "WRONG", "MethodParts", "reason"]
 
 READ, WRITE = "read_caches", "write_caches"
 #: what a program that is none of ours ends in, where no reader has looked before

@@ -32,6 +32,7 @@ from edgevlm.runtimes.executorch.whose_run import Sorted, by_method
 __all__ = ["rows_of"]
 
 NS_A_MS = 1e6
+MOST_TIMES = 20_000_000  # rows by runs; an honest dump has some thousand by some hundred
 AGAIN = "profile one method at a time, with more runs"
 PARTS = ("operator", "delegate", "inside")
 QNN = "QnnBackend"
@@ -42,11 +43,11 @@ Key = tuple[At, str, str]  # where, kind of event, name
 
 @dataclass
 class Tally:
-    """Of one row: what each run has of it."""
+    """Of one row: what each run has of it, by its place; most of what is odd is of one run."""
 
     unit: Unit
     kind: str
-    values: list[float]
+    values: dict[int, float] = field(default_factory=dict)
     calls: int = 0
     nodes: tuple[str, ...] = field(default=())
 
@@ -97,7 +98,10 @@ def _profile(
 ) -> MethodProfile:
     found = _tallies(runs, made)
     _tell_nodes(found, nodes)
-    rows = tuple(_row(name, key, tally, made) for key, tally in found.items())
+    if len(found) * len(runs) > MOST_TIMES:
+        why = f"{len(found)} ops in {len(runs)} runs, of which no program has as many"
+        raise JobFault("EV360", "the ETDump has too many names", why, AGAIN)
+    rows = tuple(_row(name, key, tally, made, len(runs)) for key, tally in found.items())
     ends = (next(e for e in run.events if e.kind == "execute") for run in runs)
     each_ms = tuple(e.ticks / NS_A_MS for e in ends)
     operators, delegates = ([r for r in rows if r.kind == k] for k in ("operator", "delegate"))
@@ -125,8 +129,8 @@ def _tallies(runs: Sequence[Block], made: Mapping[At, Instruction]) -> dict[Key,
             named = names.get(event.at, event.name) if event.kind == "operator" else event.name
             key = (event.at, event.kind, named.removeprefix(KERNEL))
             value, unit, kind = _measured(event, made.get(event.at))
-            tally = found.setdefault(key, Tally(unit, kind, [0.0] * len(runs)))
-            tally.values[place] += value
+            tally = found.setdefault(key, Tally(unit, kind))
+            tally.values[place] = tally.values.get(place, 0.0) + value
             tally.calls += 1
     return found
 
@@ -144,7 +148,7 @@ def _measured(event: Event, calling: Instruction | None) -> tuple[float, Unit, s
     return value, unit, "inside" if part else "figure"
 
 
-def _row(method: str, key: Key, tally: Tally, made: Mapping[At, Instruction]) -> Row:
+def _row(method: str, key: Key, tally: Tally, made: Mapping[At, Instruction], runs: int) -> Row:
     at, kind, event = key
     calling = made.get(at)
     backend = None
@@ -158,7 +162,7 @@ def _row(method: str, key: Key, tally: Tally, made: Mapping[At, Instruction]) ->
         backend,
         tally.calls,
         tally.unit,
-        Spread.of(tally.values),
+        Spread.of([tally.values.get(place, 0.0) for place in range(runs)]),
         tally.nodes,
     )
 

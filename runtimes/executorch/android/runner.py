@@ -41,6 +41,7 @@ BUILD = (
     "-DEXECUTORCH_BUILD_DEVTOOLS=ON -DEXECUTORCH_ENABLE_EVENT_TRACER=ON "
     "-DEXECUTORCH_ENABLE_LOGGING=ON && cmake --build out --target executor_runner"
 )
+AGAIN = "compile the bundle again: edgevlm compile"
 #: what is wanted -> how runners spell it, the commonest first
 FLAGS: dict[str, tuple[str, ...]] = {
     "model": ("model_path",),
@@ -169,8 +170,11 @@ def arguments(
 ) -> list[str]:
     """Of its command line. methods: of the program, in order; output_file: "": it writes none.
 
-    Raises EV361.
+    Raises EV360 for a method that the program has not, EV361.
     """
+    if method not in methods:
+        why = f"it has {', '.join(methods)[:200]}"
+        raise JobFault("EV360", f"the program has no method {method[:60]}", why, AGAIN)
     made = [f"--{_must(runner, 'model')}={model}", f"--{_must(runner, 'etdump')}={etdump}"]
     made += [f"--{_must(runner, 'runs')}={runs}"]
     if name := runner.spelling("method"):

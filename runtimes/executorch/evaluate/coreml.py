@@ -45,7 +45,7 @@ def files_of(payload: bytes) -> dict[str, bytes]:
         nodes = tree["nodes"]
         if not 0 < len(nodes) <= MOST_NODES:
             raise BadFlatbuffer(f"a payload of Core ML has {len(nodes)} files")
-        return dict(_walk(payload, nodes, len(nodes) - 1, "", 0))
+        return dict(_walk(payload, nodes, len(nodes) - 1, "", 0, set()))
     except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise BadFlatbuffer(f"a payload of Core ML has no tree of files: {error!r:.80}") from error
 
@@ -107,7 +107,8 @@ def _order(data: bytes, method: str | None) -> tuple[list[str], list[str]]:
     """Names of its inputs and outputs, in the order of the delegate's tensors."""
     told = json.loads(data)
     if isinstance(told, dict) and method is not None:
-        told = told.get("methods", {}).get(method)
+        methods = told.get("methods")
+        told = methods.get(method) if isinstance(methods, dict) else None
     if not isinstance(told, dict):
         raise BadFlatbuffer("a payload of Core ML does not name its inputs")
     ins, outs = told.get("inputNames"), told.get("outputNames")
@@ -118,14 +119,22 @@ def _order(data: bytes, method: str | None) -> tuple[list[str], list[str]]:
 
 
 def _walk(
-    payload: bytes, nodes: Sequence[Any], number: int, path: str, depth: int
+    payload: bytes, nodes: Sequence[Any], number: int, path: str, depth: int, seen: set[int]
 ) -> Iterator[tuple[str, bytes]]:
-    if depth > MOST_DEPTH or not 0 <= number < len(nodes):
+    """seen: nodes that were met; one in two folders would be there as often as ways lead to it."""
+    if depth > MOST_DEPTH or not 0 <= number < len(nodes) or number in seen:
         raise BadFlatbuffer("a payload of Core ML has a tree that does not end")
+    seen.add(number)
     node = nodes[number]
     if node["kind"] == 0:
-        at, size = int(node["dataRegion"]["offset"]), int(node["dataRegion"]["size"])
-        if at < 0 or size < 0 or at + size > len(payload):
+        at, size = node["dataRegion"]["offset"], node["dataRegion"]["size"]
+        if (
+            type(at) is not int
+            or type(size) is not int
+            or at < 0
+            or size < 0
+            or at + size > len(payload)
+        ):
             raise BadFlatbuffer(f"{path[:80]} of a payload of Core ML is cut off")
         yield path, payload[at : at + size]
         return
@@ -133,4 +142,5 @@ def _walk(
         # a child is behind its folder in no order; a number larger than the folder's would loop
         if NAME.fullmatch(name) is None or not isinstance(child, int) or child >= number:
             raise BadFlatbuffer(f"{name[:80]!r} is no file of a payload of Core ML")
-        yield from _walk(payload, nodes, child, f"{path}/{name}" if path else name, depth + 1)
+        below = f"{path}/{name}" if path else name
+        yield from _walk(payload, nodes, child, below, depth + 1, seen)

@@ -22,6 +22,7 @@ __all__ = ["Call", "Delegate", "Indices", "Plan", "ProgramFile", "TensorSpec", "
 MOST_BYTES = 16 * 2**30
 MOST_VALUES, MOST_CALLS = 1_000_000, 1_000_000
 MOST_MEMORY = 32 * 2**30  # bytes that a plan asks for
+COPIED_TIMES, COPIED_ANYWAY = 16, 1 << 20  # bytes of segments, for each of the file; methods share
 EXTENDED = struct.Struct("<4sIQQ")  # magic, its length, bytes of the graph, where segments begin
 MAGIC = b"eh00"
 # fields, by their place in the schema
@@ -88,6 +89,7 @@ class ProgramFile:
         if not 0 < size <= len(data):
             raise BadFlatbuffer("its graph is longer than the file")
         self._root = root(data[:size], b"ET12")
+        self._left = COPIED_TIMES * len(data) + COPIED_ANYWAY
         self._segments = [(t.number(0, "Q"), t.number(1, "Q")) for t in self._root.tables(SEGMENTS)]
 
     @cached_property
@@ -105,26 +107,47 @@ class ProgramFile:
         if spec.external:
             raise BadFlatbuffer("a tensor lies in another file")
         if spec.memory is None:
-            part = self._root.table(CONSTANTS)
+            parts, place = self._constants, 0
         else:
-            some = list(self._root.tables(MUTABLE))
-            part = some[spec.mutable_segment] if spec.mutable_segment < len(some) else None
-        offsets = () if part is None else part.numbers(1, "Q")
-        if part is None or spec.buffer >= len(offsets):
+            parts, place = self._mutable, spec.mutable_segment
+        segment, offsets = parts[place] if place < len(parts) else (0, ())
+        if spec.buffer >= len(offsets):
             raise BadFlatbuffer(f"no constant {spec.buffer}")
-        at = offsets[spec.buffer]
-        found = self._segment(part.number(0, "I"))[at : at + size]
-        if len(found) != size:
+        at, most = offsets[spec.buffer], self._place(segment)[1]
+        if at + size > most:
             raise BadFlatbuffer(f"constant {spec.buffer} is cut off")
-        return found
+        return self._segment(segment, at, size)
 
-    def _segment(self, index: int) -> bytes:
+    @cached_property
+    def _constants(self) -> list[tuple[int, tuple[int, ...]]]:
+        """(segment, where in it each lies); one of them, or none."""
+        part = self._root.table(CONSTANTS)
+        return [] if part is None else [(part.number(0, "I"), part.numbers(1, "Q"))]
+
+    @cached_property
+    def _mutable(self) -> list[tuple[int, tuple[int, ...]]]:
+        return [(t.number(0, "I"), t.numbers(1, "Q")) for t in self._root.tables(MUTABLE)]
+
+    @cached_property
+    def _inline(self) -> list[Table]:
+        return list(self._root.tables(INLINE))
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """(where a segment begins in the file, its bytes)"""
         if index >= len(self._segments):
             raise BadFlatbuffer(f"no segment {index}")
         at, size = self._segments[index]
         if self._base + at + size > len(self._data):
             raise BadFlatbuffer(f"segment {index} is cut off")
-        return self._data[self._base + at : self._base + at + size]
+        return self._base + at, size
+
+    def _segment(self, index: int, start: int = 0, size: int | None = None) -> bytes:
+        at, whole = self._place(index)
+        size = whole if size is None else size
+        self._left -= size
+        if self._left < 0:
+            raise BadFlatbuffer("it names the same segments over and over")
+        return self._data[at + start : at + start + size]
 
     def _plan(self, table: Table) -> Plan:
         if table.count(2) > MOST_VALUES:
@@ -154,10 +177,9 @@ class ProgramFile:
         if place.number(0, "b"):
             payload = self._segment(index)
         else:
-            inline = list(self._root.tables(INLINE))
-            if index >= len(inline):
+            if index >= len(self._inline):
                 raise BadFlatbuffer(f"no payload {index}")
-            payload = inline[index].raw(0)
+            payload = self._inline[index].raw(0)
         specs = {each.text(0) or "": each.raw(1) for each in table.tables(2)}
         return Delegate(table.text(0) or "", payload, specs)
 

@@ -52,7 +52,9 @@ def kernel(name: str) -> Callable[[Sequence[Any]], None]:
         raise Unknown(f"op {name}")
     if space in ("quantized_decomposed", "torchao") and word in QUANTISATION:
         form = overload.removesuffix("out").removesuffix("_") or "default"
-        return _copied(getattr(getattr(quantisation(space), word), form))
+        packet = getattr(quantisation(space), word)
+        if form in packet.overloads():
+            return _copied(getattr(packet, form))
     raise Unknown(f"op {name}")
 
 

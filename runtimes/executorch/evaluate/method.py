@@ -126,10 +126,16 @@ class Method:
         self._known(at)
         value = self._values[at]
         if isinstance(value, Indices):
-            return [None if i < 0 else self._value(i) for i in value.items]
+            return [None if i < 0 else self._element(i) for i in value.items]
         if isinstance(value, TensorSpec):
             raise BadFlatbuffer(f"value {at} has no memory, and nothing has been put there")
         return value
+
+    def _element(self, at: int) -> Any:
+        self._known(at)
+        if isinstance(self._values[at], Indices):
+            raise BadFlatbuffer(f"value {at} is a list in a list")
+        return self._value(at)
 
     def _held(self, file: ProgramFile, value: Any) -> Any:
         """A tensor in its memory; what has none yet stays a spec."""

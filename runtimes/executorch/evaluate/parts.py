@@ -14,7 +14,7 @@ from edgevlm.compiler.extras import torch_extra
 from edgevlm.compiler.manifest import Artifact
 from edgevlm.compiler.quiet import quietly
 from edgevlm.runtimes.executorch.evaluate.file import Delegate, ProgramFile, open_program
-from edgevlm.runtimes.executorch.methods import MethodParts
+from edgevlm.runtimes.executorch.methods import WRONG, MethodParts
 
 with torch_extra("programs for what this host lacks are run in torch"):
     import torch
@@ -43,7 +43,7 @@ class EvaluatedParts(MethodParts):
                 f"{error} is not known to the evaluator",
                 "--toolchain xnnpack, whose kernels are here",
             ) from error
-        except (ValueError, TypeError, RuntimeError) as error:
+        except WRONG as error:
             raise unusable(self.path, str(error)[:300]) from error
         for role in self.ports:
             self.check_inputs(role, self.methods[role].inputs)

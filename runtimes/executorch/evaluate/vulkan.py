@@ -144,6 +144,8 @@ def _given(graph: VulkanGraph, found: Mapping[int, Tensor], number: int) -> Any:
     if isinstance(value, Spec):
         return _found(found, number)
     if isinstance(value, Values):
+        if any(isinstance(graph.values[i], Values) for i in value.items):
+            raise BadFlatbuffer(f"value {number} is a list of lists")
         return [_given(graph, found, i) for i in value.items]
     return value
 

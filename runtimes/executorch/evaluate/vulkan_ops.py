@@ -40,7 +40,9 @@ def vulkan_op(name: str) -> Callable[[Sequence[Any]], Any]:
     space, _, rest = name.partition(".")
     word, _, overload = rest.partition(".")
     if space in ("quantized_decomposed", "torchao") and word in QUANTISATION:
-        return _typed(getattr(getattr(quantisation(space), word), overload))
+        packet = getattr(quantisation(space), word)
+        if overload in packet.overloads():
+            return _typed(getattr(packet, overload))
     if space == "et_vk" and word in REFERENCED and overload == "default":
         return called(getattr(_references(), word).default)
     if space == "aten":

@@ -63,6 +63,10 @@ def as_number(value: Any) -> float:
     """Raises ValueError for what is none, or not finite, or under zero."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{str(value)[:40]!r} is no number")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{value} is no count")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{str(value)[:40]} is no count")
+    return number

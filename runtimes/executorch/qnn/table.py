@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgevlm.runtimes.executorch.qnn.names import op_of
+from edgevlm.runtimes.executorch.qnn.report_json import as_number
 from edgevlm.runtimes.executorch.qnn.rows import (
     QnnProfile,
     QnnRow,
@@ -61,9 +62,10 @@ def _runs(rows: Iterable[dict[str, str]]) -> list[QnnRun]:
         if event in UNNAMED:
             event = (row.get(MESSAGE) or "").strip()
         try:
-            value = float(row.get(TIME) or "")
+            told = float(row.get(TIME) or "")
         except ValueError:
             continue  # a line that was cut off, or one without a number
+        value = as_number(told)
         if row.get(LEVEL, "") == "ROOT":
             if event in runs[-1].figures:
                 runs.append(QnnRun())

@@ -88,12 +88,35 @@ def test_trees_that_do_not_end_or_point_elsewhere(packed):
     def far(nodes):
         nodes[nodes[-1]["children"]["metadata.json"]]["dataRegion"]["size"] = 10**12
 
-    for change in (loop, far, lambda nodes: nodes.clear(), lambda nodes: nodes.append(1)):
+    def twice(nodes):
+        """A node in two places; through sixteen folders of ten names it would be 10^15 files."""
+        nodes[-1]["children"]["again"] = nodes[-1]["children"]["metadata.json"]
+
+    def endless(nodes):
+        nodes[nodes[-1]["children"]["metadata.json"]]["dataRegion"]["offset"] = float("inf")
+
+    changes = (
+        loop,
+        far,
+        twice,
+        endless,
+        lambda nodes: nodes.clear(),
+        lambda nodes: nodes.append(1),
+    )
+    for change in changes:
         with pytest.raises(ValueError, match="a payload of Core ML"):
             files_of(forged(packed, change))
     for data in (b"", b"nothing", packed[:-1], packed[: len(packed) // 2]):
         with pytest.raises(ValueError):
             files_of(data)
+
+
+def test_an_order_that_is_none():
+    from edgevlm.runtimes.executorch.evaluate.coreml import _order
+
+    for told in ({"methods": []}, {"methods": {"a": 1}}, [], {"methods": {"a": {"inputNames": 1}}}):
+        with pytest.raises(ValueError, match="does not name its inputs"):
+            _order(json.dumps(told).encode(), "a")
 
 
 def test_where_it_may_be_asked_for():

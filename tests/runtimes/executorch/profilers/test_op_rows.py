@@ -53,6 +53,18 @@ def test_times_of_each_over_all_runs():
     assert method.delegated == pytest.approx(0.75)
 
 
+def test_a_name_for_every_run_is_no_dump(monkeypatch):
+    """Rows are of all runs: names by runs, of a file that grows with names alone."""
+    runs = [run(1, 2, 4) for _ in range(30)]
+    for i, events in enumerate(runs):
+        events[-3] = inside(f"K{i}", 1, 11 * MS + 1, 12 * MS)
+    made = rows(*runs, program={"forward": XNNPACK}).methods[0].rows
+    assert len(made) == 32
+    monkeypatch.setattr("edgevlm.runtimes.executorch.op_rows.MOST_TIMES", 32 * 30 - 1)
+    with pytest.raises(JobFault, match="EV360 the ETDump has too many names"):
+        rows(*runs, program={"forward": XNNPACK})
+
+
 def test_first_runs_do_not_count():
     found = rows(run(9, 9, 9), run(1, 2, 4), run(1, 2, 4), skip=1)
     assert found.methods[0].runs == 2 and row(found, "add.out").spread.mean == 1

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from edgevlm.compiler.errors import JobFault
 from edgevlm.runtimes.executorch import program as module
-from edgevlm.runtimes.executorch.program import read_program
+from edgevlm.runtimes.executorch.flatbuffer import BadFlatbuffer, root
+from edgevlm.runtimes.executorch.program import PLAN_CHAINS, PLAN_NAME, PLANS, read_program
 
 
 def test_a_delegated_block(recorded):
@@ -61,3 +62,18 @@ def test_more_instructions_than_any_program_has(recorded, monkeypatch):
     monkeypatch.setattr(module, "MOST_INSTRUCTIONS", 5)
     with pytest.raises(JobFault, match="more than 5 instructions"):
         read_program(recorded("fp32.program"))
+
+
+@pytest.mark.parametrize("read", ["tables", "numbers", "text"])
+def test_the_same_bytes_are_not_read_without_end(read, recorded):
+    """As where all places of a list are one table, and all of its places another's."""
+    whole = root(recorded("fp32.program").read_bytes(), b"ET12")
+    (plan,) = whole.tables(PLANS)
+    calls = {
+        "tables": lambda: list(plan.tables(PLAN_CHAINS)),
+        "numbers": lambda: plan.numbers(3, "i"),
+        "text": lambda: plan.text(PLAN_NAME),
+    }
+    with pytest.raises(BadFlatbuffer, match="the same bytes over and over"):
+        for _ in range(10**7):
+            calls[read]()

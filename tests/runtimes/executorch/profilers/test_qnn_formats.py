@@ -146,6 +146,8 @@ def test_text_without_anything_executed(text):
         ("a,b\n1,2\n", "no column Event Identifier, Event Level, Time"),
         ("Time,Event Level,Event Identifier\n", "no figure"),
         ("Time,Event Level,Event Identifier\nx,ROOT,y\n", "no figure"),
+        ("Time,Event Level,Event Identifier\nnan,ROOT,y\n", "nan is no count"),
+        ("Time,Event Level,Event Identifier\n-5,ROOT,y\n", "-5.0 is no count"),
         ('Time,Event Level,Event Identifier\n1,"' + "x" * 200_000, "field larger"),
     ],
 )
@@ -167,6 +169,8 @@ OTHERS = ["", "[", "[]", "{}", "null", "[" * 100_000, '{"data": 1}', '{"messages
           '{"messages": [{"method": "BACKEND_EXECUTE"}]}',
           '{"messages": [{"method": "BACKEND_EXECUTE", "profilingEvents": [{"identifier": "a",'
           ' "value": "b"}]}]}',
+          '{"messages": [{"method": "BACKEND_EXECUTE", "profilingEvents": [{"identifier": "a",'
+          f' "value": 1{"0" * 400}}}]}}]}}',
           '{"traceEvents": [{"ph": "X", "pid": 0, "ts": -1, "dur": 1,'
           ' "args": {"QNN Op Name": 1}}]}',
           '{"traceEvents": [{"ph": "X", "pid": 0, "ts": 1, "dur": NaN,'

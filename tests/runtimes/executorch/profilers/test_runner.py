@@ -52,6 +52,11 @@ def test_qualcomms_runner():
     ]
 
 
+def test_a_method_that_the_program_has_not():
+    with pytest.raises(JobFault, match=r"EV360 the program has no method nowhere"):
+        called(QUALCOMM, method="nowhere", inputs=["0.bin"])
+
+
 def test_one_that_runs_the_first_method_only():
     old = frozenset({"model_path", "etdump_path", "num_executions"})
     assert called(old, method="get_max_seq_len")[-1] == "--num_executions=5"
