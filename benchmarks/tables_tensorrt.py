@@ -19,21 +19,24 @@ def section() -> str:
     sources = {row["model"]: row["source_accuracy"]["accuracy"] for row in vlm}
     data = {row["model"]: row["dataset"] for row in vlm}
     told = "; ".join(f"{name} {100 * sources[name]:.1f} % on {data[name]}" for name in sources)
+    built = result["rows"][0]["preflight"]["label"].partition(",")[0]
     headings = [
         *("model", "target", "scheme", "layers", "int8", "fp8", "int4", "attention"),
-        *("engines MB", "build s", "worst part dB", "right %"),
+        *("engines MB", "build s", "worst part dB", "half dB", "probes", "right %"),
     ]
     return "\n\n".join(
         [
             "## TensorRT: kernels and answers",
-            "Each bundle's parts, parsed and built by TensorRT-RTX for the chip that is nearest "
+            f"Each bundle's parts, parsed and built ({built}) for the chip that is nearest "
             "(SM86 for an Orin, SM120 for a Thor, SM89), without a GPU: nodes of the network -> "
             "layers of the engines; products of the graph by what they multiply, of all products; "
             "kernels of attention, of those that the graph asks for. No time is one of a GPU. "
-            "Drift is that of the pass cast-half, in the worst part, against the model in front "
-            "of it; answers are those of the emitted files on ONNX Runtime's CPU provider, on "
-            f"{result['n']} test questions (the sources: {told}); of the ViT-S/14 there are maps "
-            "instead: the median SQNR against the source's on photographs nothing was fitted to.",
+            "Drift is that of the emitted files, the worst part against the source's; half: what "
+            "the pass cast-half has of it, against the model in front of it. Probes: answered "
+            "token for token as the source does, of all. Both, and answers, on ONNX Runtime's CPU "
+            f"provider; right: of {result['n']} test questions (the sources: {told}); of the "
+            "ViT-S/14 there are maps instead: the median SQNR against the source's on photographs "
+            "nothing was fitted to.",
             grid(headings, rows),
             *[
                 f"\\* refused by the compile unless `--min-sqnr` lets it: {row['model']}, "
@@ -53,7 +56,7 @@ def _row(row: dict[str, Any], shown: bool) -> list[str]:
     kinds = [sum(each[f"{kind}_gemm"] for each in counts) for kind in ("int8", "fp8", "int4")]
     wanted = sum(e["wanted"] for part in parts for e in part["expects"] if e["what"] == "mha")
     nodes = sum(part["network_layers"] for part in parts)
-    drift = row["half"]["drift"]["parts"].values()
+    drift, told = row["half"]["drift"]["parts"].values(), row["answers"]
     right = f"{100 * row['accuracy']['accuracy']:.1f}" if "accuracy" in row else ""
     if "maps" in row:
         right = f"{row['maps']['median_db']:.1f} dB"
@@ -66,6 +69,8 @@ def _row(row: dict[str, Any], shown: bool) -> list[str]:
         f"{total['mha']} of {wanted}",
         f"{sum(part['engine_bytes'] for part in parts) / 1e6:.1f}",
         f"{sum(part['parse_s'] + part['build_s'] for part in parts):.1f}",
+        f"{min(part['drift']['sqnr_db'] for part in row['parts']):.1f}",
         f"{min(each['sqnr_db'] for each in drift):.1f}",
+        f"{told['agree_with_source']} of {told['probes']}" if told["probes"] else "",
         right,
     ]
